@@ -1,0 +1,818 @@
+"""`ProtoPNetClassifier`: the estimator that checks, delegates and names the results."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.extmath import softmax
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from sklearn_protopnet import _files
+from sklearn_protopnet._compat import Interval, StrOptions, check_sample_weight, fit_context
+from sklearn_protopnet._images import (
+    ImageSource,
+    Standardization,
+    flatten_images,
+    resolve_image_shape,
+)
+from sklearn_protopnet._network import (
+    BACKBONES,
+    TINY_IMAGE,
+    Architecture,
+    Inspection,
+    PrototypeNetwork,
+    ReceptiveField,
+    functional,
+    inspect_images,
+    resolve_device,
+    thread_budget,
+)
+from sklearn_protopnet._training import (
+    UNPROJECTED,
+    LabelledImages,
+    ProgressBar,
+    Settings,
+    Trainer,
+    Training,
+    TrainingSet,
+    canonical_training_set,
+)
+from sklearn_protopnet.inspection import _evidence
+
+
+class ProtoPNetClassifier(  # type: ignore[misc]
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
+    """Prototypical part network: this part looks like that part of a training image.
+
+    An image is classified by how similar its parts are to prototypes, each of which *is* a
+    patch of a training image. The similarities, weighted by the last layer, add up to the
+    logit of every class, so that a decision comes with its reasons (Chen et al. 2019).
+
+    Parameters
+    ----------
+    image_shape : (int, int) or (int, int, int), default=None
+        Height, width and channels to which a row of a 2-D `X` unfolds; channels come last and
+        are 1 if left out. With None, a row of at least 64 features whose number is a perfect
+        square is a square grey image, and any other row is one pixel with as many channels.
+    backbone : {"auto"}, torchvision name or torch.nn.Module, default="auto"
+        What turns images into feature maps. ``"auto"`` is a small network fit for the image
+        size, in which a cell sees a part of the image: 5 of 8 pixels, 16 of 28, 36 of 96. By
+        name: VGG 11 to 19 with and without ``"_bn"``, ResNet 18 to 152 and DenseNet 121 to
+        201, such as ``"resnet34"``, with random initial weights. A module maps images
+        ``(n, C, H, W)`` to feature maps ``(n, F, H', W')`` and is copied.
+    prototype_depth : int, default=128
+        D, channels of the latent patches. The paper chooses from 128, 256 and 512.
+    n_prototypes_per_class : int, default=10
+        m_k, prototypes of each class.
+    prototype_size : (int, int), default=(1, 1)
+        Height and width of a prototype in cells of the feature map.
+    similarity : {"log", "linear", "cosine"}, default="log"
+        Similarity at squared L2 distance d: ``log((d + 1) / (d + 1e-4))`` as in the paper;
+        ``-d``; or the cosine of patch and prototype, whose d is then that of the unit vectors.
+    cluster_weight : float, default=0.8
+        lambda1, weight of the cluster cost in stage 1.
+    separation_weight : float, default=0.08
+        lambda2, weight of the separation cost in stage 1.
+    l1_weight : float, default=1e-4
+        l1 penalty of the last layer on weights between a class and other classes' prototypes.
+    l2_weight : float, default=1e-3
+        Ridge penalty ``l2_weight / 2 * sum(coef_ ** 2)`` of the last layer, which the paper
+        does not have. Without it the problem has no solution when the classes are separable.
+    warmup_epochs : int or "auto", default="auto"
+        Epochs with a frozen backbone before the joint ones. ``"auto"`` is the paper's 5 for a
+        module, whose weights are trained, and 0 for a network that starts from random ones.
+    joint_epochs : int, default=30
+        Epochs that train backbone, add-on layers and prototypes together.
+    projection_interval : int, default=10
+        Joint epochs between projections, each followed by the last layer. The last joint
+        epoch is always followed by them.
+    learning_rate : float, default=3e-3
+        Adam's rate for add-on layers and prototypes in stage 1.
+    backbone_learning_rate : float or "auto", default="auto"
+        Adam's rate for the backbone in joint epochs. ``"auto"`` is the paper's 1e-4 for a
+        module and `learning_rate` for a network that starts from random weights.
+    decay_factor : float, default=0.3
+        By which the rates of stage 1 are multiplied every `decay_interval` epochs. The paper
+        has 0.1 every 5 epochs, for networks that start from ImageNet's weights.
+    decay_interval : int, default=10
+        Epochs between two decays.
+    weight_decay : float, default=1e-3
+        Adam's weight decay on backbone and add-on layers.
+    batch_size : int, default=80
+        Images of a training step.
+    early_stopping : bool, default=False
+        Whether to set validation images aside and to stop the joint epochs when their
+        accuracy no longer improves. The best network is then projected.
+    validation_fraction : float, default=0.1
+        Share of the training images to set aside, stratified. Used with `early_stopping` and
+        without `X_val` only.
+    n_iter_no_change : int, default=10
+        Joint epochs without improvement before an early stop.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied into the sample weights.
+    device : str, default="auto"
+        Torch device. ``"auto"`` is CUDA where there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, initial prototypes, the order of the batches and the validation
+        split. The same seed gives the same bits on the same machine, whatever the order of
+        the rows.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Numbers in an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if `X` was a frame with string names.
+    image_shape_ : (int, int, int)
+        Height, width, channels.
+    prototypes_ : float32 ndarray of shape (n_prototypes, D, H1, W1)
+        The prototypes; each is a latent patch of a training image.
+    prototype_classes_ : ndarray of shape (n_prototypes,)
+        The class label of each prototype.
+    prototype_sample_indices_ : int64 ndarray of shape (n_prototypes,)
+        The row of the training `X` that each prototype is a patch of; -1 if its class had no
+        training image, in which case the prototype is none.
+    prototype_boxes_ : int64 ndarray of shape (n_prototypes, 4)
+        ``y0, y1, x0, x1`` of that patch in pixels, half-open; zeros for no patch.
+    prototype_images_ : ndarray of shape (n_prototypes, H, W, C)
+        The training images that the prototypes are patches of, as given; zeros for none.
+    prototype_distances_ : float64 ndarray of shape (n_prototypes,)
+        Distance of each prototype to its patch, measured after training: 0; NaN for no patch.
+    coef_ : float64 ndarray of shape (n_classes, n_prototypes)
+        Weights of the last layer, which has no bias.
+    last_layer_gap_ : float
+        Certified upper bound on the last layer's objective minus its minimum.
+    n_iter_ : int
+        Epochs run, warm-up included.
+    loss_curve_ : list of float
+        Objective of stage 1 in every epoch.
+    history_ : list of dict
+        What `history_table` shows.
+    state_ : dict
+        Everything that rebuilds the network, in NumPy arrays and plain values.
+
+    See Also
+    --------
+    load : Read a classifier from a file that `save` wrote.
+
+    References
+    ----------
+    Chen, Li, Tao, Barnett, Su and Rudin, "This Looks Like That: Deep Learning for
+    Interpretable Image Recognition", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_protopnet import ProtoPNetClassifier
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ProtoPNetClassifier(
+    ...     image_shape=(8, 8), n_prototypes_per_class=2, joint_epochs=3, random_state=0
+    ... ).fit(X[:100], y[:100])
+    >>> clf.predict(X[100:105])
+    array([0, 1, 0, 1, 0])
+    >>> why = clf.explain(X[100:101])
+    >>> why["contribution"].sum().round(6) == why["logit"][0].round(6)
+    np.True_
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "image_shape": [tuple, list, None],
+        "backbone": [StrOptions(set(BACKBONES)), nn.Module],
+        "prototype_depth": [Interval(Integral, 1, None, closed="left")],
+        "n_prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
+        "prototype_size": [tuple, list],
+        "similarity": [StrOptions(set(functional.SIMILARITIES))],
+        "cluster_weight": [Interval(Real, 0, None, closed="left")],
+        "separation_weight": [Interval(Real, 0, None, closed="left")],
+        "l1_weight": [Interval(Real, 0, None, closed="left")],
+        "l2_weight": [Interval(Real, 0, None, closed="neither")],
+        "warmup_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "joint_epochs": [Interval(Integral, 0, None, closed="left")],
+        "projection_interval": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "backbone_learning_rate": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "decay_factor": [Interval(Real, 0, 1, closed="right")],
+        "decay_interval": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        backbone: str | nn.Module = "auto",
+        prototype_depth: int = 128,
+        n_prototypes_per_class: int = 10,
+        prototype_size: tuple[int, int] = (1, 1),
+        similarity: str = "log",
+        cluster_weight: float = 0.8,
+        separation_weight: float = 0.08,
+        l1_weight: float = 1e-4,
+        l2_weight: float = 1e-3,
+        warmup_epochs: int | str = "auto",
+        joint_epochs: int = 30,
+        projection_interval: int = 10,
+        learning_rate: float = 3e-3,
+        backbone_learning_rate: float | str = "auto",
+        decay_factor: float = 0.3,
+        decay_interval: int = 10,
+        weight_decay: float = 1e-3,
+        batch_size: int = 80,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: dict[Any, float] | str | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.image_shape = image_shape
+        self.backbone = backbone
+        self.prototype_depth = prototype_depth
+        self.n_prototypes_per_class = n_prototypes_per_class
+        self.prototype_size = prototype_size
+        self.similarity = similarity
+        self.cluster_weight = cluster_weight
+        self.separation_weight = separation_weight
+        self.l1_weight = l1_weight
+        self.l2_weight = l2_weight
+        self.warmup_epochs = warmup_epochs
+        self.joint_epochs = joint_epochs
+        self.projection_interval = projection_interval
+        self.learning_rate = learning_rate
+        self.backbone_learning_rate = backbone_learning_rate
+        self.decay_factor = decay_factor
+        self.decay_interval = decay_interval
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
+        """Train the network, project its prototypes and solve its last layer.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor or list of images
+            2-D rows ``(n, H W C)`` that unfold to `image_shape`; 3-D ``(n, H, W)``; 4-D
+            ``(n, H, W, C)``; or a list of ``(H, W)`` or ``(H, W, C)`` images of one shape.
+            Any numeric dtype and any range: mean and scale of each channel are learned.
+        y : array-like of shape (n,)
+            Class labels.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each image. A row of weight 2 is the same as the row twice, to the last
+            bit, and a row of weight 0 the same as none.
+        X_val, y_val : as X and y, default=None
+            Validation images, scored after each epoch; with `early_stopping` they decide when
+            to stop. Nothing is learned from them.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the validation images.
+
+        Returns
+        -------
+        self : ProtoPNetClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If the images do not match `image_shape`, hold NaN or infinity, or have one class
+            only; if the backbone does not accept them, or a prototype is larger than its
+            feature map; if the loss becomes NaN. The classifier is then as it was before.
+        """
+        with _all_or_nothing(self):
+            pixels, y = self._check_training_data(X, y)
+            self.classes_, labels = np.unique(y, return_inverse=True)
+            weights = self._effective_weights(sample_weight, pixels, labels)
+            members = canonical_training_set(pixels.reshape(len(pixels), -1), labels, weights)
+            self._check_two_classes(members)
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            held_out = self._check_validation_data(X_val, y_val, sample_weight_val)
+            if self.early_stopping and held_out is None:
+                members, validation_members = self._split(members, seed)
+                held_out = pixels, validation_members
+            standard = Standardization.of(pixels, members.rows, members.weights)
+            images = LabelledImages(ImageSource(pixels, standard), members)
+            validation = held_out and LabelledImages(
+                ImageSource(held_out[0], standard), held_out[1]
+            )
+            architecture = self._architecture()
+            network, field = architecture.build(seed)
+            network.to(resolve_device(self.device))
+            settings = self._settings()
+            with (
+                thread_budget(tiny=self._is_tiny()),
+                ProgressBar(settings.n_epochs, visible=bool(self.verbose)) as bar,
+            ):
+                training = Trainer(
+                    network,
+                    images,
+                    settings,
+                    torch.Generator().manual_seed(seed),
+                    validation=validation,
+                    on_row=bar.show,
+                ).run()
+            self._name_results(architecture, network, field, images, training)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor or list of images
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            The class with the largest logit.
+        """
+        (logits,) = self._inspect(X, "logits")
+        labels: NDArray[Any] = self.classes_[logits.argmax(1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Predict class probabilities: the softmax of the logits.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor or list of images
+            As in `fit`.
+
+        Returns
+        -------
+        float64 ndarray of shape (n, n_classes)
+            Columns are in the order of `classes_`.
+        """
+        (logits,) = self._inspect(X, "logits")
+        probabilities: NDArray[np.float64] = softmax(logits)
+        return probabilities
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Compute the logits.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor or list of images
+            As in `fit`.
+
+        Returns
+        -------
+        float64 ndarray of shape (n, n_classes), or (n,) for two classes
+            ``coef_ @ similarities``; for two classes the second logit minus the first.
+        """
+        (logits,) = self._inspect(X, "logits")
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Compute the similarity of each image to each prototype.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor or list of images
+            As in `fit`.
+
+        Returns
+        -------
+        float64 ndarray of shape (n, n_prototypes)
+            Similarity of the image's most similar patch.
+        """
+        (similarities,) = self._inspect(X, "similarities")
+        return similarities
+
+    def explain(
+        self,
+        X: Any,
+        *,
+        classes: str | ArrayLike = "predicted",
+        top_k: int | None = None,
+        localizer: str = "receptive_field",
+    ) -> pd.DataFrame:
+        """Say why: the contribution of every prototype to the logits of every image.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor or list of images
+            As in `fit`.
+        classes : {"predicted", "all"} or array-like of labels, default="predicted"
+            The classes to explain for every image.
+        top_k : int, default=None
+            Rows for each image and class, the largest contributions. With None there are all,
+            and contributions add up to the logit.
+        localizer : {"receptive_field"}, default="receptive_field"
+            How the box around a patch is found. ``"receptive_field"`` gives exactly the pixels
+            that the patch depends on: all others could change and the similarity would not.
+
+        Returns
+        -------
+        DataFrame
+            One row per image, class and prototype; within an image and class by rank.
+
+            ``sample``, ``class``, ``prototype``, ``prototype_class``, ``rank``
+                Identity. ``sample`` is the row of `X`, or its index for a frame.
+            ``similarity``, ``distance``, ``weight``, ``contribution``
+                ``contribution = weight * similarity``, in float64.
+            ``logit``, ``probability``
+                Of the class for this image.
+            ``y0, y1, x0, x1``, ``box_kind``
+                The patch in pixels of the image, half-open; ``box_kind`` is
+                ``"whole_image"`` where the patch depends on all of it.
+            ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
+                Row of the training `X` and the patch of it that the prototype is.
+
+        Raises
+        ------
+        ValueError
+            If a class, `top_k` or the localizer is unknown.
+        """
+        check_is_fitted(self)
+        if localizer not in _evidence.LOCALIZERS:
+            raise ValueError(
+                f"localizer must be one of {list(_evidence.LOCALIZERS)}, got {localizer!r}."
+            )
+        if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
+            raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
+        distances, similarities, logits, positions = self._inspect(
+            X, "distances", "similarities", "logits", "positions"
+        )
+        evidence = _evidence.SampleEvidence(
+            samples=np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(logits)),
+            distances=distances,
+            similarities=similarities,
+            boxes=self._receptive_field().boxes(positions, self.prototypes_.shape[2:]),
+            logits=logits,
+            probabilities=softmax(logits),
+        )
+        return _evidence.explanation_table(
+            evidence,
+            self._prototype_record(),
+            self.classes_,
+            self._explained_classes(classes, logits),
+            self.image_shape_[:2],
+            top_k=top_k,
+        )
+
+    def prototype_table(self) -> pd.DataFrame:
+        """Say what the prototypes are: one row each, with its training patch.
+
+        Returns
+        -------
+        DataFrame
+            ``prototype``, ``prototype_class``
+                Number, for ever the same, and class label.
+            ``sample``, ``y0``, ``y1``, ``x0``, ``x1``
+                Row of the training `X` and the patch in its pixels, half-open.
+            ``distance``
+                To that patch: 0.
+            ``n_duplicates``
+                Other prototypes with the same latent values.
+            ``weight_<class>``
+                Weight to the logit of each class.
+        """
+        check_is_fitted(self)
+        return _evidence.prototype_table(self._prototype_record(), self.classes_)
+
+    def history_table(self) -> pd.DataFrame:
+        """Say how training went: one row per stage and epoch.
+
+        Returns
+        -------
+        DataFrame
+            ``round``, ``stage``, ``epoch``
+                Stages are ``"warmup"``, ``"joint"``, ``"projection"``, ``"last_layer"``. A
+                round ends with a last layer; a projection belongs to the epoch before it.
+            ``seconds``
+                Wall time.
+            ``loss``, ``cross_entropy``, ``cluster``, ``separation``
+                Objective of the stage, and the costs of stage 1.
+            ``accuracy_before``, ``accuracy``, ``validation_accuracy``
+                On training images, before and after (or during) the step, and on validation
+                images. What a projection cost is ``accuracy_before`` of the projection
+                minus ``accuracy_before`` of the last layer that follows.
+            ``gap``
+                Certified bound on the last layer's distance from its optimum.
+        """
+        check_is_fitted(self)
+        return _evidence.history_table(self.history_)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted classifier to a file that `load` reads without executing anything.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file that exists is replaced, at once and as a whole.
+
+        Raises
+        ------
+        ImportError
+            If skops is not installed (``pip install sklearn-protopnet[files]``).
+        TypeError
+            If the backbone is a module: a file holds arrays and plain values only.
+        """
+        check_is_fitted(self)
+        _files.dump(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the torch network, which `state_` rebuilds on any device."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_network"}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether there is a network."""
+        return hasattr(self, "state_")
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.prototypes_)
+
+    def _check_training_data(self, X: Any, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Pixels (n, H, W, C) and labels (n,)."""
+        flat, shape = flatten_images(X)
+        flat, y = validate_data(self, flat, y)
+        check_classification_targets(y)
+        self.image_shape_ = resolve_image_shape(self.image_shape, shape, flat.shape[1])
+        return flat.reshape(-1, *self.image_shape_), y
+
+    def _check_images(self, X: Any) -> NDArray[Any]:
+        """Pixels (n, H, W, C) of images like those of `fit`."""
+        flat, shape = flatten_images(X)
+        flat = validate_data(self, flat, reset=False)
+        resolve_image_shape(self.image_shape_, shape, flat.shape[1])
+        pixels: NDArray[Any] = flat.reshape(-1, *self.image_shape_)
+        return pixels
+
+    def _check_validation_data(
+        self, X_val: Any, y_val: ArrayLike | None, sample_weight_val: ArrayLike | None
+    ) -> tuple[NDArray[Any], TrainingSet] | None:
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together, got one without the other.")
+        if X_val is None:
+            if sample_weight_val is not None:
+                raise ValueError("sample_weight_val needs X_val and y_val, got none.")
+            return None
+        pixels = self._check_images(X_val)
+        y_val = np.asarray(y_val)
+        unknown = np.setdiff1d(y_val, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y_val must hold classes of y only, {self.classes_.tolist()}, "
+                f"got {unknown.tolist()}."
+            )
+        if y_val.shape != (len(pixels),):
+            raise ValueError(
+                f"y_val must have one label for each of the {len(pixels)} images in X_val, "
+                f"got shape {y_val.shape}."
+            )
+        weights = check_sample_weight(
+            sample_weight_val, y_val, dtype=np.float64, ensure_non_negative=True
+        )
+        labels = np.searchsorted(self.classes_, y_val)
+        return pixels, TrainingSet(np.arange(len(pixels)), labels, weights)
+
+    def _effective_weights(
+        self, sample_weight: ArrayLike | None, pixels: NDArray[Any], labels: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Sample weights times class weights, (n,)."""
+        weights = check_sample_weight(
+            sample_weight, labels, dtype=np.float64, ensure_non_negative=True
+        )
+        per_class = compute_class_weight(
+            self.class_weight,
+            classes=self.classes_,
+            y=self.classes_[labels],
+            sample_weight=weights,
+        )
+        effective: NDArray[np.float64] = weights * per_class[labels]
+        return effective
+
+    def _check_two_classes(self, members: TrainingSet) -> None:
+        present = self.classes_[np.unique(members.labels)]
+        if len(present) < 2:
+            raise ValueError(
+                "A classifier needs images of at least 2 classes with positive weights, got one "
+                f"class: {present.tolist()[0]!r}."
+            )
+
+    def _split(self, members: TrainingSet, seed: int) -> tuple[TrainingSet, TrainingSet]:
+        """Set validation images aside, stratified."""
+        index = np.arange(len(members))
+        parts = train_test_split(
+            index,
+            test_size=self.validation_fraction,
+            stratify=members.labels,
+            random_state=seed,
+        )
+        return members.take(parts[0]), members.take(parts[1])
+
+    def _architecture(self) -> Architecture:
+        size = tuple(self.prototype_size)
+        if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
+            raise ValueError(
+                "prototype_size must be (height, width) in positive integers, got "
+                f"{self.prototype_size!r}."
+            )
+        return Architecture(
+            backbone=self.backbone,
+            image_shape=self.image_shape_,
+            n_classes=len(self.classes_),
+            n_prototypes_per_class=int(self.n_prototypes_per_class),
+            prototype_depth=int(self.prototype_depth),
+            prototype_size=(int(size[0]), int(size[1])),
+            similarity=self.similarity,
+        )
+
+    def _settings(self) -> Settings:
+        is_trained = isinstance(self.backbone, nn.Module)
+        warmup_epochs, backbone_rate = self.warmup_epochs, self.backbone_learning_rate
+        if warmup_epochs == "auto":
+            warmup_epochs = 5 if is_trained else 0
+        if backbone_rate == "auto":
+            backbone_rate = 1e-4 if is_trained else self.learning_rate
+        return Settings(
+            warmup_epochs=int(warmup_epochs),
+            joint_epochs=self.joint_epochs,
+            projection_interval=self.projection_interval,
+            learning_rate=self.learning_rate,
+            backbone_learning_rate=float(backbone_rate),
+            decay_factor=self.decay_factor,
+            decay_interval=self.decay_interval,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            cluster_weight=self.cluster_weight,
+            separation_weight=self.separation_weight,
+            l1_weight=self.l1_weight,
+            l2_weight=self.l2_weight,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+        )
+
+    def _is_tiny(self) -> bool:
+        height, width, _ = self.image_shape_
+        is_small = isinstance(self.backbone, str) and self.backbone == "auto"
+        return is_small and height * width <= TINY_IMAGE
+
+    def _name_results(
+        self,
+        architecture: Architecture,
+        network: PrototypeNetwork,
+        field: ReceptiveField,
+        images: LabelledImages,
+        training: Training,
+    ) -> None:
+        """Keep what training found, in NumPy arrays and plain values."""
+        projection = training.projection
+        is_patch = projection.images != UNPROJECTED
+        classes = network.prototype_classes.cpu().numpy()
+        if not is_patch.all():
+            missing = self.classes_[np.unique(classes[~is_patch])]
+            warnings.warn(
+                f"No training image of classes {missing.tolist()} has a positive weight: their "
+                "prototypes stay as they were drawn and are no patches of images.",
+                stacklevel=4,
+            )
+        rows = np.where(is_patch, images.members.rows[projection.images], UNPROJECTED)
+        boxes = field.boxes(np.where(is_patch, projection.positions, 0), architecture.prototype_size)
+        pixels = images.source.pixels
+        self.prototypes_ = network.prototypes.detach().cpu().numpy().copy()
+        self.prototype_classes_ = self.classes_[classes]
+        self.prototype_sample_indices_ = rows
+        self.prototype_boxes_ = boxes * is_patch[:, None]
+        self.prototype_images_ = pixels[rows] * is_patch[:, None, None, None].astype(pixels.dtype)
+        self.prototype_distances_ = training.source_distances
+        self.coef_ = training.last_layer.coef
+        self.last_layer_gap_ = training.last_layer.gap
+        self.history_ = [asdict(row) for row in training.history]
+        epochs = [row for row in training.history if row.stage in {"warmup", "joint"}]
+        self.n_iter_ = len(epochs)
+        self.loss_curve_ = [row.loss for row in epochs]
+        standard = images.source.standardization
+        plain = asdict(architecture) if isinstance(self.backbone, str) else {}
+        self.state_ = {
+            "architecture": plain,
+            "network": {k: v.cpu().numpy().copy() for k, v in network.state_dict().items()},
+            "standardization": asdict(standard),
+            "receptive_field": asdict(field),
+        }
+        self._network = network
+
+    def _rebuilt_network(self) -> PrototypeNetwork:
+        """The network of the fit, built anew where a copy or a file has left it out."""
+        if "_network" not in vars(self):
+            plain = self.state_["architecture"]
+            architecture = Architecture(**plain) if plain else self._architecture()
+            self._network, _ = architecture.build()
+            self._network.load_state_dict(
+                {k: torch.from_numpy(v) for k, v in self.state_["network"].items()}
+            )
+        return self._network.to(resolve_device(self.device))
+
+    def _inspect(self, X: Any, *names: str) -> list[NDArray[Any]]:
+        """Fields of `Inspection` for all images of X."""
+        check_is_fitted(self)
+        pixels = self._check_images(X)
+        source = ImageSource(pixels, Standardization(**self.state_["standardization"]))
+        parts: list[list[NDArray[Any]]] = [[] for _ in names]
+        with thread_budget(tiny=self._is_tiny()):
+            for seen in inspect_images(
+                self._rebuilt_network(), source.chunks(np.arange(len(source)))
+            ):
+                for part, name in zip(parts, names, strict=True):
+                    part.append(getattr(seen, name))
+        return [np.concatenate(part) for part in parts]
+
+    def _receptive_field(self) -> ReceptiveField:
+        return ReceptiveField(**self.state_["receptive_field"])
+
+    def _prototype_record(self) -> _evidence.PrototypeRecord:
+        return _evidence.PrototypeRecord(
+            classes=self.prototype_classes_,
+            coef=self.coef_,
+            samples=self.prototype_sample_indices_,
+            boxes=self.prototype_boxes_,
+            distances=self.prototype_distances_,
+            vectors=self.prototypes_.reshape(len(self.prototypes_), -1),
+        )
+
+    def _explained_classes(
+        self, classes: str | ArrayLike, logits: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Class indices to explain for each sample, (n, k)."""
+        if isinstance(classes, str) and classes == "predicted":
+            return logits.argmax(1)[:, None]
+        everything = np.arange(len(self.classes_))
+        if isinstance(classes, str) and classes == "all":
+            chosen = everything
+        else:
+            labels = np.atleast_1d(np.asarray(classes))
+            unknown = [label for label in labels.tolist() if label not in self.classes_.tolist()]
+            if unknown or not len(labels):
+                raise ValueError(
+                    "classes must be 'predicted', 'all' or labels among "
+                    f"{self.classes_.tolist()}, got {classes!r}."
+                )
+            chosen = np.array([self.classes_.tolist().index(label) for label in labels.tolist()])
+        return np.tile(chosen, (len(logits), 1))
+
+
+@contextmanager
+def _all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
+    """Put an estimator's attributes back if the block fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

@@ -1,0 +1,92 @@
+"""Estimators in files, read without executing anything (skops)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+TRUSTED: Final = ("sklearn_protopnet._classifier.ProtoPNetClassifier",)
+"""The one name beyond scikit-learn's and NumPy's that a file may hold."""
+
+
+def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write an estimator to a file, all of it or nothing.
+
+    Raises
+    ------
+    ImportError
+        If skops is not installed.
+    TypeError
+        If the estimator holds something that skops would not read back without being told to
+        trust it, such as a backbone that is a module.
+    """
+    io = _skops_io()
+    data = io.dumps(estimator)
+    untrusted = sorted(set(io.get_untrusted_types(data=data)) - set(TRUSTED))
+    if untrusted:
+        raise TypeError(
+            f"A file may hold NumPy arrays and plain values only, found {', '.join(untrusted)}. "
+            "Pickle the estimator instead."
+        )
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a classifier that `ProtoPNetClassifier.save` wrote.
+
+    Nothing in the file is executed: a file that holds any other type is refused.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    ProtoPNetClassifier
+        Predicts the same bits as the one that was saved, on the same machine.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If skops is not installed (``pip install sklearn-protopnet[files]``).
+    ValueError
+        If the file is not one that ``save`` wrote.
+    """
+    io = _skops_io()
+    data = Path(path).read_bytes()
+    try:
+        untrusted = io.get_untrusted_types(data=data)
+        if set(untrusted) <= set(TRUSTED):
+            estimator = io.loads(data, trusted=untrusted)
+    except Exception as error:  # zipfile, json and skops each raise their own
+        raise ValueError(f"{str(path)!r} must be a file written by save: {error}") from error
+    found = sorted(untrusted) if set(untrusted) - set(TRUSTED) else [_name_of(estimator)]
+    if found != list(TRUSTED):
+        raise ValueError(f"{str(path)!r} must hold a {TRUSTED[0]} only, found {', '.join(found)}.")
+    return estimator
+
+
+def _name_of(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _skops_io() -> Any:
+    try:
+        from skops import io
+    except ImportError as error:
+        raise ImportError(
+            "Saving and loading files needs skops: pip install sklearn-protopnet[files]"
+        ) from error
+    return io

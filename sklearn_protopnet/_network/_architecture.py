@@ -1,0 +1,77 @@
+"""A network as plain values, and how to build it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sklearn_protopnet._network._backbones import build_backbone
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network._receptive_field import ReceptiveField, trace_receptive_field
+from sklearn_protopnet._network._runtime import seeded_construction
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What determines a network's shape."""
+
+    backbone: str | nn.Module
+    image_shape: tuple[int, int, int]
+    """(H, W, C)"""
+    n_classes: int
+    n_prototypes_per_class: int
+    prototype_depth: int
+    prototype_size: tuple[int, int]
+    similarity: str
+
+    def build(self, seed: int = 0) -> tuple[PrototypeNetwork, ReceptiveField]:
+        """Build the network with random parameters, and read off its receptive field.
+
+        Raises
+        ------
+        ValueError
+            If the backbone does not accept the images, or its feature map is smaller than a
+            prototype.
+        """
+        height, width, channels = self.image_shape
+        classes = torch.arange(self.n_classes).repeat_interleave(self.n_prototypes_per_class)
+        with seeded_construction(seed):
+            backbone = build_backbone(self.backbone, channels, (height, width))
+            field = self._trace(backbone.eval())
+            self._check_prototype_size(field)
+            network = PrototypeNetwork(
+                backbone,
+                field.depth,
+                classes,
+                n_classes=self.n_classes,
+                prototype_depth=self.prototype_depth,
+                prototype_size=self.prototype_size,
+                similarity=self.similarity,
+            )
+        return network, field
+
+    def _trace(self, backbone: nn.Module) -> ReceptiveField:
+        height, width, channels = self.image_shape
+        try:
+            return trace_receptive_field(backbone, channels, (height, width))
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            raise ValueError(
+                f"The backbone must accept images of {height} x {width} pixels and {channels} "
+                f"channels, got an error from {self._name}: {error}"
+            ) from error
+
+    def _check_prototype_size(self, field: ReceptiveField) -> None:
+        size, map_size = self.prototype_size, field.map_size
+        if size[0] > map_size[0] or size[1] > map_size[1]:
+            height, width, _ = self.image_shape
+            raise ValueError(
+                f"prototype_size must fit into the feature map, which is {map_size[0]} x "
+                f"{map_size[1]} for images of {height} x {width} pixels and backbone "
+                f"{self._name}, got {size}."
+            )
+
+    @property
+    def _name(self) -> str:
+        return repr(self.backbone) if isinstance(self.backbone, str) else type(self.backbone).__name__

@@ -1,0 +1,56 @@
+"""A network's evidence for any number of images, chunk by chunk.
+
+Shapes: N images of a chunk, P prototypes, K classes, L patches of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+
+Chunk = tuple[NDArray[np.int64], Tensor]
+"""Positions (N,), and images of which the first N are meant; the rest fills the chunk up."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Evidence as arrays; one row per image."""
+
+    distances: NDArray[np.float64]
+    """(N, P)"""
+    similarities: NDArray[np.float64]
+    """(N, P)"""
+    logits: NDArray[np.float64]
+    """(N, K)"""
+    positions: NDArray[np.int64]
+    """(N, P) number of the patch that is nearest to the prototype."""
+
+
+@torch.no_grad()
+def latent_patches(
+    network: PrototypeNetwork, chunks: Iterable[Chunk]
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """Yield positions (N,) and raw patches (N or more, L, D1), with the network in ``eval()``."""
+    network.eval()
+    for index, images in chunks:
+        yield index, network.raw_patches(images.to(network.prototypes.device))
+
+
+def inspect_patches(network: PrototypeNetwork, n_images: int, patches: Tensor) -> Inspection:
+    """Evidence of the first images of a chunk; the chunk's shape is left as it is for it."""
+    evidence, positions = network.inspect(patches)
+    arrays = (evidence.distances, evidence.similarities, evidence.logits, positions)
+    return Inspection(*(array[:n_images].cpu().numpy() for array in arrays))
+
+
+def inspect_images(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterator[Inspection]:
+    """Yield the evidence of every chunk."""
+    for index, patches in latent_patches(network, chunks):
+        yield inspect_patches(network, len(index), patches)

@@ -1,0 +1,129 @@
+"""The prototypical part network: image -> features -> distances -> similarities -> logits.
+
+Shapes: N images, C channels, D depth, P prototypes, K classes, L patches of an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_protopnet._network import _functional as functional
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one forward pass saw; losses, tables and pictures are views of it."""
+
+    distances: Tensor
+    """(N, P) squared distance between each prototype and its nearest patch."""
+    similarities: Tensor
+    """(N, P)"""
+    logits: Tensor
+    """(N, K)"""
+
+
+class PrototypeNetwork(nn.Module):
+    """ProtoPNet (Chen et al. 2019, section 2.1): backbone, add-on layers, prototypes, head.
+
+    Parameters
+    ----------
+    backbone : Module
+        Maps (N, C, H0, W0) to (N, backbone_channels, H, W).
+    backbone_channels : int
+    prototype_classes : int64 Tensor of shape (P,)
+        The class, as an index, that each prototype belongs to.
+    n_classes : int
+    prototype_depth : int
+        D, the depth to which the add-on layers bring the features.
+    prototype_size : (int, int)
+        H1, W1.
+    similarity : {"log", "linear", "cosine"}
+    """
+
+    prototype_classes: Tensor
+    head: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        backbone_channels: int,
+        prototype_classes: Tensor,
+        *,
+        n_classes: int,
+        prototype_depth: int,
+        prototype_size: tuple[int, int],
+        similarity: str,
+    ) -> None:
+        super().__init__()
+        self.prototype_size = prototype_size
+        self.similarity = functional.SIMILARITIES[similarity]
+        self.on_unit_sphere = similarity == "cosine"
+        self.backbone = backbone
+        self.add_on = nn.Sequential(
+            nn.Conv2d(backbone_channels, prototype_depth, 1),
+            nn.ReLU(),
+            nn.Conv2d(prototype_depth, prototype_depth, 1),
+            nn.Sigmoid(),
+        )
+        shape = (len(prototype_classes), prototype_depth, *prototype_size)
+        self.prototypes = nn.Parameter(torch.rand(shape))
+        self.register_buffer("prototype_classes", prototype_classes)
+        # A buffer: no stage moves it by gradients; the last layer is solved for.
+        self.register_buffer("head", initial_head(prototype_classes, n_classes))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Latent map of (N, C, H0, W0) images, of shape (N, D, H, W)."""
+        latent: Tensor = self.add_on(self.backbone(images))
+        return latent
+
+    def raw_patches(self, images: Tensor) -> Tensor:
+        """Latent patches of (N, C, H0, W0) images as the projection copies them, (N, L, D1)."""
+        return functional.extract_patches(self.features(images), self.prototype_size)
+
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Patches or prototypes (..., D1) as distances compare them."""
+        return functional.to_unit_length(vectors) if self.on_unit_sphere else vectors
+
+    def flat_prototypes(self) -> Tensor:
+        """Prototypes as distances compare them, (P, D1)."""
+        return self.comparable(self.prototypes.flatten(1))
+
+    def forward(self, images: Tensor) -> Evidence:
+        """Evidence for a training step: differentiable, in the precision of the images."""
+        patches = self.comparable(self.raw_patches(images))  # (N, L, D1)
+        distances = functional.squared_distances(patches, self.flat_prototypes())
+        return self._conclude(distances.amin(2))
+
+    @torch.no_grad()
+    def inspect(self, raw_patches: Tensor) -> tuple[Evidence, Tensor]:
+        """Evidence to report, with exact float64 distances, and where it was seen.
+
+        Parameters
+        ----------
+        raw_patches : Tensor of shape (N, L, D1)
+
+        Returns
+        -------
+        evidence : Evidence
+            In float64.
+        positions : int64 Tensor of shape (N, P)
+            The patch of each image that is nearest to each prototype.
+        """
+        distances, positions = functional.nearest_patches(
+            self.comparable(raw_patches), self.flat_prototypes()
+        )
+        return self._conclude(distances), positions
+
+    def _conclude(self, distances: Tensor) -> Evidence:
+        similarities = self.similarity(distances)  # (N, P)
+        logits = similarities @ self.head.to(similarities.dtype).T  # (N, K)
+        return Evidence(distances, similarities, logits)
+
+
+def initial_head(prototype_classes: Tensor, n_classes: int) -> Tensor:
+    """The head of stage 1: 1 to a prototype's own class, -0.5 to the others, (K, P) float64."""
+    own = torch.arange(n_classes)[:, None] == prototype_classes.cpu()  # (K, P)
+    return torch.where(own, 1.0, -0.5).double()

@@ -1,0 +1,273 @@
+"""The exact receptive field of any backbone, read off one forward pass.
+
+A dispatch mode watches the operators that the pass really executes, and carries for each cell
+of each intermediate map the interval of input rows and of input columns that it depends on.
+Windows (convolution, pooling) are followed index by index, so borders, strides, dilation and
+odd sizes come out exact; an operator of unknown reach is taken to see the whole image, which
+keeps every interval sufficient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Intervals = NDArray[np.int64]
+"""(cells, 2): half-open intervals of input rows (or columns), one for each cell."""
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Which pixels each cell of a feature map depends on."""
+
+    rows: Intervals
+    """(H, 2)"""
+    columns: Intervals
+    """(W, 2)"""
+    depth: int
+    """Channels of the feature map."""
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """(H, W) of the feature map."""
+        return len(self.rows), len(self.columns)
+
+    def boxes(self, positions: NDArray[np.int64], patch_size: tuple[int, int]) -> Intervals:
+        """Pixels that patches depend on.
+
+        Parameters
+        ----------
+        positions : int64 array of any shape
+            Patch numbers, row by row.
+        patch_size : (int, int)
+            (H1, W1) cells.
+
+        Returns
+        -------
+        int64 array of shape (*positions.shape, 4)
+            ``y0, y1, x0, x1``, half-open.
+        """
+        tops, lefts = np.divmod(positions, len(self.columns) - patch_size[1] + 1)
+        y = _spans(self.rows, patch_size[0])[tops]
+        x = _spans(self.columns, patch_size[1])[lefts]
+        return np.concatenate([y, x], axis=-1)
+
+
+def _spans(intervals: Intervals, length: int) -> Intervals:
+    """Unite every run of ``length`` neighbouring intervals."""
+    runs = np.lib.stride_tricks.sliding_window_view(intervals, length, axis=0)
+    return np.stack([runs[:, 0].min(1), runs[:, 1].max(1)], axis=1)
+
+
+def trace_receptive_field(
+    backbone: nn.Module, channels: int, image_size: tuple[int, int]
+) -> ReceptiveField:
+    """Run a backbone once on a blank image and follow what depends on what.
+
+    Parameters
+    ----------
+    backbone : Module
+        In ``eval()`` mode.
+    channels : int
+    image_size : (int, int)
+
+    Returns
+    -------
+    ReceptiveField
+
+    Raises
+    ------
+    ValueError
+        If the backbone does not map (1, C, H0, W0) to (1, F, H, W).
+    """
+    image = torch.zeros(1, channels, *image_size)
+    reader = _Reader(image)
+    with torch.no_grad(), reader:
+        features = backbone(image)
+    if not isinstance(features, Tensor) or features.dim() != 4 or 0 in features.shape:
+        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            "The backbone must map images of shape (n, channels, height, width) to feature maps "
+            f"of shape (n, depth, height, width), got {found} for {tuple(image.shape)}."
+        )
+    field = reader.field_of(features)
+    if not isinstance(field, _Field):
+        field = _whole_field(features, image_size)
+    return ReceptiveField(field.rows, field.columns, features.shape[1])
+
+
+@dataclass(frozen=True)
+class _Field:
+    rows: Intervals
+    columns: Intervals
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return len(self.rows), len(self.columns)
+
+    def __or__(self, other: _Field) -> _Field:
+        return _Field(_unite(self.rows, other.rows), _unite(self.columns, other.columns))
+
+
+class _Whole:
+    """A tensor each element of which may depend on every pixel."""
+
+
+WHOLE: Final = _Whole()
+
+
+def _unite(one: Intervals, other: Intervals) -> Intervals:
+    return np.stack(
+        [np.minimum(one[:, 0], other[:, 0]), np.maximum(one[:, 1], other[:, 1])], axis=1
+    )
+
+
+def _whole_field(features: Tensor, image_size: tuple[int, int]) -> _Field:
+    height, width = features.shape[2:]
+    return _Field(
+        np.tile(np.array([0, image_size[0]]), (height, 1)),
+        np.tile(np.array([0, image_size[1]]), (width, 1)),
+    )
+
+
+class _Reader(TorchDispatchMode):  # type: ignore[misc]
+    """Carries fields from the inputs of every executed operator to its outputs."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        height, width = image.shape[2:]
+        start = _Field(*(np.arange(n)[:, None] + np.array([0, 1]) for n in (height, width)))
+        # Tensors are kept alive, so that no identity is used twice during the pass.
+        self._fields: dict[int, tuple[Tensor, _Field | _Whole]] = {id(image): (image, start)}
+
+    def field_of(self, tensor: Tensor) -> _Field | _Whole | None:
+        """What the tensor depends on; None where that is no pixel."""
+        entry = self._fields.get(id(tensor))
+        return entry[1] if entry else None
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        fields = [
+            field
+            for tensor in _tensors(args)
+            if (field := self.field_of(tensor)) is not None
+        ]
+        if fields:
+            for index, output in enumerate(_tensors([outputs])):
+                field = _propagate(func, args, fields, output) if index == 0 else WHOLE
+                self._fields[id(output)] = (output, field)
+        return outputs
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _propagate(
+    func: Any, args: Sequence[Any], fields: list[_Field | _Whole], output: Tensor
+) -> _Field | _Whole:
+    known = [field for field in fields if isinstance(field, _Field)]
+    if len(known) < len(fields):
+        return WHOLE
+    operator = func.overloadpacket
+    if operator in _WINDOWS:
+        return _WINDOWS[operator](args, known, output)
+    if not _keeps_cells(func, args):
+        return WHOLE
+    united = known[0]
+    for field in known[1:]:
+        if field.size != united.size:
+            return WHOLE
+        united = united | field
+    return united if tuple(output.shape[2:]) == united.size else WHOLE
+
+
+def _keeps_cells(func: Any, args: Sequence[Any]) -> bool:
+    """Tell whether each output cell depends on the input cells at its own place only."""
+    operator = func.overloadpacket
+    if operator is aten.native_batch_norm:
+        return not args[5]  # in training the statistics are those of the whole batch
+    if operator is aten.cat:
+        return len(args) > 1 and args[1] in {1, -3}
+    return torch.Tag.pointwise in func.tags or operator in _CELLWISE
+
+
+_CELLWISE: Final = {aten.clone, aten.detach, aten.alias, aten._to_copy, aten.contiguous}
+
+
+def _window(
+    intervals: Intervals, cells: int, kernel: int, stride: int, padding: int, dilation: int
+) -> Intervals:
+    """Intervals of the cells of a sliding window's output."""
+    taps = np.arange(cells)[:, None] * stride - padding + np.arange(kernel) * dilation
+    inside = (taps >= 0) & (taps < len(intervals))  # padding depends on nothing
+    clipped = taps.clip(0, len(intervals) - 1)  # (cells, kernel)
+    infinite = np.iinfo(np.int64).max
+    low = np.where(inside, intervals[clipped, 0], infinite).min(1)
+    high = np.where(inside, intervals[clipped, 1], 0).max(1)
+    return np.stack([np.minimum(low, high), high], axis=1)
+
+
+def _slide(
+    field: _Field,
+    output: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> _Field:
+    axes = zip(
+        (field.rows, field.columns),
+        output.shape[2:],
+        _pair(kernel),
+        _pair(stride),
+        _pair(padding),
+        _pair(dilation),
+        strict=True,
+    )
+    return _Field(*(_window(*axis) for axis in axes))
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _convolution(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field | _Whole:
+    _, weight, _, stride, padding, dilation, transposed, *_ = args
+    if transposed or weight.dim() != 4 or len(fields) != 1:
+        return WHOLE
+    return _slide(fields[0], output, weight.shape[2:], stride, padding, dilation)
+
+
+def _pooling(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field | _Whole:
+    kernel, stride, padding = (list(args[1:]) + [[], [0]][len(args) - 2 :])[:3]
+    dilation = args[4] if len(args) > 4 and isinstance(args[4], list) else [1]
+    return _slide(fields[0], output, kernel, stride or kernel, padding, dilation)
+
+
+_WINDOWS: Final[
+    dict[Any, Callable[[Sequence[Any], list[_Field], Tensor], _Field | _Whole]]
+] = {
+    aten.convolution: _convolution,
+    aten.max_pool2d_with_indices: _pooling,
+    aten.avg_pool2d: _pooling,
+}

@@ -1,0 +1,126 @@
+"""Stage 2, the projection: every prototype becomes a patch of a training image.
+
+Shapes: q patches, p prototypes, D1 = D H1 W1 numbers in a patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_protopnet._network import PrototypeNetwork, functional
+
+UNPROJECTED = -1
+"""The source of a prototype whose class has no training patch."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Where each prototype comes from."""
+
+    images: NDArray[np.int64]
+    """(P,) training image, `UNPROJECTED` where the class had no patch."""
+    positions: NDArray[np.int64]
+    """(P,) patch of that image, `UNPROJECTED` likewise."""
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """Latent patches and where they were seen."""
+
+    vectors: Tensor  # (q, D1)
+    origins: Tensor  # (q, 2) image and position
+
+    def __getitem__(self, index: Tensor) -> _Patches:
+        return _Patches(self.vectors[index], self.origins[index])
+
+    def __add__(self, other: _Patches) -> _Patches:
+        return _Patches(
+            torch.cat([self.vectors, other.vectors]), torch.cat([self.origins, other.origins])
+        )
+
+
+class Projector:
+    """Finds the patches nearest to a network's prototypes in a stream of feature maps.
+
+    It keeps, for each prototype, only as many candidates as its class has prototypes, so the
+    memory does not depend on the number of images. Patches are distinct when their latent
+    values are: two blank corners are one patch.
+    """
+
+    def __init__(self, network: PrototypeNetwork) -> None:
+        self.network = network
+        self.candidates: dict[int, _Patches] = {}
+
+    @torch.no_grad()
+    def see(self, patches: Tensor, images: Tensor, labels: Tensor) -> None:
+        """Take in raw patches (N, L, D1) with the numbers and the labels (N,) of their images."""
+        positions = torch.arange(patches.shape[1], device=images.device)
+        for label in labels.unique().tolist():
+            of_class = labels == label  # (N,)
+            origins = torch.cartesian_prod(images[of_class], positions)  # (N' L, 2)
+            seen = _Patches(patches[of_class].flatten(0, 1), origins)
+            if label in self.candidates:
+                seen = self.candidates[label] + seen
+            self.candidates[label] = self._prune(_first_of_each(seen), label)
+
+    def _prune(self, patches: _Patches, label: int) -> _Patches:
+        """Keep the patches that are among the k nearest of some of the class's k prototypes."""
+        distances = self._distances(patches, label)  # (p, q)
+        k = min(distances.shape)
+        nearest = distances.topk(k, dim=1, largest=False).indices
+        return patches[nearest.unique()]
+
+    def _distances(self, patches: _Patches, label: int) -> Tensor:
+        network = self.network
+        prototypes = network.flat_prototypes()[network.prototype_classes == label]
+        vectors = network.comparable(patches.vectors)  # (q, D1)
+        return functional.squared_distances(
+            vectors[None].double(), prototypes.double()
+        )[0]  # (p, q)
+
+    @torch.no_grad()
+    def replace_prototypes(self) -> Projection:
+        """Replace the prototypes by their patches and say where those come from.
+
+        Within a class the closest pair of prototype and patch is joined first, then the
+        closest of the rest, and no patch is taken twice while there are others.
+        """
+        prototypes = self.network.prototypes
+        sources = np.full((len(prototypes), 2), UNPROJECTED, dtype=np.int64)
+        for label in self.network.prototype_classes.unique().tolist():
+            members = torch.nonzero(self.network.prototype_classes == label)[:, 0]
+            if label not in self.candidates:
+                continue
+            patches = self.candidates[label]
+            chosen = _assign(self._distances(patches, label).cpu().numpy())
+            picked = patches[torch.from_numpy(chosen).to(prototypes.device)]
+            prototypes[members] = picked.vectors.view(-1, *prototypes.shape[1:])
+            sources[members.cpu().numpy()] = picked.origins.cpu().numpy()
+        return Projection(images=sources[:, 0], positions=sources[:, 1])
+
+
+def _first_of_each(patches: _Patches) -> _Patches:
+    """Drop patches that repeat an earlier one bit for bit; keep the order."""
+    rows = np.ascontiguousarray(patches.vectors.cpu().numpy())
+    as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+    first = np.sort(np.unique(as_bytes, return_index=True)[1])
+    return patches[torch.from_numpy(first).to(patches.vectors.device)]
+
+
+def _assign(distances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Join rows to different columns, closest pair first; (p, q) -> (p,)."""
+    n_rows, n_columns = distances.shape
+    chosen = np.full(n_rows, -1, dtype=np.int64)
+    taken = np.zeros(n_columns, dtype=bool)
+    for flat in distances.argsort(axis=None, kind="stable"):
+        row, column = divmod(int(flat), n_columns)
+        if chosen[row] < 0 and not taken[column]:
+            chosen[row], taken[column] = column, True
+    rest = chosen < 0  # fewer patches than prototypes: the nearest, though taken
+    chosen[rest] = distances[rest].argmin(1)
+    return chosen

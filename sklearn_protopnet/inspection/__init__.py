@@ -1,0 +1,2 @@
+"""Explanations: evidence as tables, and pictures of it."""
+

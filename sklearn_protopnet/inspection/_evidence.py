@@ -1,0 +1,217 @@
+"""Evidence as tables: why an image was classified, and what the prototypes are.
+
+Shapes: n samples, P prototypes, K classes, k classes explained per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+SCHEMA_VERSION: Final = 1
+
+EXPLANATION_COLUMNS: Final = (
+    "sample",
+    "class",
+    "prototype",
+    "prototype_class",
+    "rank",
+    "similarity",
+    "distance",
+    "weight",
+    "contribution",
+    "logit",
+    "probability",
+    "y0",
+    "y1",
+    "x0",
+    "x1",
+    "box_kind",
+    "source_sample",
+    "source_y0",
+    "source_y1",
+    "source_x0",
+    "source_x1",
+)
+"""Columns of `explanation_table`, in order."""
+
+PROTOTYPE_COLUMNS: Final = (
+    "prototype",
+    "prototype_class",
+    "sample",
+    "y0",
+    "y1",
+    "x0",
+    "x1",
+    "distance",
+    "n_duplicates",
+)
+"""Columns of `prototype_table`; one ``weight_<class>`` for each class follows."""
+
+LOCALIZERS: Final = ("receptive_field",)
+
+_UNITS: Final = {
+    "distance": "squared L2 distance of latent patches",
+    "similarity": "the network's similarity score",
+    "contribution": "logit",
+    **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
+}
+
+
+@dataclass(frozen=True)
+class PrototypeRecord:
+    """What is known of every prototype; one entry per prototype."""
+
+    classes: NDArray[Any]
+    """(P,) labels."""
+    coef: NDArray[np.float64]
+    """(K, P) weights of the last layer."""
+    samples: NDArray[np.int64]
+    """(P,) rows of the training X."""
+    boxes: NDArray[np.int64]
+    """(P, 4) source patches, ``y0, y1, x0, x1``."""
+    distances: NDArray[np.float64]
+    """(P,) distance to the source patch."""
+    vectors: NDArray[np.float32]
+    """(P, D1)"""
+
+
+@dataclass(frozen=True)
+class SampleEvidence:
+    """What the network saw in every sample."""
+
+    samples: NDArray[Any]
+    """(n,) names of the samples."""
+    distances: NDArray[np.float64]
+    """(n, P)"""
+    similarities: NDArray[np.float64]
+    """(n, P)"""
+    boxes: NDArray[np.int64]
+    """(n, P, 4)"""
+    logits: NDArray[np.float64]
+    """(n, K)"""
+    probabilities: NDArray[np.float64]
+    """(n, K)"""
+
+
+def explanation_table(
+    evidence: SampleEvidence,
+    record: PrototypeRecord,
+    labels: NDArray[Any],
+    explained: NDArray[np.int64],
+    image_size: tuple[int, int],
+    *,
+    top_k: int | None,
+) -> pd.DataFrame:
+    """Build one row per sample, class and prototype, by rank within a sample and class.
+
+    Parameters
+    ----------
+    evidence : SampleEvidence
+    record : PrototypeRecord
+    labels : array of shape (K,)
+    explained : int64 array of shape (n, k)
+        Class indices to explain.
+    image_size : (int, int)
+    top_k : int or None
+        Rows of a sample and class; None for all, whose contributions add up to the logit.
+
+    Returns
+    -------
+    DataFrame
+        With `EXPLANATION_COLUMNS`.
+    """
+    n_samples, n_prototypes = evidence.similarities.shape
+    contributions = record.coef[explained] * evidence.similarities[:, None, :]  # (n, k, P)
+    order = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]  # (n, k, top)
+    n_explained, n_rows = order.shape[1:]
+    prototype = order.ravel()  # (n k top,)
+    sample = np.repeat(np.arange(n_samples), n_explained * n_rows)
+    class_ = np.repeat(explained.ravel(), n_rows)
+    y0, y1, x0, x1 = evidence.boxes[sample, prototype].T
+    is_whole = (y1 - y0 == image_size[0]) & (x1 - x0 == image_size[1])
+    source_y0, source_y1, source_x0, source_x1 = record.boxes[prototype].T
+    columns = {
+        "sample": evidence.samples[sample],
+        "class": labels[class_],
+        "prototype": prototype,
+        "prototype_class": record.classes[prototype],
+        "rank": np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
+        "similarity": evidence.similarities[sample, prototype],
+        "distance": evidence.distances[sample, prototype],
+        "weight": record.coef[class_, prototype],
+        "contribution": np.take_along_axis(contributions, order, axis=2).ravel(),
+        "logit": evidence.logits[sample, class_],
+        "probability": evidence.probabilities[sample, class_],
+        "y0": y0,
+        "y1": y1,
+        "x0": x0,
+        "x1": x1,
+        "box_kind": np.where(is_whole, "whole_image", "receptive_field"),
+        "source_sample": record.samples[prototype],
+        "source_y0": source_y0,
+        "source_y1": source_y1,
+        "source_x0": source_x0,
+        "source_x1": source_x1,
+    }
+    return _table(columns, "explanation")
+
+
+def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFrame:
+    """Build one row per prototype, with the training patch that it is.
+
+    Parameters
+    ----------
+    record : PrototypeRecord
+    labels : array of shape (K,)
+
+    Returns
+    -------
+    DataFrame
+        With `PROTOTYPE_COLUMNS` and ``weight_<class>`` for each class.
+    """
+    _, group, sizes = np.unique(record.vectors, axis=0, return_inverse=True, return_counts=True)
+    y0, y1, x0, x1 = record.boxes.T
+    columns = {
+        "prototype": np.arange(len(record.classes)),
+        "prototype_class": record.classes,
+        "sample": record.samples,
+        "y0": y0,
+        "y1": y1,
+        "x0": x0,
+        "x1": x1,
+        "distance": record.distances,
+        "n_duplicates": sizes[group.ravel()] - 1,
+    }
+    weights = {f"weight_{label}": row for label, row in zip(labels, record.coef, strict=True)}
+    return _table({**columns, **weights}, "prototype")
+
+
+def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Build one row per stage and epoch.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        What the training recorded.
+
+    Returns
+    -------
+    DataFrame
+    """
+    table = _table(pd.DataFrame(list(rows)).to_dict("series"), "history")
+    table.attrs["units"] = {"seconds": "s"}
+    return table
+
+
+def _table(columns: dict[str, Any], schema: str) -> pd.DataFrame:
+    table = pd.DataFrame(columns)
+    table.attrs["schema"] = f"sklearn_protopnet.{schema}"
+    table.attrs["schema_version"] = SCHEMA_VERSION
+    table.attrs["units"] = {name: unit for name, unit in _UNITS.items() if name in columns}
+    return table
