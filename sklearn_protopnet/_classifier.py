@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -20,26 +18,18 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils.extmath import softmax
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_protopnet import _files
-from sklearn_protopnet._compat import Interval, StrOptions, check_sample_weight, fit_context
-from sklearn_protopnet._images import (
-    ImageSource,
-    Standardization,
-    flatten_images,
-    resolve_image_shape,
-)
+from sklearn_protopnet._compat import Interval, StrOptions, fit_context
+from sklearn_protopnet._images import ImageSource, Standardization
 from sklearn_protopnet._network import (
     BACKBONES,
     TINY_IMAGE,
     Architecture,
-    Inspection,
     PrototypeNetwork,
     ReceptiveField,
     functional,
@@ -54,13 +44,21 @@ from sklearn_protopnet._training import (
     Settings,
     Trainer,
     Training,
-    TrainingSet,
     canonical_training_set,
+)
+from sklearn_protopnet._validation import (
+    all_or_nothing,
+    check_images,
+    check_training_data,
+    check_two_classes,
+    check_validation_data,
+    effective_weights,
+    split_validation,
 )
 from sklearn_protopnet.inspection import _evidence
 
 
-class ProtoPNetClassifier(  # type: ignore[misc]
+class ProtoPNetClassifier(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
     """Prototypical part network: this part looks like that part of a training image.
@@ -289,7 +287,7 @@ class ProtoPNetClassifier(  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: Any,
@@ -331,17 +329,18 @@ class ProtoPNetClassifier(  # type: ignore[misc]
             only; if the backbone does not accept them, or a prototype is larger than its
             feature map; if the loss becomes NaN. The classifier is then as it was before.
         """
-        with _all_or_nothing(self):
-            pixels, y = self._check_training_data(X, y)
+        with all_or_nothing(self):
+            pixels, y = check_training_data(self, X, y)
+            self.image_shape_ = pixels.shape[1:]
             self.classes_, labels = np.unique(y, return_inverse=True)
-            weights = self._effective_weights(sample_weight, pixels, labels)
+            weights = effective_weights(sample_weight, self.class_weight, self.classes_, labels)
             members = canonical_training_set(pixels.reshape(len(pixels), -1), labels, weights)
-            self._check_two_classes(members)
+            check_two_classes(self.classes_, members)
+            held_out = check_validation_data(self, X_val, y_val, sample_weight_val)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-            held_out = self._check_validation_data(X_val, y_val, sample_weight_val)
             if self.early_stopping and held_out is None:
-                members, validation_members = self._split(members, seed)
-                held_out = pixels, validation_members
+                members, set_aside = split_validation(members, self.validation_fraction, seed)
+                held_out = pixels, set_aside
             standard = Standardization.of(pixels, members.rows, members.weights)
             images = LabelledImages(ImageSource(pixels, standard), members)
             validation = held_out and LabelledImages(
@@ -499,7 +498,7 @@ class ProtoPNetClassifier(  # type: ignore[misc]
             evidence,
             self._prototype_record(),
             self.classes_,
-            self._explained_classes(classes, logits),
+            _evidence.explained_classes(classes, self.classes_, logits),
             self.image_shape_[:2],
             top_k=top_k,
         )
@@ -578,85 +577,6 @@ class ProtoPNetClassifier(  # type: ignore[misc]
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
 
-    def _check_training_data(self, X: Any, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Pixels (n, H, W, C) and labels (n,)."""
-        flat, shape = flatten_images(X)
-        flat, y = validate_data(self, flat, y)
-        check_classification_targets(y)
-        self.image_shape_ = resolve_image_shape(self.image_shape, shape, flat.shape[1])
-        return flat.reshape(-1, *self.image_shape_), y
-
-    def _check_images(self, X: Any) -> NDArray[Any]:
-        """Pixels (n, H, W, C) of images like those of `fit`."""
-        flat, shape = flatten_images(X)
-        flat = validate_data(self, flat, reset=False)
-        resolve_image_shape(self.image_shape_, shape, flat.shape[1])
-        pixels: NDArray[Any] = flat.reshape(-1, *self.image_shape_)
-        return pixels
-
-    def _check_validation_data(
-        self, X_val: Any, y_val: ArrayLike | None, sample_weight_val: ArrayLike | None
-    ) -> tuple[NDArray[Any], TrainingSet] | None:
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val must be given together, got one without the other.")
-        if X_val is None:
-            if sample_weight_val is not None:
-                raise ValueError("sample_weight_val needs X_val and y_val, got none.")
-            return None
-        pixels = self._check_images(X_val)
-        y_val = np.asarray(y_val)
-        unknown = np.setdiff1d(y_val, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y_val must hold classes of y only, {self.classes_.tolist()}, "
-                f"got {unknown.tolist()}."
-            )
-        if y_val.shape != (len(pixels),):
-            raise ValueError(
-                f"y_val must have one label for each of the {len(pixels)} images in X_val, "
-                f"got shape {y_val.shape}."
-            )
-        weights = check_sample_weight(
-            sample_weight_val, y_val, dtype=np.float64, ensure_non_negative=True
-        )
-        labels = np.searchsorted(self.classes_, y_val)
-        return pixels, TrainingSet(np.arange(len(pixels)), labels, weights)
-
-    def _effective_weights(
-        self, sample_weight: ArrayLike | None, pixels: NDArray[Any], labels: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Sample weights times class weights, (n,)."""
-        weights = check_sample_weight(
-            sample_weight, labels, dtype=np.float64, ensure_non_negative=True
-        )
-        per_class = compute_class_weight(
-            self.class_weight,
-            classes=self.classes_,
-            y=self.classes_[labels],
-            sample_weight=weights,
-        )
-        effective: NDArray[np.float64] = weights * per_class[labels]
-        return effective
-
-    def _check_two_classes(self, members: TrainingSet) -> None:
-        present = self.classes_[np.unique(members.labels)]
-        if len(present) < 2:
-            raise ValueError(
-                "A classifier needs images of at least 2 classes with positive weights, got one "
-                f"class: {present.tolist()[0]!r}."
-            )
-
-    def _split(self, members: TrainingSet, seed: int) -> tuple[TrainingSet, TrainingSet]:
-        """Set validation images aside, stratified."""
-        index = np.arange(len(members))
-        parts = train_test_split(
-            index,
-            test_size=self.validation_fraction,
-            stratify=members.labels,
-            random_state=seed,
-        )
-        return members.take(parts[0]), members.take(parts[1])
-
     def _architecture(self) -> Architecture:
         size = tuple(self.prototype_size)
         if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
@@ -723,7 +643,9 @@ class ProtoPNetClassifier(  # type: ignore[misc]
                 stacklevel=4,
             )
         rows = np.where(is_patch, images.members.rows[projection.images], UNPROJECTED)
-        boxes = field.boxes(np.where(is_patch, projection.positions, 0), architecture.prototype_size)
+        boxes = field.boxes(
+            np.where(is_patch, projection.positions, 0), architecture.prototype_size
+        )
         pixels = images.source.pixels
         self.prototypes_ = network.prototypes.detach().cpu().numpy().copy()
         self.prototype_classes_ = self.classes_[classes]
@@ -748,7 +670,7 @@ class ProtoPNetClassifier(  # type: ignore[misc]
         self._network = network
 
     def _rebuilt_network(self) -> PrototypeNetwork:
-        """The network of the fit, built anew where a copy or a file has left it out."""
+        """Give the network of the fit, built anew where a copy or a file has left it out."""
         if "_network" not in vars(self):
             plain = self.state_["architecture"]
             architecture = Architecture(**plain) if plain else self._architecture()
@@ -761,7 +683,7 @@ class ProtoPNetClassifier(  # type: ignore[misc]
     def _inspect(self, X: Any, *names: str) -> list[NDArray[Any]]:
         """Fields of `Inspection` for all images of X."""
         check_is_fitted(self)
-        pixels = self._check_images(X)
+        pixels = check_images(self, X)
         source = ImageSource(pixels, Standardization(**self.state_["standardization"]))
         parts: list[list[NDArray[Any]]] = [[] for _ in names]
         with thread_budget(tiny=self._is_tiny()):
@@ -784,35 +706,3 @@ class ProtoPNetClassifier(  # type: ignore[misc]
             distances=self.prototype_distances_,
             vectors=self.prototypes_.reshape(len(self.prototypes_), -1),
         )
-
-    def _explained_classes(
-        self, classes: str | ArrayLike, logits: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """Class indices to explain for each sample, (n, k)."""
-        if isinstance(classes, str) and classes == "predicted":
-            return logits.argmax(1)[:, None]
-        everything = np.arange(len(self.classes_))
-        if isinstance(classes, str) and classes == "all":
-            chosen = everything
-        else:
-            labels = np.atleast_1d(np.asarray(classes))
-            unknown = [label for label in labels.tolist() if label not in self.classes_.tolist()]
-            if unknown or not len(labels):
-                raise ValueError(
-                    "classes must be 'predicted', 'all' or labels among "
-                    f"{self.classes_.tolist()}, got {classes!r}."
-                )
-            chosen = np.array([self.classes_.tolist().index(label) for label in labels.tolist()])
-        return np.tile(chosen, (len(logits), 1))
-
-
-@contextmanager
-def _all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
-    """Put an estimator's attributes back if the block fails."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

@@ -109,8 +109,8 @@ def resolve_image_shape(
     """
     if image_shape is None:
         return of_arrays or _shape_of_row(n_features)
-    sizes = tuple(image_shape)
-    if len(sizes) not in {2, 3} or not all(isinstance(n, Integral) and n > 0 for n in sizes):
+    sizes: tuple[Any, ...] = tuple(image_shape)
+    if len(sizes) not in {2, 3} or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
         raise ValueError(
             "image_shape must be (height, width) or (height, width, channels) in positive "
             f"integers, got {image_shape!r}."

@@ -2,7 +2,7 @@
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
-from sklearn_protopnet._network._backbones import BACKBONES
+from sklearn_protopnet._network._backbones import BACKBONES, build_backbone
 from sklearn_protopnet._network._inference import (
     Inspection,
     inspect_images,
@@ -21,6 +21,7 @@ __all__ = [
     "Inspection",
     "PrototypeNetwork",
     "ReceptiveField",
+    "build_backbone",
     "functional",
     "inspect_images",
     "inspect_patches",

@@ -74,4 +74,6 @@ class Architecture:
 
     @property
     def _name(self) -> str:
-        return repr(self.backbone) if isinstance(self.backbone, str) else type(self.backbone).__name__
+        return (
+            repr(self.backbone) if isinstance(self.backbone, str) else type(self.backbone).__name__
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Final
 
-import torch
 from torch import nn
 from torchvision import models
 
@@ -89,8 +88,9 @@ def _torchvision_backbone(name: str, channels: int) -> nn.Module:
     return backbone
 
 
-def _with_channels(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
+def _with_channels(convolution: nn.Module, channels: int) -> nn.Conv2d:
     """Build a convolution like another one, for images of another number of channels."""
+    assert isinstance(convolution, nn.Conv2d)
     return nn.Conv2d(
         channels,
         convolution.out_channels,

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 EPSILON: Final = 1e-4
 """The paper's eps: it bounds the log similarity by log(1 + 1 / eps) = 9.2104."""
@@ -33,7 +32,7 @@ def extract_patches(features: Tensor, prototype_size: tuple[int, int]) -> Tensor
     """
     if prototype_size == (1, 1):
         return features.flatten(2).transpose(1, 2)  # (N, L, D)
-    return F.unfold(features, prototype_size).transpose(1, 2)  # (N, L, K)
+    return nn.functional.unfold(features, prototype_size).transpose(1, 2)  # (N, L, K)
 
 
 def squared_distances(patches: Tensor, prototypes: Tensor) -> Tensor:
@@ -59,18 +58,22 @@ def squared_distances(patches: Tensor, prototypes: Tensor) -> Tensor:
     return expanded.clamp_min(0)
 
 
-def nearest_patches(patches: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_patches(
+    patches: Tensor, prototypes: Tensor, comparable: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
     """Each prototype's nearest patch in each image, with its distance to the last bit.
 
     The expanded form in float64 finds the patch; the direct form ``sum (z - p)^2`` in float64
     measures it, so that a patch that equals its prototype is at distance exactly 0. With
     float32 and the expanded form alone a projected prototype scored 9.19 on its own patch
-    instead of 9.2104, and scores moved with the size of the batch.
+    instead of 9.2103, and scores moved with the size of the batch.
 
     Parameters
     ----------
     patches : Tensor of shape (N, L, K)
     prototypes : Tensor of shape (P, K)
+    comparable : callable
+        `as_it_is` or `to_unit_length`: what to do to vectors before they are compared.
 
     Returns
     -------
@@ -79,15 +82,22 @@ def nearest_patches(patches: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor
         Index of the patch among the L patches; the first one of those that tie.
     """
     patches, prototypes = patches.double(), prototypes.double()
-    positions = squared_distances(patches, prototypes).argmin(2)  # (N, P)
+    positions = squared_distances(comparable(patches), comparable(prototypes)).argmin(2)  # (N, P)
     index = positions[:, :, None].expand(-1, -1, patches.shape[2])
     nearest = patches.gather(1, index)  # (N, P, K)
-    return (nearest - prototypes).square().sum(2), positions
+    # Both sides in one memory layout: the last bits of a norm depend on it.
+    counterparts = prototypes.repeat(len(nearest), 1, 1)  # (N, P, K)
+    return (comparable(nearest) - comparable(counterparts)).square().sum(2), positions
+
+
+def as_it_is(vectors: Tensor) -> Tensor:
+    """Leave vectors alone."""
+    return vectors
 
 
 def to_unit_length(vectors: Tensor) -> Tensor:
     """Scale vectors along the last axis to length 1; a zero vector stays zero."""
-    return F.normalize(vectors, dim=-1)
+    return nn.functional.normalize(vectors, dim=-1)
 
 
 def log_similarity(distances: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ Chunk = tuple[NDArray[np.int64], Tensor]
 class Inspection:
     """Evidence as arrays; one row per image."""
 
+    index: NDArray[np.int64]
+    """(N,) positions of the images, one after the other."""
     distances: NDArray[np.float64]
     """(N, P)"""
     similarities: NDArray[np.float64]
@@ -43,14 +45,16 @@ def latent_patches(
         yield index, network.raw_patches(images.to(network.prototypes.device))
 
 
-def inspect_patches(network: PrototypeNetwork, n_images: int, patches: Tensor) -> Inspection:
-    """Evidence of the first images of a chunk; the chunk's shape is left as it is for it."""
+def inspect_patches(
+    network: PrototypeNetwork, index: NDArray[np.int64], patches: Tensor
+) -> Inspection:
+    """Evidence of a chunk of raw patches, of which the first N belong to positions (N,)."""
     evidence, positions = network.inspect(patches)
     arrays = (evidence.distances, evidence.similarities, evidence.logits, positions)
-    return Inspection(*(array[:n_images].cpu().numpy() for array in arrays))
+    return Inspection(index, *(array[: len(index)].cpu().numpy() for array in arrays))
 
 
 def inspect_images(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterator[Inspection]:
     """Yield the evidence of every chunk."""
     for index, patches in latent_patches(network, chunks):
-        yield inspect_patches(network, len(index), patches)
+        yield inspect_patches(network, index, patches)

@@ -60,7 +60,8 @@ class PrototypeNetwork(nn.Module):
         super().__init__()
         self.prototype_size = prototype_size
         self.similarity = functional.SIMILARITIES[similarity]
-        self.on_unit_sphere = similarity == "cosine"
+        on_unit_sphere = similarity == "cosine"
+        self.comparable = functional.to_unit_length if on_unit_sphere else functional.as_it_is
         self.backbone = backbone
         self.add_on = nn.Sequential(
             nn.Conv2d(backbone_channels, prototype_depth, 1),
@@ -83,18 +84,11 @@ class PrototypeNetwork(nn.Module):
         """Latent patches of (N, C, H0, W0) images as the projection copies them, (N, L, D1)."""
         return functional.extract_patches(self.features(images), self.prototype_size)
 
-    def comparable(self, vectors: Tensor) -> Tensor:
-        """Patches or prototypes (..., D1) as distances compare them."""
-        return functional.to_unit_length(vectors) if self.on_unit_sphere else vectors
-
-    def flat_prototypes(self) -> Tensor:
-        """Prototypes as distances compare them, (P, D1)."""
-        return self.comparable(self.prototypes.flatten(1))
-
     def forward(self, images: Tensor) -> Evidence:
         """Evidence for a training step: differentiable, in the precision of the images."""
         patches = self.comparable(self.raw_patches(images))  # (N, L, D1)
-        distances = functional.squared_distances(patches, self.flat_prototypes())
+        prototypes = self.comparable(self.prototypes.flatten(1))  # (P, D1)
+        distances = functional.squared_distances(patches, prototypes)  # (N, P, L)
         return self._conclude(distances.amin(2))
 
     @torch.no_grad()
@@ -113,7 +107,7 @@ class PrototypeNetwork(nn.Module):
             The patch of each image that is nearest to each prototype.
         """
         distances, positions = functional.nearest_patches(
-            self.comparable(raw_patches), self.flat_prototypes()
+            raw_patches, self.prototypes.flatten(1), self.comparable
         )
         return self._conclude(distances), positions
 
@@ -124,6 +118,6 @@ class PrototypeNetwork(nn.Module):
 
 
 def initial_head(prototype_classes: Tensor, n_classes: int) -> Tensor:
-    """The head of stage 1: 1 to a prototype's own class, -0.5 to the others, (K, P) float64."""
+    """Build stage 1's head: 1 to a prototype's own class, -0.5 to others; float64 (K, P)."""
     own = torch.arange(n_classes)[:, None] == prototype_classes.cpu()  # (K, P)
     return torch.where(own, 1.0, -0.5).double()

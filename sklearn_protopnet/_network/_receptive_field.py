@@ -139,18 +139,18 @@ def _whole_field(features: Tensor, image_size: tuple[int, int]) -> _Field:
     )
 
 
-class _Reader(TorchDispatchMode):  # type: ignore[misc]
+class _Reader(TorchDispatchMode):
     """Carries fields from the inputs of every executed operator to its outputs."""
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         height, width = image.shape[2:]
         start = _Field(*(np.arange(n)[:, None] + np.array([0, 1]) for n in (height, width)))
         # Tensors are kept alive, so that no identity is used twice during the pass.
         self._fields: dict[int, tuple[Tensor, _Field | _Whole]] = {id(image): (image, start)}
 
     def field_of(self, tensor: Tensor) -> _Field | _Whole | None:
-        """What the tensor depends on; None where that is no pixel."""
+        """Say what the tensor depends on; None where that is no pixel."""
         entry = self._fields.get(id(tensor))
         return entry[1] if entry else None
 
@@ -163,9 +163,7 @@ class _Reader(TorchDispatchMode):  # type: ignore[misc]
     ) -> Any:
         outputs = func(*args, **(kwargs or {}))
         fields = [
-            field
-            for tensor in _tensors(args)
-            if (field := self.field_of(tensor)) is not None
+            field for tensor in _tensors(args) if (field := self.field_of(tensor)) is not None
         ]
         if fields:
             for index, output in enumerate(_tensors([outputs])):
@@ -214,41 +212,32 @@ def _keeps_cells(func: Any, args: Sequence[Any]) -> bool:
 _CELLWISE: Final = {aten.clone, aten.detach, aten.alias, aten._to_copy, aten.contiguous}
 
 
-def _window(
-    intervals: Intervals, cells: int, kernel: int, stride: int, padding: int, dilation: int
-) -> Intervals:
-    """Intervals of the cells of a sliding window's output."""
-    taps = np.arange(cells)[:, None] * stride - padding + np.arange(kernel) * dilation
-    inside = (taps >= 0) & (taps < len(intervals))  # padding depends on nothing
-    clipped = taps.clip(0, len(intervals) - 1)  # (cells, kernel)
-    infinite = np.iinfo(np.int64).max
-    low = np.where(inside, intervals[clipped, 0], infinite).min(1)
-    high = np.where(inside, intervals[clipped, 1], 0).max(1)
-    return np.stack([np.minimum(low, high), high], axis=1)
+@dataclass(frozen=True)
+class _Window:
+    """A sliding window along one axis."""
+
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+
+    def slide(self, intervals: Intervals, cells: int) -> Intervals:
+        """Find the intervals of as many output cells."""
+        starts = np.arange(cells)[:, None] * self.stride - self.padding
+        taps = starts + np.arange(self.kernel) * self.dilation  # (cells, kernel)
+        inside = (taps >= 0) & (taps < len(intervals))  # padding depends on nothing
+        clipped = taps.clip(0, len(intervals) - 1)
+        low = np.where(inside, intervals[clipped, 0], np.iinfo(np.int64).max).min(1)
+        high = np.where(inside, intervals[clipped, 1], 0).max(1)
+        return np.stack([np.minimum(low, high), high], axis=1)
 
 
-def _slide(
-    field: _Field,
-    output: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> _Field:
-    axes = zip(
-        (field.rows, field.columns),
-        output.shape[2:],
-        _pair(kernel),
-        _pair(stride),
-        _pair(padding),
-        _pair(dilation),
-        strict=True,
-    )
-    return _Field(*(_window(*axis) for axis in axes))
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+def _slide(field: _Field, output: Tensor, *geometry: Sequence[int]) -> _Field:
+    """Slide a window of this kernel, stride, padding and dilation, one or two numbers each."""
+    vertical = _Window(*(values[0] for values in geometry))
+    horizontal = _Window(*(values[-1] for values in geometry))
+    height, width = output.shape[2:]
+    return _Field(vertical.slide(field.rows, height), horizontal.slide(field.columns, width))
 
 
 def _convolution(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field | _Whole:
@@ -258,16 +247,21 @@ def _convolution(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _
     return _slide(fields[0], output, weight.shape[2:], stride, padding, dilation)
 
 
-def _pooling(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field | _Whole:
-    kernel, stride, padding = (list(args[1:]) + [[], [0]][len(args) - 2 :])[:3]
-    dilation = args[4] if len(args) > 4 and isinstance(args[4], list) else [1]
+def _max_pooling(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field:
+    _, kernel, stride, padding, dilation = [*args, *_POOLING_DEFAULTS[len(args) - 2 :]][:5]
     return _slide(fields[0], output, kernel, stride or kernel, padding, dilation)
 
 
-_WINDOWS: Final[
-    dict[Any, Callable[[Sequence[Any], list[_Field], Tensor], _Field | _Whole]]
-] = {
+def _average_pooling(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field:
+    _, kernel, stride, padding = [*args, *_POOLING_DEFAULTS[len(args) - 2 :]][:4]
+    return _slide(fields[0], output, kernel, stride or kernel, padding, [1])
+
+
+_POOLING_DEFAULTS: Final[tuple[list[int], ...]] = ([], [0], [1])
+"""Stride (none: the kernel), padding and dilation where a call leaves them out."""
+
+_WINDOWS: Final[dict[Any, Callable[[Sequence[Any], list[_Field], Tensor], _Field | _Whole]]] = {
     aten.convolution: _convolution,
-    aten.max_pool2d_with_indices: _pooling,
-    aten.avg_pool2d: _pooling,
+    aten.max_pool2d_with_indices: _max_pooling,
+    aten.avg_pool2d: _average_pooling,
 }

@@ -17,7 +17,7 @@ _CONSTRUCTION: Final = threading.Lock()
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device that a parameter names; ``"auto"`` is CUDA where there is one, else the CPU.
+    """Find the device that a parameter names; ``"auto"`` is CUDA where there is one, else the CPU.
 
     Raises
     ------

@@ -118,9 +118,7 @@ def solve_last_layer(
     coef = ahead = coef_init
     momentum, gap, iteration = 1.0, np.inf, 0
     for iteration in range(1, max_iter + 1):
-        proposal = _shrink(
-            ahead - step * problem.smooth_gradient(ahead), step * problem.penalties
-        )
+        proposal = _shrink(ahead - step * problem.smooth_gradient(ahead), step * problem.penalties)
         if ((ahead - proposal) * (proposal - coef)).sum() > 0:
             momentum = 1.0
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
@@ -141,4 +139,5 @@ def _shrink(values: Array, thresholds: Array) -> Array:
 
 def _softmax(logits: Array) -> Array:
     powers = np.exp(logits - logits.max(1, keepdims=True))  # (n, K)
-    return powers / powers.sum(1, keepdims=True)
+    probabilities: Array = powers / powers.sum(1, keepdims=True)
+    return probabilities

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from sklearn_protopnet._network import Evidence
 
@@ -25,15 +24,11 @@ class Costs:
     def total(self, cluster_weight: float, separation_weight: float) -> Tensor:
         """``CrsEnt + lambda1 Clst + lambda2 Sep`` (Chen et al. 2019, section 2.2)."""
         return (
-            self.cross_entropy
-            + cluster_weight * self.cluster
-            + separation_weight * self.separation
+            self.cross_entropy + cluster_weight * self.cluster + separation_weight * self.separation
         )
 
 
-def costs(
-    evidence: Evidence, labels: Tensor, weights: Tensor, prototype_classes: Tensor
-) -> Costs:
+def costs(evidence: Evidence, labels: Tensor, weights: Tensor, prototype_classes: Tensor) -> Costs:
     """Cross-entropy, cluster and separation costs (Chen et al. 2019, section 2.2).
 
     ``Clst`` is the mean distance from an image to the nearest prototype of its own class,
@@ -54,7 +49,7 @@ def costs(
     own = prototype_classes == labels[:, None]  # (N, P)
     to_own = evidence.distances.masked_fill(~own, torch.inf).amin(1)  # (N,)
     to_others = evidence.distances.masked_fill(own, torch.inf).amin(1)  # (N,)
-    cross_entropy = F.cross_entropy(evidence.logits, labels, reduction="none")  # (N,)
+    cross_entropy = nn.functional.cross_entropy(evidence.logits, labels, reduction="none")  # (N,)
     return Costs(
         cross_entropy=(weights * cross_entropy).mean(),
         cluster=(weights * to_own).mean(),

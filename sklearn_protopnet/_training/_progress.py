@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Self
 
@@ -42,7 +43,8 @@ class ProgressBar:
             "validation": row.validation_accuracy,
         }
         self._bar.set_description(row.stage, refresh=False)
-        self._bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items() if v == v}, refresh=False)
+        known = {k: f"{v:.3f}" for k, v in figures.items() if not math.isnan(v)}
+        self._bar.set_postfix(known, refresh=False)
         self._bar.update(row.epoch - self._epoch)
         self._bar.refresh()
         self._epoch = row.epoch

@@ -60,7 +60,7 @@ class Projector:
     def see(self, patches: Tensor, images: Tensor, labels: Tensor) -> None:
         """Take in raw patches (N, L, D1) with the numbers and the labels (N,) of their images."""
         positions = torch.arange(patches.shape[1], device=images.device)
-        for label in labels.unique().tolist():
+        for label in torch.unique(labels).tolist():
             of_class = labels == label  # (N,)
             origins = torch.cartesian_prod(images[of_class], positions)  # (N' L, 2)
             seen = _Patches(patches[of_class].flatten(0, 1), origins)
@@ -73,15 +73,14 @@ class Projector:
         distances = self._distances(patches, label)  # (p, q)
         k = min(distances.shape)
         nearest = distances.topk(k, dim=1, largest=False).indices
-        return patches[nearest.unique()]
+        return patches[torch.unique(nearest)]
 
     def _distances(self, patches: _Patches, label: int) -> Tensor:
         network = self.network
-        prototypes = network.flat_prototypes()[network.prototype_classes == label]
-        vectors = network.comparable(patches.vectors)  # (q, D1)
-        return functional.squared_distances(
-            vectors[None].double(), prototypes.double()
-        )[0]  # (p, q)
+        own = network.prototypes.flatten(1)[network.prototype_classes == label]
+        prototypes = network.comparable(own.double())  # (p, D1)
+        vectors = network.comparable(patches.vectors.double())  # (q, D1)
+        return functional.squared_distances(vectors[None], prototypes)[0]  # (p, q)
 
     @torch.no_grad()
     def replace_prototypes(self) -> Projection:
@@ -92,7 +91,7 @@ class Projector:
         """
         prototypes = self.network.prototypes
         sources = np.full((len(prototypes), 2), UNPROJECTED, dtype=np.int64)
-        for label in self.network.prototype_classes.unique().tolist():
+        for label in torch.unique(self.network.prototype_classes).tolist():
             members = torch.nonzero(self.network.prototype_classes == label)[:, 0]
             if label not in self.candidates:
                 continue

@@ -60,7 +60,7 @@ class Settings:
     """Joint epochs without a better validation score after which to stop; None: never."""
 
     def stages(self) -> Iterator[Stage]:
-        """The whole training: warm-up, then rounds of joint epochs, projection, last layer."""
+        """Yield a warm-up, then rounds of joint epochs, projection and last layer."""
         new_parts = {"add_on": self.learning_rate, "prototypes": self.learning_rate}
         if self.warmup_epochs:
             yield GradientStage("warmup", self.warmup_epochs, new_parts)

@@ -201,7 +201,7 @@ class Trainer:
         projector = Projector(self.network)
         predicted = np.empty(len(self.images), dtype=np.int64)
         for index, patches in latent_patches(self.network, self.images.chunks()):
-            seen = inspect_patches(self.network, len(index), patches)
+            seen = inspect_patches(self.network, index, patches)
             predicted[index] = seen.logits.argmax(1)
             labels = self.labels[index].to(self.device)
             projector.see(patches[: len(index)], torch.from_numpy(index).to(self.device), labels)
@@ -219,12 +219,10 @@ class Trainer:
         n_prototypes = len(network.prototypes)
         similarities = np.empty((len(self.images), n_prototypes))  # (n, P)
         source_distances = np.full(n_prototypes, np.nan)
-        done = 0
         for seen in inspect_images(network, self.images.chunks()):
-            similarities[done : done + len(seen.similarities)] = seen.similarities
-            here = np.flatnonzero((projection.images >= done) & (projection.images < done + len(seen.similarities)))
-            source_distances[here] = seen.distances[projection.images[here] - done, here]
-            done += len(seen.similarities)
+            similarities[seen.index] = seen.similarities
+            here = np.flatnonzero(np.isin(projection.images, seen.index))
+            source_distances[here] = seen.distances[projection.images[here] - seen.index[0], here]
         last_layer = solve_last_layer(
             similarities,
             self.images.members.labels,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 SCHEMA_VERSION: Final = 1
 
@@ -126,7 +126,7 @@ def explanation_table(
     DataFrame
         With `EXPLANATION_COLUMNS`.
     """
-    n_samples, n_prototypes = evidence.similarities.shape
+    n_samples = len(evidence.similarities)
     contributions = record.coef[explained] * evidence.similarities[:, None, :]  # (n, k, P)
     order = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]  # (n, k, top)
     n_explained, n_rows = order.shape[1:]
@@ -160,6 +160,43 @@ def explanation_table(
         "source_x1": source_x1,
     }
     return _table(columns, "explanation")
+
+
+def explained_classes(
+    classes: str | ArrayLike, labels: NDArray[Any], logits: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Say which classes to explain for every sample.
+
+    Parameters
+    ----------
+    classes : {"predicted", "all"} or array-like of labels
+    labels : array of shape (K,)
+        All labels, sorted.
+    logits : float64 array of shape (n, K)
+
+    Returns
+    -------
+    int64 array of shape (n, k)
+        Class indices.
+
+    Raises
+    ------
+    ValueError
+        If a label is unknown, or there is none.
+    """
+    if isinstance(classes, str) and classes == "predicted":
+        predicted: NDArray[np.int64] = logits.argmax(1)[:, None]
+        return predicted
+    chosen = np.arange(len(labels))
+    if not (isinstance(classes, str) and classes == "all"):
+        wanted = np.atleast_1d(np.asarray(classes))
+        if len(wanted) == 0 or not np.isin(wanted, labels).all():
+            raise ValueError(
+                f"classes must be 'predicted', 'all' or labels among {labels.tolist()}, "
+                f"got {classes!r}."
+            )
+        chosen = np.searchsorted(labels, wanted)
+    return np.repeat(chosen[None], len(logits), axis=0)
 
 
 def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFrame:
@@ -204,7 +241,7 @@ def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     -------
     DataFrame
     """
-    table = _table(pd.DataFrame(list(rows)).to_dict("series"), "history")
+    table = _table({name: [row[name] for row in rows] for name in rows[0]}, "history")
     table.attrs["units"] = {"seconds": "s"}
     return table
 

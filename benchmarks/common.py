@@ -1,0 +1,118 @@
+"""What the benchmarks share: data, the baseline, and how results are written down."""
+
+from __future__ import annotations
+
+import gzip
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import sklearn_protopnet
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._images import ImageSource, Standardization
+from sklearn_protopnet._network import build_backbone
+
+RESULTS = Path(__file__).with_name("results.md")
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the IDX files."""
+
+
+def load_idx(name: str) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, packed or not."""
+    plain = FASHION_MNIST / name
+    packed = plain.with_name(f"{name}.gz")
+    if not plain.exists() and not packed.exists():
+        raise FileNotFoundError(
+            f"Fashion-MNIST must be installed (Debian: dataset-fashion-mnist), found no {plain}."
+        )
+    data = plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
+    n_axes = data[3]
+    shape = np.frombuffer(data, ">i4", count=n_axes, offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * n_axes).reshape(shape)
+
+
+def load_fashion_mnist() -> tuple[NDArray[np.uint8], ...]:
+    """Training images and labels, test images and labels."""
+    return tuple(
+        load_idx(f"{part}-{kind}-ubyte")
+        for part in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
+    )
+
+
+def linear_head_accuracy(
+    like: ProtoPNetClassifier,
+    train: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    test: tuple[NDArray[np.uint8], NDArray[np.int64]],
+) -> tuple[float, float]:
+    """Train the same backbone with average pooling and a linear head, as long.
+
+    Same initial rate, decay, weight decay, batch size and number of epochs as the classifier.
+
+    Returns
+    -------
+    accuracy, seconds : float
+    """
+    start = time.perf_counter()
+    images, labels = (array[..., None] if array.ndim == 3 else array for array in train)
+    rows = np.arange(len(images))
+    standard = Standardization.of(images, rows, np.ones(len(rows)))
+    source, targets = ImageSource(images, standard), torch.from_numpy(labels.astype(np.int64))
+    torch.manual_seed(like.random_state)
+    backbone = build_backbone(like.backbone, images.shape[3], images.shape[1:3])
+    depth = backbone(source.batch(rows[:2])).shape[1]
+    network = nn.Sequential(
+        backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, int(labels.max()) + 1)
+    )
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=like.learning_rate, weight_decay=like.weight_decay
+    )
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, like.decay_interval, like.decay_factor)
+    for _ in range(like.joint_epochs):
+        network.train()
+        for batch in torch.randperm(len(rows)).split(like.batch_size):
+            loss = nn.functional.cross_entropy(network(source.batch(batch.numpy())), targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        scheduler.step()
+    network.eval()
+    held_out = ImageSource(test[0][..., None], standard)
+    with torch.no_grad():
+        predicted = np.concatenate(
+            [
+                network(images)[: len(index)].argmax(1).numpy()
+                for index, images in held_out.chunks(np.arange(len(held_out)))
+            ]
+        )
+    return float((predicted == test[1]).mean()), time.perf_counter() - start
+
+
+def machine() -> str:
+    """Describe what the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":")[1].strip()
+            break
+    return (
+        f"{model}, torch on {torch.get_num_threads()} threads; Python {platform.python_version()}, "
+        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
+        f"sklearn-protopnet {sklearn_protopnet.__version__}"
+    )
+
+
+def report(title: str, lines: list[str]) -> None:
+    """Print a result and put it into results.md in place of the last one of its title."""
+    section = "\n".join([f"## {title}", "", f"Machine: {machine()}.", "", *lines, ""])
+    print(section)
+    text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\n"
+    before, _, rest = text.partition(f"## {title}\n")
+    _, mark, after = rest.partition("\n## ")
+    RESULTS.write_text(f"{before.rstrip()}\n\n{section}{mark}{after}".rstrip() + "\n")

@@ -1,0 +1,56 @@
+"""Digits: accuracy of the defaults, and what each default that is not the paper's is worth."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from unittest import mock
+
+import numpy as np
+from common import report
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._training import Trainer
+
+SEEDS = (0, 1, 2)
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "defaults": {},
+    "prototypes drawn uniformly, as in the paper": {"uniform": True},
+    "decay 0.1 every 5 epochs, as in the paper": {"decay_factor": 0.1, "decay_interval": 5},
+    "5 warm-up epochs, as in the paper": {"warmup_epochs": 5},
+    "backbone rate 1e-4, as in the paper": {"backbone_learning_rate": 1e-4},
+    "rate 3e-3, as in the paper": {"learning_rate": 3e-3},
+}
+
+
+def run(seed: int, *, uniform: bool = False, **parameters: object) -> tuple[float, float]:
+    """Test accuracy and seconds of a fit; stratified 75/25 split."""
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=seed)
+    clf = ProtoPNetClassifier(image_shape=(8, 8), random_state=seed, **parameters)
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        if uniform:  # the network's own initial prototypes are uniform
+            stack.enter_context(mock.patch.object(Trainer, "_initialize_prototypes"))
+        clf.fit(X_train, y_train)
+    return clf.score(X_test, y_test), time.perf_counter() - start
+
+
+def main() -> None:
+    """Run every variant on every seed."""
+    lines = ["| settings | test accuracy, mean (seeds 0, 1, 2) | fit, s |", "|---|---|---|"]
+    for name, parameters in VARIANTS.items():
+        results = np.array([run(seed, **parameters) for seed in SEEDS])
+        scores = ", ".join(f"{score:.3f}" for score in results[:, 0])
+        lines.append(
+            f"| {name} | {results[:, 0].mean():.3f} ({scores}) | {results[:, 1].mean():.0f} |"
+        )
+        print(lines[-1], flush=True)
+    report("Digits (1,797 grey 8x8 images, 75/25 split)", lines)
+
+
+if __name__ == "__main__":
+    main()

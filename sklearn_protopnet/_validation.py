@@ -1,0 +1,121 @@
+"""What a fit accepts: images, labels, weights and validation images, checked.
+
+Shapes: n images of H x W pixels and C channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from sklearn_protopnet._compat import check_sample_weight
+from sklearn_protopnet._images import flatten_images, resolve_image_shape
+from sklearn_protopnet._training import TrainingSet
+
+
+@contextmanager
+def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
+    """Put an estimator's attributes back if the block fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def check_training_data(
+    estimator: BaseEstimator, X: Any, y: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Check what `fit` is given; pixels (n, H, W, C) and labels (n,)."""
+    flat, shape = flatten_images(X)
+    flat, labels = validate_data(estimator, flat, y)
+    check_classification_targets(labels)
+    image_shape = resolve_image_shape(estimator.image_shape, shape, flat.shape[1])
+    return flat.reshape(-1, *image_shape), labels
+
+
+def check_images(estimator: BaseEstimator, X: Any) -> NDArray[Any]:
+    """Check images like those of `fit`; pixels (n, H, W, C)."""
+    flat, shape = flatten_images(X)
+    flat = validate_data(estimator, flat, reset=False)
+    resolve_image_shape(estimator.image_shape_, shape, flat.shape[1])
+    pixels: NDArray[Any] = flat.reshape(-1, *estimator.image_shape_)
+    return pixels
+
+
+def check_validation_data(
+    estimator: BaseEstimator,
+    X_val: Any,
+    y_val: ArrayLike | None,
+    sample_weight_val: ArrayLike | None,
+) -> tuple[NDArray[Any], TrainingSet] | None:
+    """Check validation images; their pixels and labels, or None where there are none."""
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val must be given together, got one without the other.")
+    if X_val is None:
+        if sample_weight_val is not None:
+            raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
+        return None
+    pixels = check_images(estimator, X_val)
+    labels = np.asarray(y_val)
+    if labels.shape != (len(pixels),):
+        raise ValueError(
+            f"y_val must have one label for each of the {len(pixels)} images in X_val, "
+            f"got shape {labels.shape}."
+        )
+    classes = estimator.classes_
+    unknown = np.setdiff1d(labels, classes)
+    if len(unknown):
+        raise ValueError(
+            f"y_val must hold classes of y only, {classes.tolist()}, got {unknown.tolist()}."
+        )
+    weights = check_sample_weight(
+        sample_weight_val, labels, dtype=np.float64, ensure_non_negative=True
+    )
+    return pixels, TrainingSet(np.arange(len(pixels)), np.searchsorted(classes, labels), weights)
+
+
+def effective_weights(
+    sample_weight: ArrayLike | None,
+    class_weight: dict[Any, float] | str | None,
+    classes: NDArray[Any],
+    labels: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Multiply sample weights by the weights of the classes, (n,)."""
+    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    per_class = compute_class_weight(
+        class_weight, classes=classes, y=classes[labels], sample_weight=weights
+    )
+    effective: NDArray[np.float64] = weights * per_class[labels]
+    return effective
+
+
+def check_two_classes(classes: NDArray[Any], members: TrainingSet) -> None:
+    """Raise unless images of at least two classes are left to train on."""
+    present = classes[np.unique(members.labels)].tolist()
+    if len(present) < 2:
+        raise ValueError(
+            "A classifier needs images of at least 2 classes with positive weights, got one "
+            f"class: {present[0]!r}."
+        )
+
+
+def split_validation(
+    members: TrainingSet, fraction: float, seed: int
+) -> tuple[TrainingSet, TrainingSet]:
+    """Set validation images aside, stratified; equal images stay together."""
+    kept, set_aside = train_test_split(
+        np.arange(len(members)), test_size=fraction, stratify=members.labels, random_state=seed
+    )
+    return members.take(kept), members.take(set_aside)

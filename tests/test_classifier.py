@@ -1,0 +1,405 @@
+"""The classifier: its promises to users, and its errors."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from sklearn_protopnet import ProtoPNetClassifier
+
+SMALL = {"n_prototypes_per_class": 2, "joint_epochs": 2, "random_state": 0}
+
+
+def two_textures(n=24, shape=(6, 9, 3), seed=0):
+    """Noise images, of which the second class has a bright corner somewhere."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(n, *shape))
+    y = np.arange(n) % 2
+    images[y == 1, 2:4, 3:5] += 6
+    return images, y
+
+
+def logits_of(table):
+    """Sums of contributions, one row per sample and one column per class."""
+    sums = table.pivot_table("contribution", index="sample", columns="class", aggfunc="sum")
+    return sums.to_numpy()
+
+
+def parameters_of(clf):
+    return {"prototypes_": clf.prototypes_, "coef_": clf.coef_, **clf.state_["network"]}
+
+
+def assert_same_bits(one, other):
+    assert one.loss_curve_ == other.loss_curve_
+    for name, value in parameters_of(one).items():
+        assert np.array_equal(value, parameters_of(other)[name]), name
+
+
+class TestNumbers:
+    def test_contributions_add_up_to_the_logits_and_the_decision(self, fitted, digits):
+        X, _ = digits
+        table = fitted.explain(X, classes="all")
+        sums = logits_of(table)
+        np.testing.assert_allclose(sums, fitted.decision_function(X), rtol=1e-9)
+        np.testing.assert_array_equal(table["contribution"], table["weight"] * table["similarity"])
+        np.testing.assert_array_equal(
+            table.pivot_table("probability", "sample", "class", aggfunc="first").to_numpy(),
+            fitted.predict_proba(X),
+        )
+
+    def test_two_classes_decide_by_the_difference_of_their_logits(self, digits):
+        X, y = digits
+        pair = y < 2
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X[pair], y[pair])
+        logits = logits_of(clf.explain(X[pair], classes="all"))
+        np.testing.assert_allclose(
+            logits[:, 1] - logits[:, 0], clf.decision_function(X[pair]), rtol=1e-9
+        )
+
+    def test_a_projected_prototype_is_exactly_its_patch(self, fitted, digits):
+        X, _ = digits
+        prototypes = fitted.prototype_table()
+        assert (prototypes["distance"] == 0).all()
+        at_home = fitted.explain(X[prototypes["sample"]], classes="all")
+        at_home = at_home[at_home["sample"] == at_home["prototype"]]
+        assert (at_home["distance"] == 0).all()
+        np.testing.assert_allclose(at_home["similarity"], math.log(1 / 1e-4), rtol=1e-14)
+        for ours, source in (("y0", "source_y0"), ("x1", "source_x1")):
+            assert (at_home[ours] == at_home[source]).mean() > 0.5  # equal patches may tie
+
+    @pytest.mark.parametrize("similarity", ["linear", "cosine"])
+    @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 3)])
+    def test_every_similarity_and_size_projects_exactly(self, digits, similarity, prototype_size):
+        X, y = digits
+        clf = ProtoPNetClassifier(
+            image_shape=(8, 8), similarity=similarity, prototype_size=prototype_size, **SMALL
+        ).fit(X, y)
+        assert clf.prototypes_.shape == (20, 128, *prototype_size)
+        assert (clf.prototype_table()["distance"] == 0).all()
+        best = {"linear": 0.0, "cosine": 1.0}[similarity]
+        own = clf.transform(X[clf.prototype_sample_indices_]).diagonal()
+        np.testing.assert_array_equal(own, best)
+
+    def test_prototypes_come_from_images_of_their_own_class(self, fitted, digits):
+        X, y = digits
+        rows = fitted.prototype_sample_indices_
+        assert np.array_equal(y[rows], fitted.prototype_classes_)
+        assert np.array_equal(fitted.prototype_images_[..., 0].reshape(len(rows), -1), X[rows])
+        assert (fitted.prototype_table()["n_duplicates"] == 0).all()
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+    def test_predictions_do_not_depend_on_the_batch(self, fitted, digits, dtype):
+        X = digits[0].astype(dtype)
+        together = fitted.decision_function(np.resize(X, (1000, 64)))
+        for row in (0, 7, 299):
+            alone = fitted.decision_function(X[row : row + 1])[0]
+            assert np.array_equal(alone, together[row])
+
+    def test_box_holds_every_pixel_that_matters(self, fitted, digits):
+        X, _ = digits
+        rng = np.random.default_rng(0)
+        table = fitted.explain(X[:4], top_k=3)
+        for row in table.itertuples():
+            noisy = rng.uniform(0, 16, (8, 8))
+            box = slice(row.y0, row.y1), slice(row.x0, row.x1)
+            noisy[box] = X[row.sample].reshape(8, 8)[box]
+            similarity = fitted.transform(noisy.reshape(1, -1))[0, row.prototype]
+            assert similarity >= row.similarity * (1 - 1e-5)
+
+
+class TestReproducibility:
+    def test_row_order_does_not_change_a_bit(self, digits, fitted):
+        X, y = digits
+        order = np.random.default_rng(3).permutation(len(y))
+        shuffled = ProtoPNetClassifier(**fitted.get_params()).fit(X[order], y[order])
+        assert_same_bits(fitted, shuffled)
+        assert np.array_equal(
+            order[shuffled.prototype_sample_indices_], fitted.prototype_sample_indices_
+        )
+
+    def test_other_seeds_give_other_networks(self, digits, fitted):
+        X, y = digits
+        other = ProtoPNetClassifier(**{**fitted.get_params(), "random_state": 1}).fit(X, y)
+        assert not np.array_equal(other.prototypes_, fitted.prototypes_)
+
+    def test_weights_equal_repetitions_to_the_bit(self, digits):
+        X, y = digits
+        weights = np.random.default_rng(0).integers(0, 3, len(y))
+        clf = ProtoPNetClassifier(image_shape=(8, 8), class_weight="balanced", **SMALL)
+        weighted = clf.fit(X, y, sample_weight=weights)
+        repeated = ProtoPNetClassifier(**clf.get_params()).fit(
+            np.repeat(X, weights, axis=0), np.repeat(y, weights)
+        )
+        assert_same_bits(weighted, repeated)
+
+    def test_dtypes_that_hold_the_same_numbers_give_the_same_network(self, digits, fitted):
+        X, y = digits
+        for dtype in (np.uint8, np.float32):
+            assert_same_bits(
+                fitted, ProtoPNetClassifier(**fitted.get_params()).fit(X.astype(dtype), y)
+            )
+
+    def test_fit_leaves_the_users_random_states_and_threads_alone(self, digits, fitted):
+        X, y = digits
+        torch_state = torch.get_rng_state()
+        numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+        torch.set_num_threads(2)
+        ProtoPNetClassifier(image_shape=(8, 8), joint_epochs=1).set_params(random_state=0).fit(X, y)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert torch.equal(torch_state, torch.get_rng_state())
+        assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+
+
+class TestInput:
+    @pytest.mark.parametrize(
+        "form",
+        [
+            pytest.param(lambda a: a.reshape(len(a), -1), id="rows"),
+            pytest.param(lambda a: pd.DataFrame(a.reshape(len(a), -1)), id="frame"),
+            pytest.param(lambda a: a, id="array"),
+            pytest.param(list, id="list of images"),
+            pytest.param(tuple, id="tuple of images"),
+            pytest.param(torch.from_numpy, id="tensor"),
+        ],
+    )
+    def test_forms_of_the_same_images_give_the_same_network(self, form):
+        images, y = two_textures()
+        clf = ProtoPNetClassifier(image_shape=(6, 9, 3), **SMALL)
+        reference = ProtoPNetClassifier(image_shape=(6, 9, 3), **SMALL).fit(images, y)
+        assert_same_bits(clf.fit(form(images), y), reference)
+        assert clf.image_shape_ == (6, 9, 3)
+        assert np.array_equal(clf.predict(form(images)), reference.predict(images))
+
+    @pytest.mark.parametrize("n_channels", [1, 2, 3, 4, 7])
+    def test_any_number_of_channels_and_non_square_images(self, n_channels):
+        images, y = two_textures(shape=(6, 9, n_channels))
+        clf = ProtoPNetClassifier(**SMALL).fit(images, y)
+        table = clf.explain(images)
+        assert table["y1"].max() <= 6
+        assert table["x1"].max() <= 9
+        assert table["x1"].max() > 6
+
+    def test_three_dimensions_are_grey_images(self):
+        images, y = two_textures(shape=(6, 9))
+        clf = ProtoPNetClassifier(**SMALL).fit(images, y)
+        assert clf.image_shape_ == (6, 9, 1)
+        assert np.array_equal(clf.predict(images), clf.predict(images.reshape(len(y), -1)))
+
+    def test_range_and_offset_of_pixels_are_learned(self):
+        images, y = two_textures()
+        for scale, offset in [(1, 0), (1e-6, 0), (1e6, 1e9), (-1, 255)]:
+            clf = ProtoPNetClassifier(**{**SMALL, "joint_epochs": 10})
+            X = scale * images + offset
+            assert clf.fit(X, y).score(X, y) == 1
+
+    def test_a_frames_index_names_the_samples(self, fitted, digits):
+        frame = pd.DataFrame(digits[0][:3], index=["a", "b", "c"])
+        assert fitted.explain(frame, top_k=1)["sample"].tolist() == ["a", "b", "c"]
+
+    @pytest.mark.parametrize(
+        "labels",
+        [["cat", "dog"], [True, False], [-1.0, 2.0], ["1", "01"], [np.int8(3), np.int8(9)]],
+    )
+    def test_labels_of_any_kind_come_back(self, labels):
+        images, y = two_textures()
+        labels = np.array(labels)
+        clf = ProtoPNetClassifier(**SMALL).fit(images, labels[y])
+        assert clf.predict(images).dtype == labels.dtype
+        assert set(clf.prototype_table()["prototype_class"]) == set(labels.tolist())
+        assert set(clf.explain(images, classes=labels[:1])["class"]) == {labels[0]}
+
+    def test_a_module_is_a_backbone_and_stays_as_it_was(self):
+        images, y = two_textures()
+        module = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU())
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+        clf = ProtoPNetClassifier(backbone=module, warmup_epochs=1, **SMALL).fit(images, y)
+        assert clf.state_["receptive_field"]["rows"].tolist()[0] == [0, 3]
+        assert all(torch.equal(before[name], module.state_dict()[name]) for name in before)
+
+    def test_a_torchvision_network_is_a_backbone(self):
+        images, y = two_textures(n=8, shape=(32, 33, 2))
+        clf = ProtoPNetClassifier(backbone="resnet18", **{**SMALL, "joint_epochs": 1})
+        table = clf.fit(images, y).explain(images)
+        assert (table["box_kind"] == "whole_image").all()
+
+
+class TestTraining:
+    def test_a_module_warms_up_first_and_trains_slowly_by_default(self):
+        images, y = two_textures()
+        module = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU())
+        clf = ProtoPNetClassifier(backbone=module, **SMALL).fit(images, y)
+        stages = clf.history_table()["stage"].tolist()
+        assert stages == ["warmup"] * 5 + ["joint"] * 2 + ["projection", "last_layer"]
+        assert clf.n_iter_ == 7
+        assert len(clf.loss_curve_) == 7
+
+    def test_history_watches_what_the_projection_costs(self, fitted):
+        history = fitted.history_table()
+        assert history["stage"].tolist() == ["joint", "joint", "projection", "last_layer"] * 2
+        assert history["round"].tolist() == [1] * 4 + [2] * 4
+        projections = history[history["stage"] == "projection"]
+        assert projections["accuracy_before"].between(0, 1).all()
+        solved = history[history["stage"] == "last_layer"]
+        assert (solved["gap"] >= 0).all()
+        assert solved["gap"].iloc[-1] == fitted.last_layer_gap_
+
+    def test_validation_images_are_scored_and_not_learned_from(self, digits):
+        X, y = digits
+        settings = {"image_shape": (8, 8), **SMALL}
+        plain = ProtoPNetClassifier(**settings).fit(X[:200], y[:200])
+        watched = ProtoPNetClassifier(**settings).fit(
+            X[:200], y[:200], X_val=X[200:], y_val=y[200:]
+        )
+        assert_same_bits(plain, watched)
+        last = watched.history_table()["validation_accuracy"].iloc[-1]
+        assert last == watched.score(X[200:], y[200:])
+
+    def test_early_stopping_stops_and_projects_the_best_network(self, digits):
+        X, y = digits
+        clf = ProtoPNetClassifier(
+            image_shape=(8, 8),
+            n_prototypes_per_class=2,
+            joint_epochs=40,
+            early_stopping=True,
+            n_iter_no_change=2,
+            random_state=0,
+        ).fit(X, y)
+        history = clf.history_table()
+        joint = history[history["stage"] == "joint"]["validation_accuracy"].to_numpy()
+        assert clf.n_iter_ == len(joint) < 40
+        assert joint[-2:].max() <= joint[:-2].max()
+        assert history["stage"].tolist()[-2:] == ["projection", "last_layer"]
+        assert (clf.prototype_table()["distance"] == 0).all()
+
+    def test_a_class_without_weight_keeps_its_prototypes_and_says_so(self, digits):
+        X, y = digits
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL)
+        with pytest.warns(UserWarning, match=r"No training image of classes \[3\]"):
+            clf.fit(X, y, sample_weight=(y != 3).astype(float))
+        table = clf.prototype_table()
+        orphans = table[table["prototype_class"] == 3]
+        assert (orphans["sample"] == -1).all()
+        assert orphans["distance"].isna().all()
+        assert (clf.prototype_boxes_[orphans["prototype"]] == 0).all()
+
+    def test_more_prototypes_than_patches_are_reported_as_duplicates(self):
+        X = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        clf = ProtoPNetClassifier(n_prototypes_per_class=2, joint_epochs=1, random_state=0)
+        table = clf.fit(X, [0, 1, 1]).prototype_table()
+        assert table["n_duplicates"].tolist() == [1, 1, 0, 0]
+
+    def test_progress_is_shown_only_when_asked_for(self, digits, capsys):
+        X, y = digits
+        ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
+        assert capsys.readouterr() == ("", "")
+        ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **SMALL).fit(X, y)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "2/2" in err
+        assert "last_layer" in err
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("parameters", "message"),
+        [
+            ({"image_shape": (8, 9)}, r"must have 72 features .* got 64"),
+            ({"image_shape": (8, 0)}, r"image_shape must be .* got \(8, 0\)"),
+            ({"image_shape": (8,)}, r"image_shape must be .* got \(8,\)"),
+            ({"prototype_size": (9, 1)}, r"which is 8 x 8 for .* 'auto', got \(9, 1\)"),
+            ({"prototype_size": (1,)}, r"prototype_size must be .* got \(1,\)"),
+            ({"backbone": "resnet19"}, r"'backbone' parameter .* Got 'resnet19'"),
+            ({"backbone": "vgg11"}, r"must accept images of 8 x 8 pixels and 1 channels"),
+            ({"backbone": nn.Flatten()}, r"must map images .* got \(1, 64\)"),
+            ({"device": "abacus"}, r"device must be 'auto' or .* got 'abacus'"),
+            ({"learning_rate": 1e30}, r"must stay finite; it became nan in stage 'joint', epoch 1"),
+            ({"l2_weight": 0.0}, r"'l2_weight' parameter"),
+        ],
+    )
+    def test_bad_parameters_say_the_rule_and_what_was_found(self, digits, parameters, message):
+        X, y = digits
+        clf = ProtoPNetClassifier(joint_epochs=1, random_state=0).set_params(**parameters)
+        with pytest.raises(ValueError, match=message):
+            clf.fit(X, y)
+
+    @pytest.mark.parametrize(
+        ("X", "y", "message"),
+        [
+            (np.zeros((4, 8, 8, 1, 1)), [0, 0, 1, 1], "got an array with 5 dimensions"),
+            ([np.zeros((8, 8)), np.zeros((8, 7))], [0, 1], r"one shape, got \(8, 7\), \(8, 8\)"),
+            (np.zeros((4, 64)), [0, 0, 0, 0], "at least 2 classes .* got one class: 0"),
+            (np.full((4, 64), np.nan), [0, 0, 1, 1], "contains NaN"),
+            (np.zeros((4, 64)), [0, 1, 1], "inconsistent numbers of samples"),
+            (np.zeros((0, 8, 8)), [], "0 sample"),
+            (np.zeros((4, 64)), [0.5, 0.1, 0.2, 0.7], "Unknown label type"),
+        ],
+    )
+    def test_bad_images_and_labels(self, X, y, message):
+        with pytest.raises(ValueError, match=message):
+            ProtoPNetClassifier().fit(X, y)
+
+    @pytest.mark.parametrize(
+        "method",
+        ["predict", "predict_proba", "decision_function", "transform", "explain"],
+    )
+    def test_an_unfitted_classifier_says_so(self, digits, method):
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            getattr(ProtoPNetClassifier(), method)(digits[0])
+
+    @pytest.mark.parametrize("method", ["prototype_table", "history_table"])
+    def test_an_unfitted_classifier_has_no_tables(self, method):
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            getattr(ProtoPNetClassifier(), method)()
+
+    def test_images_of_another_shape_are_refused(self, fitted):
+        with pytest.raises(ValueError, match=r"shape .*\(8, 8, 1\), got \(4, 16, 1\)"):
+            fitted.predict(np.zeros((2, 4, 16)))
+        with pytest.raises(ValueError, match="X has 63 features"):
+            fitted.predict(np.zeros((2, 63)))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"classes": [11]}, r"classes must be .* got \[11\]"),
+            ({"classes": []}, r"classes must be .* got \[\]"),
+            ({"classes": "likely"}, r"classes must be .* got 'likely'"),
+            ({"top_k": 0}, "top_k must be a positive integer or None, got 0"),
+            ({"localizer": "magic"}, "localizer must be one of .* got 'magic'"),
+        ],
+    )
+    def test_explain_says_what_it_cannot_do(self, fitted, digits, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            fitted.explain(digits[0][:2], **arguments)
+
+    @pytest.mark.parametrize(
+        ("validation", "message"),
+        [
+            ({"X_val": np.zeros((2, 64))}, "must be given together"),
+            ({"sample_weight_val": [1, 1]}, "needs X_val and y_val"),
+            ({"X_val": np.zeros((2, 64)), "y_val": [0, 77]}, r"classes of y only, .* got \[77\]"),
+            ({"X_val": np.zeros((2, 64)), "y_val": [0]}, r"each of the 2 images .* shape \(1,\)"),
+        ],
+    )
+    def test_bad_validation_data(self, digits, validation, message):
+        with pytest.raises(ValueError, match=message):
+            ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(*digits, **validation)
+
+    def test_a_failed_fit_leaves_everything_as_it_was(self, digits):
+        X, y = digits
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
+        before, predicted = dict(vars(clf)), clf.decision_function(X)
+        with pytest.raises(ValueError, match="one class"):
+            clf.fit(X, np.zeros(len(y)))
+        with pytest.raises(ValueError, match="features"):
+            clf.fit(X[:, :-1], y)
+        assert vars(clf) == before
+        assert np.array_equal(clf.decision_function(X), predicted)
+
+    def test_tensors_on_an_accelerator_are_refused(self, fitted):
+        with pytest.raises(TypeError, match="must be on the CPU, got one on meta"):
+            fitted.predict(torch.zeros(2, 64, device="meta"))
