@@ -1,5 +1,7 @@
 """Configuration of the documentation: everything is built from the code, without the network."""
 
+import re
+
 import sklearn_protopnet
 
 project = "sklearn-protopnet"
@@ -11,6 +13,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
+    "myst_parser",
     "matplotlib.sphinxext.plot_directive",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
@@ -54,3 +57,15 @@ html_theme_options = {
     "footer_end": ["sphinx-version"],
 }
 html_sidebars = {"install": [], "changelog": []}
+
+
+def name_fitted_attributes(app, what, name, obj, options, lines):
+    """Mark names such as n_features_in_ in types as code: reST takes them for references."""
+    lines[:] = [
+        re.sub(r"(?<![\w`])(\w+_)(?=[,)])", r"`\1`", line) if " : " in line else line
+        for line in lines
+    ]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", name_fitted_attributes, priority=400)

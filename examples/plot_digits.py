@@ -50,13 +50,13 @@ print(f"Logit: {why['logit'][0]:.6f}")
 # The same as a picture. On each line: the patch of the image, the patch of the training image
 # that it looks like, and what that adds to the logit.
 
-ExplanationDisplay.from_estimator(clf, X_test, sample=sample, top_k=4).plot()
+ExplanationDisplay.from_estimator(clf, X_test, sample=sample, top_k=4)
 plt.show()
 
 # %%
 # And why is it no eight? Any other class can be asked about in the same way.
 
-ExplanationDisplay.from_estimator(clf, X_test, sample=sample, class_label=8, top_k=4).plot()
+ExplanationDisplay.from_estimator(clf, X_test, sample=sample, class_label=8, top_k=4)
 plt.show()
 
 # %%
@@ -65,7 +65,7 @@ plt.show()
 # Every prototype *is* a patch of a training image, at distance 0, so that all of them can be
 # shown.
 
-PrototypeDisplay.from_estimator(clf).plot()
+PrototypeDisplay.from_estimator(clf)
 plt.show()
 
 # %%

@@ -98,7 +98,8 @@ decided = evidence[(evidence["prototype"] == prototype) & (evidence["rank"] == 1
 wrong = decided[decided["class"] != decided["truth"]].head(4).rename(columns={"class": "predicted"})
 
 
-def show(ax, image, y0, y1, x0, x1, title):
+def show(ax, image, box, title):
+    y0, y1, x0, x1 = box
     ax.imshow(image, cmap="gray_r")
     ax.add_patch(
         plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="tab:red", lw=2)
@@ -109,10 +110,10 @@ def show(ax, image, y0, y1, x0, x1, title):
 _, axes = plt.subplots(1, 1 + len(wrong), figsize=(2 * (1 + len(wrong)), 2.4), layout="constrained")
 title = f"prototype {prototype}\nof digit {clf.prototype_classes_[prototype]}"
 source = X_train[clf.prototype_sample_indices_[prototype]]
-show(axes[0], source, *clf.prototype_boxes_[prototype], title)
+show(axes[0], source, clf.prototype_boxes_[prototype], title)
 for ax, row in zip(axes[1:], wrong.itertuples(), strict=True):
     title = f"predicted {row.predicted}\nis {row.truth}"
-    show(ax, X_test[row.sample], row.y0, row.y1, row.x0, row.x1, title)
+    show(ax, X_test[row.sample], (row.y0, row.y1, row.x0, row.x1), title)
 plt.show()
 
 # %%

@@ -44,6 +44,7 @@ def test_scikit_learn_yields_all_its_checks_and_skips_none():
     assert len(checks) == N_CHECKS
 
 
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
 @pytest.mark.parametrize(
     "check",
     [

@@ -29,13 +29,21 @@ APPROXIMATELY: Final = "\N{ALMOST EQUAL TO}"
 NO_SOURCE: Final = -1
 """Source sample of a prototype that is no patch of a training image."""
 
+LEGEND: Final = (
+    "Boxes: the parts of the image that count most,\n"
+    "numbered by how much. Each is compared with\n"
+    "a part of a training image. The contributions of\n"
+    "all prototypes add up to the logit of the class.\n"
+    "The class with the largest logit is predicted."
+)
+
 _FAINT: Final = "#555555"
 _BOX: Final = ["y0", "y1", "x0", "x1"]
 _SOURCE_BOX: Final = ["source_y0", "source_y1", "source_x0", "source_x1"]
 
 
 class ExplanationDisplay:
-    """This looks like that: the evidence for one class in one image, drawn.
+    """Evidence for one class in one image, drawn: this looks like that.
 
     On the left the image with the parts that count most; on the right a row for each of them:
     the part, the training patch that it looks like, and what the likeness adds to the logit.
@@ -185,13 +193,13 @@ class ExplanationDisplay:
             If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
         """
         n_rows = len(self.source_images)
-        bottom = max(1.6 + 1.65 * n_rows, 4.9)
-        canvas = _Canvas(11.6, bottom + 1.0, ax)
+        bottom = 1.5 + 1.65 * n_rows
+        canvas = _Canvas(11.6, max(bottom + 1.0, 6.3), ax)
         self.figure_, self.bounding_ax_ = canvas.ax.figure, canvas.ax
         self._draw_headings(canvas, self.evidence.iloc[0].to_dict())
         self._draw_image(canvas)
         drawn = [
-            self._draw_row(canvas, 1.6 + 1.65 * i, i, source)
+            self._draw_row(canvas, 1.5 + 1.65 * i, i, source)
             for i, source in enumerate(self.source_images)
         ]
         self.axes_ = np.array([pair for pair, _ in drawn], dtype=object)  # (rows, 2)
@@ -202,17 +210,17 @@ class ExplanationDisplay:
     def _draw_image(self, canvas: _Canvas) -> None:
         """Draw the whole image with the boxes of all rows."""
         name = self.image_name or f"image {self.evidence['sample'].iloc[0]}"
-        canvas.text(1.8, 1.55, name, 11, ha="center")
-        self.image_ax_ = canvas.image(0.3, 1.85, 3.0, 3.0, self.image)
-        n_rows = len(self.source_images)
-        for i in range(n_rows):
-            box = self.evidence.iloc[i][_BOX]
-            # Boxes may coincide: earlier ones are wider, and numbers stand side by side.
-            width = 3.0 + 3.0 * (n_rows - 1 - i) / n_rows
-            canvas.box(self.image_ax_, box, _colour(i), width)
-            along = box["x0"] - 0.5 + (box["x1"] - box["x0"]) * (i + 1) / (n_rows + 1)
-            corner = along, box["y0"] - 0.5
-            canvas.badge(self.image_ax_, *corner, i, transform=self.image_ax_.transData)
+        canvas.text(1.8, 1.45, name, 11, ha="center")
+        self.image_ax_ = canvas.image(0.3, 1.75, 3.0, 3.0, self.image)
+        boxes = self.evidence[_BOX].to_numpy()[: len(self.source_images)]  # (rows, 4)
+        for i, box in enumerate(boxes):
+            # Where boxes coincide, the later one lies inside and numbers stand side by side.
+            n_inside = (boxes[i + 1 :] == box).all(axis=1).sum()
+            canvas.box(self.image_ax_, box, _colour(i), 3.0 + 5.0 * n_inside)
+        for i, (y0, _, x0, x1) in enumerate(boxes):
+            along = x0 - 0.5 + (x1 - x0) * (i + 1) / (len(boxes) + 1)
+            canvas.badge(self.image_ax_, along, y0 - 0.5, i, transform=self.image_ax_.transData)
+        canvas.text(0.3, 4.95, LEGEND, 9.5, va="top", color=_FAINT)
 
     def _draw_headings(self, canvas: _Canvas, row: dict[Any, Any]) -> None:
         """Draw the question, the prediction and the headings of the columns."""
@@ -228,12 +236,12 @@ class ExplanationDisplay:
             )
         canvas.text(0.3, 0.45, question, 19, weight="bold")
         canvas.text(0.3, 0.8, answer, 12)
-        canvas.text(4.65, 1.55, "This part\nof the image", 11, ha="center")
-        canvas.text(6.75, 1.55, "looks like this part\nof a training image", 11, ha="center")
+        canvas.text(4.65, 1.45, "This part\nof the image", 11, ha="center")
+        canvas.text(6.75, 1.45, "looks like this part\nof a training image", 11, ha="center")
         adds = (
             f"and so adds to the logit of class {label}:\nsimilarity {TIMES} weight = contribution"
         )
-        canvas.text(8.0, 1.55, adds, 11)
+        canvas.text(8.0, 1.45, adds, 11)
 
     def _draw_row(
         self, canvas: _Canvas, y: float, i: int, source: NDArray[Any]
@@ -267,7 +275,7 @@ class ExplanationDisplay:
         else:
             axes = canvas.image(x, y + 0.25, 1.3, 1.3, source)
             canvas.box(axes, row[_SOURCE_BOX], _colour(i))
-            text = f"row {row['source_sample']}, class {row['prototype_class']}"
+            text = f"training row {row['source_sample']}, class {row['prototype_class']}"
             text += ", all of it" if _is_whole(row[_SOURCE_BOX], source) else ""
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
         return axes
@@ -278,7 +286,7 @@ class ExplanationDisplay:
         ends = np.array([0.0, *shown, self._other()])
         low, high = ends.min(), ends.max()
         axes = canvas.axes(8.0, y, 3.3, 0.3)
-        axes.barh(0, value, color=colour, edgecolor="black", linewidth=0.6)
+        axes.barh(0, value, color=colour, edgecolor="black", linewidth=0.6, clip_on=False)
         axes.axvline(0, color="black", linewidth=1.2)
         axes.set_xlim(low, high if high > low else low + 1)
         axes.set_axis_off()
@@ -426,8 +434,12 @@ class PrototypeDisplay:
         canvas = _Canvas(width + 0.2, 1.1 + 1.4 * len(classes), ax)
         self.figure_, self.bounding_ax_ = canvas.ax.figure, canvas.ax
         self.axes_ = np.full((len(classes), n_columns), None, dtype=object)
+        caption = (
+            "A prototype is the boxed part of a training image.\n"
+            "Above it: number of the prototype, row of the image."
+        )
         canvas.text(0.2, 0.4, "What each class is recognised by", 15, weight="bold")
-        canvas.text(0.2, 0.7, "training images; the box is the part that is the prototype", 10)
+        canvas.text(0.2, 0.88, caption, 10)
         for i, label in enumerate(classes):
             canvas.text(0.2, 1.75 + 1.4 * i, f"class {label}", 12, weight="bold", va="center")
         for j, image in zip(range(len(self.table)), self.images, strict=True):
@@ -438,14 +450,14 @@ class PrototypeDisplay:
 
     def _draw_cell(self, canvas: _Canvas, x: float, y: float, j: int, image: NDArray[Any]) -> Axes:
         """Draw one prototype below and to the right of (x, y)."""
-        row = self.table.iloc[j]
+        row = self.table.iloc[[j]].to_dict("records")[0]  # numbers stay integers
         if row["sample"] == NO_SOURCE:
             axes = canvas.image(x, y + 0.25, 1.0, 1.0, np.ones((1, 1, 1), np.uint8) * 235)
             axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=8)
             origin = ""
         else:
             axes = canvas.image(x, y + 0.25, 1.0, 1.0, image)
-            canvas.box(axes, row[_BOX], _colour(0), 2.5)
+            canvas.box(axes, [row[name] for name in _BOX], _colour(0), 2.5)
             origin = f": row {row['sample']}"
         canvas.text(x + 0.5, y + 0.19, f"{row['prototype']}{origin}", 8.5, ha="center")
         return axes
@@ -494,7 +506,7 @@ class _Canvas:
             spine.set(color="#999999", linewidth=0.8 * self.scale)
         return axes
 
-    def box(self, axes: Axes, box: Sequence[int], colour: str, width: float = 3.0) -> None:
+    def box(self, axes: Axes, box: Any, colour: str, width: float = 3.0) -> None:
         """Draw a box, half-open in pixels; black around it, so that it shows on any image."""
         from matplotlib.patches import Rectangle
         from matplotlib.patheffects import Normal, withStroke
@@ -555,7 +567,7 @@ def _check_positive(name: str, value: Any) -> None:
 def _only(X: Any, sample: Any) -> Any:
     """Cut one image out of X, as an X of one image."""
     n_samples = len(X)
-    if not isinstance(sample, Integral) or not 0 <= sample < n_samples:
+    if not isinstance(sample, Integral) or not 0 <= int(sample) < n_samples:
         raise ValueError(
             f"sample must be the position of an image in X, an integer from 0 to {n_samples - 1}, "
             f"got {sample!r}."
@@ -566,16 +578,16 @@ def _only(X: Any, sample: Any) -> Any:
 
 def _picture(image: NDArray[Any]) -> NDArray[np.float64]:
     """Bring an image (H, W, C) to what imshow draws: RGB, RGBA or grey, in [0, 1]."""
-    picture = image.astype(np.float64)
+    picture: NDArray[np.float64] = image.astype(np.float64)
     if image.shape[2] not in {3, 4}:
         picture = picture.mean(2)  # (H, W)
     if image.dtype == np.uint8:
         return picture / 255
-    low, high = picture.min(), picture.max()
+    low, high = float(picture.min()), float(picture.max())
     return (picture - low) / (high - low if high > low else 1.0)
 
 
-def _is_whole(box: Sequence[int], image: NDArray[Any]) -> bool:
+def _is_whole(box: Any, image: NDArray[Any]) -> bool:
     y0, y1, x0, x1 = box
     return (y1 - y0, x1 - x0) == image.shape[:2]
 

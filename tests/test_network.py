@@ -1,0 +1,406 @@
+"""The network: its formulas by hand, its parts against independent ones."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from sklearn_protopnet._network import BACKBONES, Architecture, build_backbone, functional
+from sklearn_protopnet._network._backbones import TORCHVISION_BACKBONES, small_backbone
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network._receptive_field import trace_receptive_field
+
+DOUBLE = torch.float64
+
+
+def architecture(**changes):
+    plain = {
+        "backbone": "auto",
+        "image_shape": (8, 9, 2),
+        "n_classes": 3,
+        "n_prototypes_per_class": 2,
+        "prototype_depth": 5,
+        "prototype_size": (1, 1),
+        "similarity": "log",
+    }
+    return Architecture(**{**plain, **changes})
+
+
+def random(*shape, seed=0, dtype=torch.float32):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def brute_force_patches(features, size):
+    """(N, L, K), by four loops."""
+    height, width = features.shape[2:]
+    rows, columns = range(height - size[0] + 1), range(width - size[1] + 1)
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    image[:, i : i + size[0], j : j + size[1]].reshape(-1)
+                    for i, j in itertools.product(rows, columns)
+                ]
+            )
+            for image in features
+        ]
+    )
+
+
+def brute_force_distances(patches, prototypes):
+    """(N, P, L) by three loops, in Python's own numbers, summed without rounding."""
+    return torch.tensor(
+        [
+            [
+                [
+                    math.fsum((a - b) ** 2 for a, b in zip(patch, prototype, strict=True))
+                    for patch in image
+                ]
+                for prototype in prototypes.tolist()
+            ]
+            for image in patches.tolist()
+        ],
+        dtype=DOUBLE,
+    )
+
+
+class TestSimilarities:
+    def test_the_log_similarity_is_the_papers_formula(self):
+        distances = torch.tensor([0.0, 1.0, 2.5], dtype=DOUBLE)
+        by_hand = [math.log(1 / 1e-4), math.log(2 / 1.0001), math.log(3.5 / 2.5001)]
+        found = functional.log_similarity(distances).tolist()
+        assert found == pytest.approx(by_hand, rel=1e-14)
+
+    def test_the_linear_similarity_is_minus_the_distance(self):
+        distances = torch.tensor([0.0, 1.0, 2.5], dtype=DOUBLE)
+        assert functional.linear_similarity(distances).tolist() == [0.0, -1.0, -2.5]
+
+    def test_the_cosine_similarity_of_equal_orthogonal_and_opposite_vectors(self):
+        distances = torch.tensor([0.0, 2.0, 4.0], dtype=DOUBLE)
+        assert functional.cosine_similarity(distances).tolist() == [1.0, 0.0, -1.0]
+
+    def test_the_log_similarity_lies_between_0_and_its_value_at_0(self):
+        distances = torch.logspace(-12, 8, 400, dtype=DOUBLE)
+        found = functional.log_similarity(distances)
+        assert (found > 0).all()
+        assert (found < math.log(1 / functional.EPSILON)).all()
+        assert (found < math.log(1 + 1 / functional.EPSILON)).all()
+
+    @pytest.mark.parametrize("name", functional.SIMILARITIES)
+    def test_similarities_decrease_with_the_distance(self, name):
+        distances = torch.logspace(-6, 2, 400, dtype=DOUBLE)
+        assert (functional.SIMILARITIES[name](distances).diff() < 0).all()
+
+    def test_the_cosine_similarity_is_the_cosine(self):
+        one, other = random(7, 11) - 0.5, random(7, 11, seed=1) - 0.5
+        units = [functional.to_unit_length(vectors.double()) for vectors in (one, other)]
+        found = functional.cosine_similarity((units[0] - units[1]).square().sum(1))
+        expected = nn.functional.cosine_similarity(one.double(), other.double())
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+
+    def test_a_zero_vector_has_no_direction_and_stays_zero(self):
+        assert functional.to_unit_length(torch.zeros(2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+class TestPatches:
+    @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3), (3, 4)])
+    def test_patches_are_cut_row_by_row(self, size):
+        features = torch.arange(2 * 3 * 3 * 4.0).reshape(2, 3, 3, 4)
+        found = functional.extract_patches(features, size)
+        assert torch.equal(found, brute_force_patches(features, size))
+
+    def test_a_patch_as_large_as_the_map_is_the_map(self):
+        features = random(2, 3, 3, 4)
+        assert torch.equal(functional.extract_patches(features, (3, 4))[:, 0], features.flatten(1))
+
+
+class TestDistances:
+    def test_squared_distances_equal_a_loop(self):
+        patches, prototypes = random(2, 5, 3, dtype=DOUBLE), random(4, 3, seed=1, dtype=DOUBLE)
+        torch.testing.assert_close(
+            functional.squared_distances(patches, prototypes),
+            brute_force_distances(patches, prototypes),
+            rtol=1e-13,
+            atol=1e-14,
+        )
+
+    def test_squared_distances_are_never_negative(self):
+        patches = 1e3 + random(3, 20, 128)
+        assert (functional.squared_distances(patches, patches[0]) >= 0).all()
+
+    def test_nearest_patches_equal_a_loop(self):
+        patches, prototypes = random(3, 12, 6), random(5, 6, seed=1)
+        distances, positions = functional.nearest_patches(
+            patches, prototypes, functional.as_it_is
+        )
+        expected = brute_force_distances(patches, prototypes)
+        torch.testing.assert_close(distances, expected.amin(2), rtol=1e-15, atol=0)
+        assert torch.equal(positions, expected.argmin(2))
+
+    @pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
+    @pytest.mark.parametrize("comparable", [functional.as_it_is, functional.to_unit_length])
+    def test_a_patch_that_equals_its_prototype_is_at_distance_exactly_0(self, offset, comparable):
+        features = offset + random(4, 128, 5, 6)
+        patches = functional.extract_patches(features, (1, 1))
+        prototypes = patches[2, [0, 13, 29]].clone()
+        distances, positions = functional.nearest_patches(patches, prototypes, comparable)
+        assert distances[2].tolist() == [0.0, 0.0, 0.0]
+        assert positions[2].tolist() == [0, 13, 29]
+
+    def test_a_patch_that_differs_in_the_last_bit_does_not_hide_the_equal_one(self):
+        for seed in range(20):
+            prototype = random(128, seed=seed)
+            patches = prototype.repeat(20, 1)
+            others = [i for i in range(20) if i != 11]
+            patches[others, others] = torch.nextafter(prototype[others], torch.tensor(2.0))
+            distances, positions = functional.nearest_patches(
+                patches[None], prototype[None], functional.as_it_is
+            )
+            assert distances.item() == 0
+            assert positions.item() == 11
+
+    @pytest.mark.parametrize("n_patches", [5, 63, 64])
+    def test_of_equal_patches_the_first_one_is_the_nearest(self, n_patches):
+        patches = random(1, 1, 128).repeat(3, n_patches, 1)
+        _, positions = functional.nearest_patches(
+            patches, random(6, 128, seed=1), functional.as_it_is
+        )
+        assert (positions == 0).all()
+
+    def test_an_image_is_measured_alike_alone_and_among_others(self):
+        patches, prototypes = random(9, 49, 128), random(30, 128, seed=1)
+        together, _ = functional.nearest_patches(patches, prototypes, functional.as_it_is)
+        alone, _ = functional.nearest_patches(patches[4:5], prototypes, functional.as_it_is)
+        assert torch.equal(together[4:5], alone)
+
+
+class TestNetwork:
+    @pytest.mark.parametrize("similarity", functional.SIMILARITIES)
+    @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 3)])
+    def test_evidence_adds_up_to_the_logits(self, similarity, prototype_size):
+        plan = architecture(similarity=similarity, prototype_size=prototype_size)
+        network, _ = plan.build()
+        network.eval()
+        images = random(4, 2, 8, 9)
+        for evidence in (network(images), network.inspect(network.raw_patches(images))[0]):
+            head = network.head.to(evidence.logits.dtype)
+            by_hand = torch.einsum("np,kp->nk", evidence.similarities, head)
+            torch.testing.assert_close(evidence.logits, by_hand)
+            of_distances = functional.SIMILARITIES[similarity](evidence.distances)
+            assert torch.equal(evidence.similarities, of_distances)
+
+    @pytest.mark.parametrize("similarity", functional.SIMILARITIES)
+    def test_training_and_inspection_see_the_same(self, similarity):
+        network, _ = architecture(similarity=similarity).build()
+        network.eval()
+        images = random(4, 2, 8, 9)
+        trained = network(images)
+        inspected, _ = network.inspect(network.raw_patches(images))
+        assert inspected.distances.dtype == inspected.logits.dtype == DOUBLE
+        torch.testing.assert_close(
+            trained.distances.double(), inspected.distances, rtol=1e-4, atol=1e-6
+        )
+
+    def test_the_similarity_of_the_nearest_patch_is_the_maximum_of_the_map(self):
+        network, _ = architecture(prototype_size=(2, 2)).build()
+        network.eval()
+        images = random(3, 2, 8, 9)
+        patches = brute_force_patches(network.features(images), (2, 2))
+        distances = brute_force_distances(patches, network.prototypes.flatten(1))
+        pooled = functional.log_similarity(distances).amax(2)
+        found, positions = network.inspect(network.raw_patches(images))
+        torch.testing.assert_close(found.similarities, pooled, rtol=1e-12, atol=0)
+        assert torch.equal(positions, distances.argmin(2))
+
+    def test_cosine_evidence_is_the_cosine_of_patch_and_prototype(self):
+        network, _ = architecture(similarity="cosine").build()
+        network.eval()
+        raw = network.raw_patches(random(3, 2, 8, 9))
+        cosines = nn.functional.cosine_similarity(
+            raw.double()[:, None], network.prototypes.double().flatten(1)[None, :, None], dim=3
+        )
+        found, _ = network.inspect(raw)
+        torch.testing.assert_close(found.similarities, cosines.amax(2), rtol=0, atol=1e-14)
+
+    def test_the_head_starts_at_1_for_own_and_minus_a_half_for_other_classes(self):
+        network, _ = architecture().build()
+        expected = [[1, 1, -0.5, -0.5, -0.5, -0.5], [-0.5, -0.5, 1, 1, -0.5, -0.5]]
+        assert network.head.tolist()[:2] == expected
+        assert network.prototype_classes.tolist() == [0, 0, 1, 1, 2, 2]
+        assert "head" not in dict(network.named_parameters())
+
+    def test_latent_values_lie_between_0_and_1(self):
+        network, _ = architecture().build()
+        latent = network.features(100 * random(2, 2, 8, 9))
+        assert latent.shape == (2, 5, 8, 9)
+        assert (latent >= 0).all()
+        assert (latent <= 1).all()
+
+    def test_the_same_seed_gives_the_same_parameters(self):
+        one, other, third = (architecture().build(seed)[0].state_dict() for seed in (3, 3, 4))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert not torch.equal(one["prototypes"], third["prototypes"])
+
+    def test_building_leaves_the_global_random_states_alone(self):
+        torch_before = torch.get_rng_state()
+        numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+        architecture(backbone="resnet18", image_shape=(32, 32, 1)).build(7)
+        assert torch.equal(torch.get_rng_state(), torch_before)
+        assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+    def test_the_global_random_state_does_not_matter_to_building(self):
+        before = torch.get_rng_state()
+        one = architecture().build(3)[0].state_dict()
+        torch.rand(17)
+        other = architecture().build(3)[0].state_dict()
+        torch.set_rng_state(before)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+    def test_a_module_is_copied_and_stays_as_it_was(self):
+        module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4)).train()
+        before = copy.deepcopy(module.state_dict())
+        network, _ = architecture(backbone=module).build()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+        assert module.training
+        assert all(torch.equal(before[name], module.state_dict()[name]) for name in before)
+
+
+class TestSmallBackbone:
+    @pytest.mark.parametrize(
+        ("image_size", "map_size", "cell"),
+        [
+            ((1, 1), (1, 1), 1),
+            ((3, 5), (3, 5), 1),
+            ((8, 8), (8, 8), 5),
+            ((28, 28), (7, 7), 16),
+            ((28, 41), (7, 10), 16),
+            ((50, 30), (12, 7), 16),
+            ((96, 96), (12, 12), 36),
+        ],
+    )
+    def test_a_cell_sees_a_part_of_the_image(self, image_size, map_size, cell):
+        backbone = small_backbone(3, image_size).eval()
+        field = trace_receptive_field(backbone, 3, image_size)
+        assert field.map_size == map_size == backbone(torch.zeros(1, 3, *image_size)).shape[2:]
+        for intervals in (field.rows, field.columns):
+            assert (intervals[:, 1] - intervals[:, 0]).max() == cell
+
+
+def features_of_torchvision(model, name, images):
+    """What torchvision's own forward pass computes before it pools for its classifier."""
+    if name.startswith("densenet"):
+        return torch.relu(model.features(images))
+    if name.startswith("vgg"):
+        return model.features(images)
+    seen = []
+    model.layer4.register_forward_hook(lambda module, args, output: seen.append(output))
+    model(images)
+    return seen[0]
+
+
+class TestTorchvisionBackbones:
+    @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "resnet18", "densenet121"])
+    def test_a_backbone_computes_what_torchvisions_features_are(self, name):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            backbone = build_backbone(name, 3, (32, 48)).eval()
+            torch.default_generator.manual_seed(0)
+            model = models.get_model(name, weights=None).eval()
+        images = random(2, 3, 32, 48)
+        with torch.no_grad():
+            found, expected = backbone(images), features_of_torchvision(model, name, images)
+        assert torch.equal(found, expected)
+
+    @pytest.mark.parametrize("channels", [1, 2, 4])
+    @pytest.mark.parametrize("name", ["vgg11", "resnet18", "densenet121"])
+    def test_the_first_convolution_takes_any_number_of_channels(self, name, channels):
+        backbone = build_backbone(name, channels, (32, 32)).eval()
+        original = next(
+            layer
+            for layer in models.get_model(name, weights=None).modules()
+            if isinstance(layer, nn.Conv2d)
+        )
+        first = backbone[0]
+        assert first.in_channels == channels
+        for attribute in ("out_channels", "kernel_size", "stride", "padding"):
+            assert getattr(first, attribute) == getattr(original, attribute)
+        assert (first.bias is None) == (original.bias is None)
+        with torch.no_grad():
+            assert backbone(random(1, channels, 32, 32)).shape[2:] == (1, 1)
+
+    @pytest.mark.parametrize("name", TORCHVISION_BACKBONES)
+    def test_every_name_builds_and_traces(self, name):
+        with torch.device("meta"):
+            backbone = build_backbone(name, 3, (64, 96)).eval()
+            field = trace_receptive_field(backbone, 3, (64, 96))
+            features = backbone(torch.zeros(2, 3, 64, 96))
+        assert features.shape == (2, field.depth, *field.map_size)
+        assert field.map_size == (2, 3)
+
+    def test_the_papers_three_families_are_on_offer(self):
+        assert {"auto", "vgg19", "resnet34", "densenet121", "densenet161"} <= set(BACKBONES)
+
+
+class Pair(nn.Module):
+    def forward(self, images):
+        return images, images
+
+
+class TestErrors:
+    @pytest.mark.parametrize("name", ["vgg11", "densenet121"])
+    def test_images_too_small_for_a_backbone_are_named(self, name):
+        message = rf"accept images of 7 x 20 pixels and 3 channels, got an error from '{name}'"
+        with pytest.raises(ValueError, match=message):
+            architecture(backbone=name, image_shape=(7, 20, 3)).build()
+
+    @pytest.mark.parametrize(
+        ("module", "message"),
+        [
+            (nn.Flatten(), r"must map images .* got \(1, 144\) for \(1, 2, 8, 9\)"),
+            (nn.Flatten(2), r"must map images .* got \(1, 2, 72\) for \(1, 2, 8, 9\)"),
+            (Pair(), r"must map images .* got tuple for \(1, 2, 8, 9\)"),
+            (nn.Conv2d(3, 4, 1), r"8 x 9 pixels and 2 channels, got an error from Conv2d"),
+            (nn.Conv2d(2, 4, 1).double(), r"8 x 9 pixels and 2 channels, got an error from"),
+        ],
+    )
+    def test_modules_that_are_no_backbones_are_refused(self, module, message):
+        with pytest.raises(ValueError, match=message):
+            architecture(backbone=module).build()
+
+    @pytest.mark.parametrize("size", [(9, 1), (1, 10)])
+    def test_a_prototype_larger_than_the_map_is_refused(self, size):
+        message = rf"feature map, which is 8 x 9 for images of 8 x 9 .* got \({size[0]}, {size[1]}"
+        with pytest.raises(ValueError, match=message):
+            architecture(prototype_size=size).build()
+
+    def test_a_prototype_as_large_as_the_map_is_accepted(self):
+        network, _ = architecture(prototype_size=(8, 9)).build()
+        assert network.raw_patches(torch.zeros(1, 2, 8, 9)).shape == (1, 1, 5 * 72)
+
+    def test_a_failed_build_leaves_the_global_random_state_alone(self):
+        before = torch.get_rng_state()
+        with pytest.raises(ValueError, match="must map images"):
+            architecture(backbone=nn.Flatten()).build()
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_network_needs_no_architecture():
+    classes = torch.tensor([0, 1, 1])
+    network = PrototypeNetwork(
+        nn.Identity(),
+        2,
+        classes,
+        n_classes=2,
+        prototype_depth=4,
+        prototype_size=(1, 2),
+        similarity="log",
+    )
+    assert network.prototypes.shape == (3, 4, 1, 2)
+    assert network(random(5, 2, 3, 4)).logits.shape == (5, 2)
