@@ -51,37 +51,39 @@ def linear_head_accuracy(
     train: tuple[NDArray[np.uint8], NDArray[np.int64]],
     test: tuple[NDArray[np.uint8], NDArray[np.int64]],
 ) -> tuple[float, float]:
-    """Train the same backbone with average pooling and a linear head, as long.
+    """Train a fitted classifier's backbone with average pooling and a linear head, as long.
 
-    Same initial rate, decay, weight decay, batch size and number of epochs as the classifier.
+    The same number of epochs, all of which train the whole network; the rate (with cosine
+    decay), weight decay and batch size are those of the classifier's pretraining.
 
     Returns
     -------
     accuracy, seconds : float
     """
     start = time.perf_counter()
-    images, labels = (array[..., None] if array.ndim == 3 else array for array in train)
+    images, labels = train[0][..., None], torch.from_numpy(train[1].astype(np.int64))
     rows = np.arange(len(images))
     standard = Standardization.of(images, rows, np.ones(len(rows)))
-    source, targets = ImageSource(images, standard), torch.from_numpy(labels.astype(np.int64))
+    source = ImageSource(images, standard)
     torch.manual_seed(like.random_state)
     backbone = build_backbone(like.backbone, images.shape[3], images.shape[1:3])
     depth = backbone(source.batch(rows[:2])).shape[1]
     network = nn.Sequential(
-        backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, int(labels.max()) + 1)
+        backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, len(like.classes_))
     )
     optimizer = torch.optim.Adam(
         network.parameters(), lr=like.learning_rate, weight_decay=like.weight_decay
     )
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, like.decay_interval, like.decay_factor)
-    for _ in range(like.joint_epochs):
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, like.n_iter_)
+    for _ in range(like.n_iter_):
         network.train()
         for batch in torch.randperm(len(rows)).split(like.batch_size):
-            loss = nn.functional.cross_entropy(network(source.batch(batch.numpy())), targets[batch])
+            loss = nn.functional.cross_entropy(network(source.batch(batch.numpy())), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         scheduler.step()
+    seconds = time.perf_counter() - start
     network.eval()
     held_out = ImageSource(test[0][..., None], standard)
     with torch.no_grad():
@@ -91,7 +93,7 @@ def linear_head_accuracy(
                 for index, images in held_out.chunks(np.arange(len(held_out)))
             ]
         )
-    return float((predicted == test[1]).mean()), time.perf_counter() - start
+    return float((predicted == test[1]).mean()), seconds
 
 
 def machine() -> str:

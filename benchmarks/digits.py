@@ -19,10 +19,17 @@ SEEDS = (0, 1, 2)
 VARIANTS: dict[str, dict[str, object]] = {
     "defaults": {},
     "prototypes drawn uniformly, as in the paper": {"uniform": True},
-    "decay 0.1 every 5 epochs, as in the paper": {"decay_factor": 0.1, "decay_interval": 5},
-    "5 warm-up epochs, as in the paper": {"warmup_epochs": 5},
-    "backbone rate 1e-4, as in the paper": {"backbone_learning_rate": 1e-4},
-    "rate 3e-3, as in the paper": {"learning_rate": 3e-3},
+    "no pretraining, backbone rate 1e-4": {"pretraining_epochs": 0, "joint_epochs": 40},
+    "no pretraining, backbone rate 3e-3": {
+        "pretraining_epochs": 0,
+        "warmup_epochs": 0,
+        "joint_epochs": 45,
+        "projection_interval": 15,
+        "backbone_learning_rate": 3e-3,
+        "decay_interval": 15,
+    },
+    "one projection after 10 joint epochs, as in the paper": {"projection_interval": 10},
+    "no joint epochs": {"joint_epochs": 0, "warmup_epochs": 15},
 }
 
 

@@ -35,7 +35,7 @@ def main() -> None:
             "| classifier | test accuracy | fit, s |",
             "|---|---|---|",
             f"| ProtoPNetClassifier, defaults | {accuracy:.4f} | {seconds:.0f} |",
-            f"| same backbone, average pooling, linear head, {clf.joint_epochs} epochs | "
+            f"| same backbone, average pooling, linear head, {clf.n_iter_} epochs | "
             f"{linear:.4f} | {linear_seconds:.0f} |",
             "",
             f"Price of interpretability: {100 * (linear - accuracy):.2f} points; time ratio "

@@ -27,7 +27,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 search = GridSearchCV(
     ProtoPNetClassifier(
-        image_shape=(8, 8), n_prototypes_per_class=3, joint_epochs=10, random_state=0
+        image_shape=(8, 8), n_prototypes_per_class=3, pretraining_epochs=10, random_state=0
     ),
     {
         "prototype_depth": [8, 32],

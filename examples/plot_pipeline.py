@@ -39,7 +39,6 @@ pipeline = make_pipeline(
         image_shape=(8, 6),
         n_prototypes_per_class=4,
         prototype_depth=32,
-        joint_epochs=10,
         random_state=0,
     ),
 )

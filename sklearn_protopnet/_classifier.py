@@ -97,36 +97,38 @@ class ProtoPNetClassifier(
     l2_weight : float, default=1e-3
         Ridge penalty ``l2_weight / 2 * sum(coef_ ** 2)`` of the last layer, which the paper
         does not have. Without it the problem has no solution when the classes are separable.
-    warmup_epochs : int or "auto", default="auto"
-        Epochs with a frozen backbone before the joint ones. ``"auto"`` is the paper's 5 for a
-        module, whose weights are trained, and 0 for a network that starts from random ones.
-    joint_epochs : int, default=30
+    pretraining_epochs : int or "auto", default="auto"
+        Epochs that train the backbone alone, with average pooling and a linear head that is
+        then thrown away, at `learning_rate` with cosine decay. The paper starts from ImageNet's
+        weights instead. ``"auto"`` is 30 for a network that starts from random weights and 0
+        for a module, whose weights are taken to be trained.
+    warmup_epochs : int, default=5
+        Epochs with a frozen backbone before the joint ones.
+    joint_epochs : int, default=10
         Epochs that train backbone, add-on layers and prototypes together.
-    projection_interval : int, default=10
+    projection_interval : int, default=5
         Joint epochs between projections, each followed by the last layer. The last joint
-        epoch is always followed by them.
+        epoch is always followed by them. The paper has 10.
     learning_rate : float, default=3e-3
-        Adam's rate for add-on layers and prototypes in stage 1.
-    backbone_learning_rate : float or "auto", default="auto"
-        Adam's rate for the backbone in joint epochs. ``"auto"`` is the paper's 1e-4 for a
-        module and `learning_rate` for a network that starts from random weights.
-    decay_factor : float, default=0.3
-        By which the rates of stage 1 are multiplied every `decay_interval` epochs. The paper
-        has 0.1 every 5 epochs, for networks that start from ImageNet's weights.
-    decay_interval : int, default=10
+        Adam's rate for add-on layers and prototypes, and for the pretraining.
+    backbone_learning_rate : float, default=1e-4
+        Adam's rate for the backbone in joint epochs.
+    decay_factor : float, default=0.1
+        By which rates are multiplied every `decay_interval` epochs of warm-up and joint epochs.
+    decay_interval : int, default=5
         Epochs between two decays.
     weight_decay : float, default=1e-3
         Adam's weight decay on backbone and add-on layers.
     batch_size : int, default=80
         Images of a training step.
     early_stopping : bool, default=False
-        Whether to set validation images aside and to stop the joint epochs when their
-        accuracy no longer improves. The best network is then projected.
+        Whether to set validation images aside and to stop the pretraining and the joint epochs
+        when their accuracy no longer improves. Training goes on with the best network.
     validation_fraction : float, default=0.1
         Share of the training images to set aside, stratified. Used with `early_stopping` and
         without `X_val` only.
     n_iter_no_change : int, default=10
-        Joint epochs without improvement before an early stop.
+        Epochs of pretraining, or joint epochs, without improvement before an early stop.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied into the sample weights.
     device : str, default="auto"
@@ -166,9 +168,9 @@ class ProtoPNetClassifier(
     last_layer_gap_ : float
         Certified upper bound on the last layer's objective minus its minimum.
     n_iter_ : int
-        Epochs run, warm-up included.
+        Epochs run, pretraining and warm-up included.
     loss_curve_ : list of float
-        Objective of stage 1 in every epoch.
+        Objective in every epoch: cross-entropy in the pretraining, then that of stage 1.
     history_ : list of dict
         What `history_table` shows.
     state_ : dict
@@ -209,14 +211,12 @@ class ProtoPNetClassifier(
         "separation_weight": [Interval(Real, 0, None, closed="left")],
         "l1_weight": [Interval(Real, 0, None, closed="left")],
         "l2_weight": [Interval(Real, 0, None, closed="neither")],
-        "warmup_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "pretraining_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
         "joint_epochs": [Interval(Integral, 0, None, closed="left")],
         "projection_interval": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "backbone_learning_rate": [
-            Interval(Real, 0, None, closed="neither"),
-            StrOptions({"auto"}),
-        ],
+        "backbone_learning_rate": [Interval(Real, 0, None, closed="left")],
         "decay_factor": [Interval(Real, 0, 1, closed="right")],
         "decay_interval": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -243,13 +243,14 @@ class ProtoPNetClassifier(
         separation_weight: float = 0.08,
         l1_weight: float = 1e-4,
         l2_weight: float = 1e-3,
-        warmup_epochs: int | str = "auto",
-        joint_epochs: int = 30,
-        projection_interval: int = 10,
+        pretraining_epochs: int | str = "auto",
+        warmup_epochs: int = 5,
+        joint_epochs: int = 10,
+        projection_interval: int = 5,
         learning_rate: float = 3e-3,
-        backbone_learning_rate: float | str = "auto",
-        decay_factor: float = 0.3,
-        decay_interval: int = 10,
+        backbone_learning_rate: float = 1e-4,
+        decay_factor: float = 0.1,
+        decay_interval: int = 5,
         weight_decay: float = 1e-3,
         batch_size: int = 80,
         early_stopping: bool = False,
@@ -270,6 +271,7 @@ class ProtoPNetClassifier(
         self.separation_weight = separation_weight
         self.l1_weight = l1_weight
         self.l2_weight = l2_weight
+        self.pretraining_epochs = pretraining_epochs
         self.warmup_epochs = warmup_epochs
         self.joint_epochs = joint_epochs
         self.projection_interval = projection_interval
@@ -530,8 +532,9 @@ class ProtoPNetClassifier(
         -------
         DataFrame
             ``round``, ``stage``, ``epoch``
-                Stages are ``"warmup"``, ``"joint"``, ``"projection"``, ``"last_layer"``. A
-                round ends with a last layer; a projection belongs to the epoch before it.
+                Stages are ``"pretraining"``, ``"warmup"``, ``"joint"``, ``"projection"``,
+                ``"last_layer"``. A round ends with a last layer; a projection belongs to the
+                epoch before it.
             ``seconds``
                 Wall time.
             ``loss``, ``cross_entropy``, ``cluster``, ``separation``
@@ -595,18 +598,16 @@ class ProtoPNetClassifier(
         )
 
     def _settings(self) -> Settings:
-        is_trained = isinstance(self.backbone, nn.Module)
-        warmup_epochs, backbone_rate = self.warmup_epochs, self.backbone_learning_rate
-        if warmup_epochs == "auto":
-            warmup_epochs = 5 if is_trained else 0
-        if backbone_rate == "auto":
-            backbone_rate = 1e-4 if is_trained else self.learning_rate
+        pretraining_epochs = self.pretraining_epochs
+        if pretraining_epochs == "auto":
+            pretraining_epochs = 0 if isinstance(self.backbone, nn.Module) else 30
         return Settings(
-            warmup_epochs=int(warmup_epochs),
+            pretraining_epochs=int(pretraining_epochs),
+            warmup_epochs=self.warmup_epochs,
             joint_epochs=self.joint_epochs,
             projection_interval=self.projection_interval,
             learning_rate=self.learning_rate,
-            backbone_learning_rate=float(backbone_rate),
+            backbone_learning_rate=self.backbone_learning_rate,
             decay_factor=self.decay_factor,
             decay_interval=self.decay_interval,
             weight_decay=self.weight_decay,
@@ -656,7 +657,7 @@ class ProtoPNetClassifier(
         self.coef_ = training.last_layer.coef
         self.last_layer_gap_ = training.last_layer.gap
         self.history_ = [asdict(row) for row in training.history]
-        epochs = [row for row in training.history if row.stage in {"warmup", "joint"}]
+        epochs = [row for row in training.history if row.stage not in {"projection", "last_layer"}]
         self.n_iter_ = len(epochs)
         self.loss_curve_ = [row.loss for row in epochs]
         standard = images.source.standardization

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 TRUSTED: Final = ("sklearn_protopnet._classifier.ProtoPNetClassifier",)
 """The one name beyond scikit-learn's and NumPy's that a file may hold."""
@@ -23,21 +23,23 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
         trust it, such as a backbone that is a module.
     """
     io = _skops_io()
-    data = io.dumps(estimator)
+    rule = "A file may hold NumPy arrays and plain values only, and no module as a backbone"
+    remedy = "Pickle the estimator instead."
+    try:
+        data = io.dumps(estimator)
+    except Exception as error:  # what skops cannot write at all fails in a way of its own
+        raise TypeError(f"{rule}, found what skops cannot write: {error}. {remedy}") from error
     untrusted = sorted(set(io.get_untrusted_types(data=data)) - set(TRUSTED))
     if untrusted:
-        raise TypeError(
-            f"A file may hold NumPy arrays and plain values only, found {', '.join(untrusted)}. "
-            "Pickle the estimator instead."
-        )
+        raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    # Not `tempfile`, whose files nobody else may read whatever the umask says.
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(target)
+        temporary.write_bytes(data)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

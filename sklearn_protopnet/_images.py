@@ -150,10 +150,12 @@ class Standardization:
     ) -> Standardization:
         """Weighted mean and standard deviation of ``pixels[rows]``, in one pass of float64."""
         channels = pixels.shape[3]
+        # Seen from one of its pixels, a constant channel is 0, and its mean free of rounding.
+        origin = pixels[rows[0], 0, 0].astype(np.float64)  # (C,)
         total, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
         for start in range(0, len(rows), LARGEST_CHUNK):
             part = rows[start : start + LARGEST_CHUNK]
-            values = pixels[part].astype(np.float64).reshape(len(part), -1, channels)
+            values = pixels[part].astype(np.float64).reshape(len(part), -1, channels) - origin
             weight = weights[start : start + LARGEST_CHUNK, None]
             # Chan, Golub and LeVeque 1979: means and squares of two parts, combined.
             part_total = weight.sum()
@@ -165,7 +167,7 @@ class Standardization:
             mean = mean + shift * part_total / total_after
             total = total_after
         scale = np.sqrt(squares / total)
-        return cls(mean, np.where(scale > 0, scale, 1.0))
+        return cls(origin + mean, np.where(scale > 0, scale, 1.0))
 
 
 @dataclass(frozen=True)

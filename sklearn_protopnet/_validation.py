@@ -98,6 +98,11 @@ def effective_weights(
         class_weight, classes=classes, y=classes[labels], sample_weight=weights
     )
     effective: NDArray[np.float64] = weights * per_class[labels]
+    if not (effective > 0).any():
+        raise ValueError(
+            "Sample and class weights must leave an image with a positive weight, got none with "
+            f"class_weight={class_weight!r}."
+        )
     return effective
 
 

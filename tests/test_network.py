@@ -135,9 +135,7 @@ class TestDistances:
 
     def test_nearest_patches_equal_a_loop(self):
         patches, prototypes = random(3, 12, 6), random(5, 6, seed=1)
-        distances, positions = functional.nearest_patches(
-            patches, prototypes, functional.as_it_is
-        )
+        distances, positions = functional.nearest_patches(patches, prototypes, functional.as_it_is)
         expected = brute_force_distances(patches, prototypes)
         torch.testing.assert_close(distances, expected.amin(2), rtol=1e-15, atol=0)
         assert torch.equal(positions, expected.argmin(2))

@@ -2,7 +2,7 @@
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
-from sklearn_protopnet._network._backbones import BACKBONES, build_backbone
+from sklearn_protopnet._network._backbones import BACKBONES, LinearHead, build_backbone
 from sklearn_protopnet._network._inference import (
     Inspection,
     inspect_images,
@@ -19,6 +19,7 @@ __all__ = [
     "Architecture",
     "Evidence",
     "Inspection",
+    "LinearHead",
     "PrototypeNetwork",
     "ReceptiveField",
     "build_backbone",

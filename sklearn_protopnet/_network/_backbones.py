@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision import models
 
 SMALLEST_MAP: Final = 7
@@ -99,3 +100,23 @@ def _with_channels(convolution: nn.Module, channels: int) -> nn.Conv2d:
         padding=convolution.padding,  # type: ignore[arg-type]
         bias=convolution.bias is not None,
     )
+
+
+class LinearHead(nn.Module):
+    """Average pooling and a linear layer, which starts at zero: a plain classifier's end.
+
+    Parameters
+    ----------
+    depth : int
+        Channels of the feature map.
+    n_classes : int
+    """
+
+    def __init__(self, depth: int, n_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_classes, depth))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N, n_classes) of feature maps (N, depth, H, W)."""
+        return nn.functional.linear(features.mean((2, 3)), self.weight, self.bias)

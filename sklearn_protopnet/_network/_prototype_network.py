@@ -58,6 +58,7 @@ class PrototypeNetwork(nn.Module):
         similarity: str,
     ) -> None:
         super().__init__()
+        self.backbone_channels = backbone_channels
         self.prototype_size = prototype_size
         self.similarity = functional.SIMILARITIES[similarity]
         on_unit_sphere = similarity == "cosine"

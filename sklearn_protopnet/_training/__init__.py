@@ -2,10 +2,11 @@
 
 from sklearn_protopnet._training._canonical import TrainingSet, canonical_training_set
 from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
 from sklearn_protopnet._training._stages import Settings
-from sklearn_protopnet._training._trainer import LabelledImages, Trainer, Training
+from sklearn_protopnet._training._trainer import Trainer, Training
 
 __all__ = [
     "UNPROJECTED",

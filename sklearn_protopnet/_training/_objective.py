@@ -49,9 +49,14 @@ def costs(evidence: Evidence, labels: Tensor, weights: Tensor, prototype_classes
     own = prototype_classes == labels[:, None]  # (N, P)
     to_own = evidence.distances.masked_fill(~own, torch.inf).amin(1)  # (N,)
     to_others = evidence.distances.masked_fill(own, torch.inf).amin(1)  # (N,)
-    cross_entropy = nn.functional.cross_entropy(evidence.logits, labels, reduction="none")  # (N,)
     return Costs(
-        cross_entropy=(weights * cross_entropy).mean(),
+        cross_entropy=weighted_cross_entropy(evidence.logits, labels, weights),
         cluster=(weights * to_own).mean(),
         separation=-(weights * to_others).mean(),
     )
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean cross-entropy of logits (N, K): the objective of the pretraining."""
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (N,)
+    return (weights * losses).mean()

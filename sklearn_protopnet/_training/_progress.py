@@ -21,7 +21,7 @@ class ProgressBar:
     """
 
     def __init__(self, n_epochs: int, *, visible: bool) -> None:
-        self._bar = tqdm(total=n_epochs, unit="epoch", desc="warmup", disable=not visible)
+        self._bar = tqdm(total=n_epochs, unit="epoch", disable=not visible)
         self._epoch = 0
 
     def __enter__(self) -> Self:

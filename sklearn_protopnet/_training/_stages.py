@@ -5,21 +5,39 @@ A fit is a list of stages. Whatever a stage does not name is frozen and in ``eva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
-PARTS = ("backbone", "add_on", "prototypes")
-"""The parts of the network that gradients may move."""
+PARTS: Final = ("backbone", "add_on", "prototypes", "linear_head")
+"""The parts that gradients may move; the linear head serves the pretraining only."""
 
 
 @dataclass(frozen=True)
 class GradientStage:
-    """Epochs of stochastic gradient descent (Adam) on some parts of the network."""
+    """Epochs of stochastic gradient descent (Adam) on some of the parts."""
 
     name: str
     epochs: int
     learning_rates: dict[str, float]
     """The parts that move, with their rates at the first epoch."""
+    decay: Callable[[int], float]
+    """What the rates are multiplied by after so many epochs of the stage, in all its rounds."""
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether a linear head takes the place of the prototypes."""
+        return "linear_head" in self.learning_rates
+
+
+@dataclass(frozen=True)
+class InitializationStage:
+    """Prototypes start at random training patches, seen as the stage after it will see them."""
+
+    moving: tuple[str, ...]
+    """The parts that move in the stage after it."""
+    name: str = "initialization"
 
 
 @dataclass(frozen=True)
@@ -36,13 +54,14 @@ class LastLayerStage:
     name: str = "last_layer"
 
 
-Stage = GradientStage | ProjectionStage | LastLayerStage
+Stage = GradientStage | InitializationStage | ProjectionStage | LastLayerStage
 
 
 @dataclass(frozen=True)
 class Settings:
     """Hyper-parameters of a training, as in the estimator's constructor."""
 
+    pretraining_epochs: int
     warmup_epochs: int
     joint_epochs: int
     projection_interval: int
@@ -57,22 +76,35 @@ class Settings:
     l1_weight: float
     l2_weight: float
     patience: int | None
-    """Joint epochs without a better validation score after which to stop; None: never."""
+    """Epochs of a stage without a better validation score after which to stop; None: never."""
 
     def stages(self) -> Iterator[Stage]:
-        """Yield a warm-up, then rounds of joint epochs, projection and last layer."""
-        new_parts = {"add_on": self.learning_rate, "prototypes": self.learning_rate}
-        if self.warmup_epochs:
-            yield GradientStage("warmup", self.warmup_epochs, new_parts)
+        """Yield pretraining, warm-up, then rounds of joint epochs, projection, last layer."""
+        rate = self.learning_rate
+        pretrained = {"backbone": rate, "linear_head": rate}
+        new_parts = {"add_on": rate, "prototypes": rate}
         all_parts = {"backbone": self.backbone_learning_rate, **new_parts}
+        if self.pretraining_epochs:
+            yield GradientStage(
+                "pretraining", self.pretraining_epochs, pretrained, self._cosine_decay
+            )
+        yield InitializationStage(tuple(new_parts if self.warmup_epochs else all_parts))
+        if self.warmup_epochs:
+            yield GradientStage("warmup", self.warmup_epochs, new_parts, self._step_decay)
         for start in range(0, max(1, self.joint_epochs), self.projection_interval):
             epochs = min(self.projection_interval, self.joint_epochs - start)
             if epochs:
-                yield GradientStage("joint", epochs, all_parts)
+                yield GradientStage("joint", epochs, all_parts, self._step_decay)
             yield ProjectionStage()
             yield LastLayerStage()
 
     @property
     def n_epochs(self) -> int:
         """Epochs of all gradient stages together."""
-        return self.warmup_epochs + self.joint_epochs
+        return self.pretraining_epochs + self.warmup_epochs + self.joint_epochs
+
+    def _step_decay(self, epoch: int) -> float:
+        return float(self.decay_factor ** (epoch // self.decay_interval))
+
+    def _cosine_decay(self, epoch: int) -> float:
+        return (1 + math.cos(math.pi * epoch / self.pretraining_epochs)) / 2

@@ -6,61 +6,41 @@ D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._network import (
+    LinearHead,
     PrototypeNetwork,
     inspect_images,
     inspect_patches,
     latent_patches,
 )
-from sklearn_protopnet._training._canonical import TrainingSet
 from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayer, solve_last_layer
-from sklearn_protopnet._training._objective import costs
+from sklearn_protopnet._training._objective import Costs, costs, weighted_cross_entropy
+from sklearn_protopnet._training._optimization import BestState, Optimizer
 from sklearn_protopnet._training._projection import Projection, Projector
 from sklearn_protopnet._training._stages import (
-    PARTS,
     GradientStage,
+    InitializationStage,
     LastLayerStage,
     ProjectionStage,
     Settings,
     Stage,
 )
 
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images to train or to validate on."""
-
-    source: ImageSource
-    members: TrainingSet
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    def batch(self, index: NDArray[np.int64]) -> Tensor:
-        """Images at these positions of the set, (N, C, H, W)."""
-        return self.source.batch(self.members.rows[index])
-
-    def chunks(self) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """All images in chunks of one shape, with their positions in the set."""
-        return self.source.chunks(self.members.rows)
-
-    def accuracy(self, predicted: NDArray[np.int64]) -> float:
-        """Weighted share of right predictions."""
-        members = self.members
-        return float(np.average(predicted == members.labels, weights=members.weights))
+_Step = tuple[Tensor, Costs, Tensor]
+"""Loss and costs of a batch, and its logits (N, K)."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +94,25 @@ class Trainer:
         self.weights = torch.from_numpy(images.members.weights).float()  # (n,)
         self.history: list[HistoryRow] = []
         self.round, self.epoch = 1, 0
-        self.optimizers: dict[str, tuple[torch.optim.Adam, torch.optim.lr_scheduler.StepLR]] = {}
-        self.best = _Best(settings.patience)
+        linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
+        self.pretrained = nn.Sequential(network.backbone, linear_head)
+        self.parts: dict[str, nn.Module | nn.Parameter] = {
+            "backbone": network.backbone,
+            "add_on": network.add_on,
+            "prototypes": network.prototypes,
+            "linear_head": linear_head,
+        }
+        self.optimizers: dict[str, Optimizer] = {}
+        self.best_pretrained = BestState(self.pretrained, settings.patience)
+        self.best = BestState(network, settings.patience)
 
     def run(self) -> Training:
         """Run every stage; the last ones are a projection and a last layer."""
-        stages = list(self.settings.stages())
-        self._initialize_prototypes(stages[0])
-        for stage in stages:
+        for stage in self.settings.stages():
             if isinstance(stage, GradientStage):
                 self._descend(stage)
+            elif isinstance(stage, InitializationStage):
+                self._initialize_prototypes(stage)
             elif isinstance(stage, ProjectionStage):
                 projection = self._project(stage)
             else:
@@ -134,12 +123,12 @@ class Trainer:
         return Training(projection, last_layer, source_distances, self.history)
 
     @torch.no_grad()
-    def _initialize_prototypes(self, first: Stage) -> None:
+    def _initialize_prototypes(self, stage: InitializationStage) -> None:
         """Start every prototype at a random patch of a random training image of its class.
 
         The paper draws uniform numbers; on digits that cost 2 to 12 points of test accuracy.
         """
-        self._set_modes(first.learning_rates if isinstance(first, GradientStage) else ())
+        self._set_modes(stage.moving)
         prototypes = self.network.prototypes
         index = self._draw_images_of(self.network.prototype_classes.cpu().numpy())  # (P,)
         for batch in self._batches(len(index)):
@@ -160,40 +149,53 @@ class Trainer:
         return index
 
     def _descend(self, stage: GradientStage) -> None:
-        """Stage 1: epochs of Adam on the parts that the stage names."""
+        """Run a stage's epochs; once the validation score is stale, go back to the best state."""
+        best = self.best_pretrained if stage.is_pretraining else self.best
         for _ in range(stage.epochs):
             start = time.perf_counter()
             self.epoch += 1
             loss, *parts, accuracy = self._run_epoch(stage)
-            score = self._validate()
+            score = self._validate(stage)
             seconds = time.perf_counter() - start
             self._record(stage, seconds, loss, *parts, accuracy=accuracy, validation_accuracy=score)
             if "backbone" in stage.learning_rates:
-                self.best.update(score, self.network)
-            if self.best.is_stale:
-                self.best.restore(self.network)
+                best.update(score)
+            if best.is_stale:
+                best.restore()
                 return
 
     def _run_epoch(self, stage: GradientStage) -> list[float]:
         """One pass over the training images; mean loss, its three costs, and the accuracy."""
-        optimizer, scheduler = self._optimizer(stage)
+        optimizer = self._optimizer(stage)
         self._set_modes(stage.learning_rates)
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in self._batches(len(self.images)):
+            images = self.images.batch(batch).to(self.device)
             labels = self.labels[batch].to(self.device)
             weights = self.weights[batch].to(self.device)
-            evidence = self.network(self.images.batch(batch).to(self.device))
-            parts = costs(evidence, labels, weights, self.network.prototype_classes)
-            loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
+            step = self._pretraining_step if stage.is_pretraining else self._prototype_step
+            loss, parts, logits = step(images, labels, weights)
             self._check_finite(stage, loss)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            accuracy = (weights * (evidence.logits.argmax(1) == labels)).mean()
+            optimizer.step(loss)
+            accuracy = (weights * (logits.argmax(1) == labels)).mean()
             figures = [loss, parts.cross_entropy, parts.cluster, parts.separation, accuracy]
             sums += len(batch) * torch.stack(figures).detach().cpu()
-        scheduler.step()
+        optimizer.end_epoch()
         return [float(value) for value in sums / len(self.images)]
+
+    def _pretraining_step(self, images: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+        """Compute the loss of the linear head."""
+        logits = self.pretrained(images)
+        loss = weighted_cross_entropy(logits, labels, weights)
+        no_cost = torch.full_like(loss, math.nan)
+        return loss, Costs(loss, no_cost, no_cost), logits
+
+    def _prototype_step(self, images: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+        """Compute the loss of the prototypes."""
+        evidence = self.network(images)
+        parts = costs(evidence, labels, weights, self.network.prototype_classes)
+        loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
+        return loss, parts, evidence.logits
 
     def _project(self, stage: ProjectionStage) -> Projection:
         """Stage 2; one pass also gives the accuracy before it."""
@@ -235,7 +237,7 @@ class Trainer:
         before = self.images.accuracy((similarities @ network.head.cpu().numpy().T).argmax(1))
         after = self.images.accuracy((similarities @ last_layer.coef.T).argmax(1))
         network.head.copy_(torch.from_numpy(last_layer.coef))
-        score = self._validate()
+        score = self._validate(stage)
         self._record(
             stage,
             time.perf_counter() - start,
@@ -249,35 +251,24 @@ class Trainer:
 
     def _set_modes(self, moving: Collection[str]) -> None:
         """Freeze all parts but these: no gradient, and no statistics that move."""
-        self.network.eval()
-        for part in PARTS:
-            module = getattr(self.network, part)
-            module.requires_grad_(part in moving)
-            if isinstance(module, torch.nn.Module):
-                module.train(part in moving)
+        for name, part in self.parts.items():
+            part.requires_grad_(name in moving)
+            if isinstance(part, nn.Module):
+                part.train(name in moving)
 
-    def _optimizer(
-        self, stage: GradientStage
-    ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.StepLR]:
-        """Adam with step decay; the rounds of one stage go on with the same one."""
+    def _optimizer(self, stage: GradientStage) -> Optimizer:
+        """Give a stage its optimizer; its rounds go on with the same one."""
         if stage.name not in self.optimizers:
-            optimizer = torch.optim.Adam(
-                [self._parameter_group(*item) for item in stage.learning_rates.items()]
-            )
-            self.optimizers[stage.name] = (
-                optimizer,
-                torch.optim.lr_scheduler.StepLR(
-                    optimizer, self.settings.decay_interval, self.settings.decay_factor
-                ),
-            )
+            groups = [self._parameter_group(*item) for item in stage.learning_rates.items()]
+            self.optimizers[stage.name] = Optimizer(groups, stage.decay)
         return self.optimizers[stage.name]
 
-    def _parameter_group(self, part: str, rate: float) -> dict[str, object]:
-        target = getattr(self.network, part)
-        if isinstance(target, torch.nn.Module):
-            parameters = list(target.parameters())
+    def _parameter_group(self, name: str, rate: float) -> dict[str, Any]:
+        part = self.parts[name]
+        if isinstance(part, nn.Module):
+            parameters = list(part.parameters())
             return {"params": parameters, "lr": rate, "weight_decay": self.settings.weight_decay}
-        return {"params": [target], "lr": rate}  # the paper decays no prototype
+        return {"params": [part], "lr": rate}  # the paper decays no prototype
 
     def _check_finite(self, stage: GradientStage, loss: Tensor) -> None:
         if not math.isfinite(loss.item()):
@@ -286,10 +277,18 @@ class Trainer:
                 f"epoch {self.epoch}. Lower learning rates or weights of the costs may help."
             )
 
-    def _validate(self) -> float:
+    @torch.no_grad()
+    def _validate(self, stage: Stage) -> float:
         """Accuracy on the validation images; NaN without any."""
         if self.validation is None:
             return math.nan
+        if isinstance(stage, GradientStage) and stage.is_pretraining:
+            self.pretrained.eval()
+            parts = [
+                self.pretrained(images.to(self.device))[: len(index)].argmax(1).cpu().numpy()
+                for index, images in self.validation.chunks()
+            ]
+            return self.validation.accuracy(np.concatenate(parts))
         seen = inspect_images(self.network, self.validation.chunks())
         return self.validation.accuracy(np.concatenate([part.logits.argmax(1) for part in seen]))
 
@@ -309,29 +308,3 @@ class Trainer:
         row = HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures)
         self.history.append(row)
         self.on_row(row)
-
-
-class _Best:
-    """The best state seen, and whether it is time to go back to it."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-        self.score, self.age = -math.inf, 0
-        self.state: dict[str, Tensor] = {}
-
-    @property
-    def is_stale(self) -> bool:
-        return self.patience is not None and self.age >= self.patience
-
-    def update(self, score: float, network: PrototypeNetwork) -> None:
-        """Take in the score of an epoch."""
-        if self.patience is None:
-            return
-        self.age += 1
-        if score > self.score:
-            self.score, self.age = score, 0
-            self.state = copy.deepcopy(network.state_dict())
-
-    def restore(self, network: PrototypeNetwork) -> None:
-        """Put the best state back."""
-        network.load_state_dict(self.state)

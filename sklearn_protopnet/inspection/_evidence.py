@@ -190,7 +190,7 @@ def explained_classes(
     chosen = np.arange(len(labels))
     if not (isinstance(classes, str) and classes == "all"):
         wanted = np.atleast_1d(np.asarray(classes))
-        if len(wanted) == 0 or not np.isin(wanted, labels).all():
+        if wanted.ndim > 1 or len(wanted) == 0 or not np.isin(wanted, labels).all():
             raise ValueError(
                 f"classes must be 'predicted', 'all' or labels among {labels.tolist()}, "
                 f"got {classes!r}."

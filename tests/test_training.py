@@ -1,0 +1,343 @@
+"""The loop: what each stage moves, at which rates, and what it writes down."""
+
+import math
+import re
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from sklearn_protopnet import ProtoPNetClassifier
+
+STILL = 1e-30
+"""A learning rate that moves no float32."""
+
+
+class Backbone(nn.Sequential):
+    """A small backbone that notes how it is run; the notes are shared by its copies."""
+
+    notes: ClassVar = []
+
+    def __init__(self):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            super().__init__(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+    def forward(self, images):
+        if images.device.type == "cpu" and len(images) > 0:
+            moves = {p.requires_grad for p in self.parameters()}
+            learns = torch.is_grad_enabled()
+            modes = {module.training for module in self.modules()}
+            self.notes.append((learns, modes, moves, len(images)))
+        return super().forward(images)
+
+
+@pytest.fixture
+def notes():
+    Backbone.notes.clear()
+    return Backbone.notes
+
+
+def classifier(**changes):
+    plain = {
+        "backbone": Backbone(),
+        "prototype_depth": 5,
+        "n_prototypes_per_class": 2,
+        "pretraining_epochs": 0,
+        "warmup_epochs": 0,
+        "joint_epochs": 0,
+        "projection_interval": 100,
+        "learning_rate": 0.01,
+        "backbone_learning_rate": 0.01,
+        "decay_factor": 1.0,
+        "decay_interval": 1000,
+        "batch_size": 100,
+        "random_state": 0,
+    }
+    return ProtoPNetClassifier(**{**plain, **changes})
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Noise of three classes, of which one is brighter and one darker; 17 images."""
+    y = np.arange(17) % 3
+    return np.random.default_rng(0).normal(size=(17, 5, 6)) + y[:, None, None] - 1, y
+
+
+def of_part(clf, part):
+    network = clf.state_["network"]
+    return {name: value for name, value in network.items() if name.startswith(part)}
+
+
+def assert_equal_parts(one, other, *parts):
+    for part in parts:
+        values, others = of_part(one, part), of_part(other, part)
+        assert values.keys() == others.keys() != set()
+        assert all(np.array_equal(values[name], others[name]) for name in values), part
+
+
+class TestWhatMoves:
+    def test_a_warm_up_leaves_the_backbone_alone_statistics_included(self, images):
+        clf = classifier(warmup_epochs=3).fit(*images)
+        initial = clf.backbone.state_dict()
+        found = of_part(clf, "backbone.")
+        assert {name.removeprefix("backbone.") for name in found} == set(initial)
+        for name, value in initial.items():
+            assert np.array_equal(found[f"backbone.{name}"], value.numpy()), name
+        before, after = of_part(classifier().fit(*images), "add_on"), of_part(clf, "add_on")
+        assert all(not np.array_equal(before[name], after[name]) for name in before)
+
+    def test_joint_epochs_move_every_part(self, images):
+        at_start, clf = classifier().fit(*images), classifier(joint_epochs=2).fit(*images)
+        before, after = (of_part(c, ("backbone", "add_on")) for c in (at_start, clf))
+        assert all(not np.array_equal(before[name], after[name]) for name in before)
+
+    def test_a_pretraining_moves_the_backbone_only(self, images):
+        at_start, clf = classifier().fit(*images), classifier(pretraining_epochs=2).fit(*images)
+        assert_equal_parts(clf, at_start, "add_on")
+        before, after = of_part(at_start, "backbone"), of_part(clf, "backbone")
+        assert all(not np.array_equal(before[name], after[name]) for name in before)
+        assert clf.state_["network"].keys() == at_start.state_["network"].keys()
+
+    def test_projection_and_last_layer_move_prototypes_and_head_only(self, images):
+        once = classifier(joint_epochs=2).fit(*images)
+        at_start = classifier().fit(*images)
+        again = classifier(joint_epochs=2, learning_rate=STILL, backbone_learning_rate=STILL)
+        again.fit(*images)
+        assert_equal_parts(again, at_start, "add_on")
+        assert not np.array_equal(once.coef_, at_start.coef_)
+        assert np.array_equal(once.state_["network"]["head"], once.coef_)
+
+    def test_what_a_stage_does_not_name_is_frozen_and_in_eval(self, images, notes):
+        classifier(
+            pretraining_epochs=1, warmup_epochs=2, joint_epochs=3, projection_interval=2
+        ).fit(*images)
+        learning = [(modes, moves) for learns, modes, moves, _ in notes if learns]
+        moved, frozen = ({True}, {True}), ({False}, {False})
+        assert learning == [moved, *2 * [frozen], *3 * [moved]]
+        assert all(modes == {False} for learns, modes, *_ in notes if not learns)
+
+    def test_validation_changes_no_mode(self, images, notes):
+        X, y = images
+        clf = classifier(pretraining_epochs=2, warmup_epochs=1, joint_epochs=2)
+        clf.fit(X, y, X_val=X[:3], y_val=y[:3])
+        learning = [modes for learns, modes, *_ in notes if learns]
+        assert learning == [{True}, {True}, {False}, {True}, {True}]
+
+    @pytest.mark.parametrize(("n_images", "batch_size"), [(17, 2), (17, 8), (5, 2), (3, 2), (4, 3)])
+    def test_batches_are_even_and_never_of_one_image(self, images, notes, n_images, batch_size):
+        X, y = images
+        classifier(joint_epochs=2, batch_size=batch_size).fit(X[:n_images], y[:n_images])
+        sizes = [n for learns, _, _, n in notes if learns]
+        n_batches = len(sizes) // 2
+        for epoch in (sizes[:n_batches], sizes[n_batches:]):
+            assert sum(epoch) == n_images
+            assert min(epoch) >= 2
+            assert max(epoch) - min(epoch) <= 1
+            assert max(epoch) <= max(batch_size, 3)
+
+
+class TestStart:
+    def test_prototypes_start_at_patches_of_different_images_of_their_class(self, images):
+        X, y = images
+        rare = y != 2
+        clf = classifier(
+            warmup_epochs=1, n_prototypes_per_class=6, learning_rate=STILL, random_state=3
+        ).fit(X[rare], y[rare])  # as many prototypes as images
+        assert clf.history_[0]["cluster"] == pytest.approx(0, abs=1e-5)
+        assert sorted(clf.prototype_sample_indices_) == list(range(rare.sum()))
+
+    def test_they_stay_what_they_are_without_epochs(self, images):
+        X, y = images
+        clf = classifier().fit(X, y)
+        history = clf.history_table()
+        assert history["stage"].tolist() == ["projection", "last_layer"]
+        before = history["accuracy_before"]
+        assert before[0] == before[1]
+
+    def test_another_seed_draws_other_patches(self, images):
+        one, other = (classifier(random_state=seed).fit(*images) for seed in (0, 1))
+        sources = [
+            set(zip(c.prototype_sample_indices_, map(tuple, c.prototype_boxes_), strict=True))
+            for c in (one, other)
+        ]
+        assert sources[0] != sources[1]
+
+
+@pytest.fixture
+def steps():
+    """Learning rate and weight decay of every part in every step of an optimizer."""
+    seen = []
+
+    def note(optimizer, args, kwargs):
+        seen.append(
+            {
+                tuple(parameter.shape): (group["lr"], group["weight_decay"])
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+            }
+        )
+
+    hook = register_optimizer_step_pre_hook(note)
+    yield seen
+    hook.remove()
+
+
+BACKBONE, ADD_ON, PROTOTYPES, LINEAR_HEAD = (4, 1, 3, 3), (5, 4, 1, 1), (6, 5, 1, 1), (3, 4)
+"""Shapes of a parameter of each part."""
+
+
+RATES = {"learning_rate": 0.01, "backbone_learning_rate": 0.002, "weight_decay": 0.03}
+
+
+class TestRates:
+    def test_every_part_has_its_own_rate_and_no_prototype_decays(self, images, steps):
+        classifier(warmup_epochs=1, joint_epochs=1, **RATES).fit(*images)
+        warmup, joint = steps
+        assert BACKBONE not in warmup
+        assert joint[BACKBONE] == (0.002, 0.03)
+        assert warmup[ADD_ON] == joint[ADD_ON] == (0.01, 0.03)
+        assert warmup[PROTOTYPES] == joint[PROTOTYPES] == (0.01, 0)
+
+    def test_a_pretraining_follows_a_cosine_at_the_rate_of_new_parts(self, images, steps):
+        classifier(pretraining_epochs=4, warmup_epochs=1, **RATES).fit(*images)
+        assert {part for step in steps[:4] for part in step} >= {BACKBONE, LINEAR_HEAD}
+        assert not {ADD_ON, PROTOTYPES} & {part for step in steps[:4] for part in step}
+        cosine = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
+        for part in (BACKBONE, LINEAR_HEAD):
+            assert [step[part][0] for step in steps[:4]] == pytest.approx(np.array(cosine) * 0.01)
+            assert {step[part][1] for step in steps[:4]} == {0.03}
+        assert steps[4][ADD_ON][0] == 0.01
+
+    def test_a_first_step_of_adam_is_as_long_as_the_rate(self, images):
+        at_start = classifier().fit(*images)
+        clf = classifier(joint_epochs=1, **RATES).fit(*images)
+        for name, rate in (("backbone.0.weight", 0.002), ("add_on.0.weight", 0.01)):
+            move = clf.state_["network"][name] - at_start.state_["network"][name]
+            assert np.abs(move).max() == pytest.approx(rate, rel=1e-3)
+
+    @pytest.mark.parametrize("interval", [1, 2, 100])
+    def test_rates_decay_by_epochs_across_rounds(self, images, steps, interval):
+        classifier(
+            joint_epochs=7,
+            projection_interval=interval,
+            decay_factor=0.1,
+            decay_interval=3,
+            batch_size=9,
+            **RATES,
+        ).fit(*images)
+        factors = [1, 1, 1, 0.1, 0.1, 0.1, 0.01]
+        for part, rate in ((BACKBONE, 0.002), (ADD_ON, 0.01), (PROTOTYPES, 0.01)):
+            found = [step[part][0] for step in steps]
+            assert found == pytest.approx(np.repeat(factors, 2) * rate, rel=1e-12)
+
+    def test_a_warm_up_does_not_use_up_the_rates_of_joint_epochs(self, images, steps):
+        classifier(
+            warmup_epochs=2, joint_epochs=2, decay_factor=0.1, decay_interval=1, **RATES
+        ).fit(*images)
+        found = [step[ADD_ON][0] for step in steps]
+        assert found == pytest.approx([0.01, 0.001, 0.01, 0.001], rel=1e-12)
+
+
+class TestHistory:
+    def test_rounds_stages_and_epochs(self, images):
+        clf = classifier(
+            pretraining_epochs=1, warmup_epochs=1, joint_epochs=3, projection_interval=2
+        ).fit(*images)
+        rows = [(row["round"], row["stage"], row["epoch"]) for row in clf.history_]
+        assert rows == [
+            (1, "pretraining", 1),
+            (1, "warmup", 2),
+            (1, "joint", 3),
+            (1, "joint", 4),
+            (1, "projection", 4),
+            (1, "last_layer", 4),
+            (2, "joint", 5),
+            (2, "projection", 5),
+            (2, "last_layer", 5),
+        ]
+        assert clf.n_iter_ == 5
+        epochs = [row for row in clf.history_ if row["stage"] not in {"projection", "last_layer"}]
+        assert clf.loss_curve_ == [row["loss"] for row in epochs]
+
+    def test_a_column_that_does_not_apply_is_nan(self, images):
+        X, y = images
+        clf = classifier(pretraining_epochs=1, warmup_epochs=1, joint_epochs=1)
+        clf.fit(X, y, X_val=X, y_val=y)
+        costs = {"loss", "cross_entropy", "cluster", "separation"}
+        expected = {
+            "pretraining": {"loss", "cross_entropy", "accuracy", "validation_accuracy"},
+            "warmup": {*costs, "accuracy", "validation_accuracy"},
+            "joint": {*costs, "accuracy", "validation_accuracy"},
+            "projection": {"accuracy_before"},
+            "last_layer": {"loss", "accuracy_before", "accuracy", "validation_accuracy", "gap"},
+        }
+        for row in clf.history_:
+            figures = {k: v for k, v in row.items() if k not in {"round", "stage", "epoch"}}
+            assert figures.pop("seconds") > 0
+            known = {name for name, value in figures.items() if not math.isnan(value)}
+            assert known == expected[row["stage"]]
+
+    def test_the_loss_is_the_weighted_sum_of_its_costs(self, images):
+        clf = classifier(joint_epochs=3, cluster_weight=0.3, separation_weight=0.7, batch_size=5)
+        for row in clf.fit(*images).history_[:3]:
+            total = row["cross_entropy"] + 0.3 * row["cluster"] + 0.7 * row["separation"]
+            assert row["loss"] == pytest.approx(total, rel=1e-6)
+
+    def test_an_epochs_figures_are_weighted_means_over_the_images(self, images):
+        X, y = images
+        weights = np.random.default_rng(0).uniform(0.2, 3, len(y))
+        rows = [
+            classifier(warmup_epochs=1, learning_rate=STILL, batch_size=size)
+            .fit(X, y, sample_weight=weights)
+            .history_[0]
+            for size in (2, 5, 100)
+        ]
+        for name in ("loss", "cross_entropy", "cluster", "separation", "accuracy"):
+            assert rows[1][name] == pytest.approx(rows[0][name], rel=1e-5, abs=1e-7)
+            assert rows[2][name] == pytest.approx(rows[0][name], rel=1e-5, abs=1e-7)
+
+    def test_a_pretraining_starts_from_a_head_that_knows_nothing(self, images):
+        X, y = images
+        weights = np.random.default_rng(0).uniform(0.2, 3, len(y))
+        clf = classifier(pretraining_epochs=1).fit(X, y, sample_weight=weights)
+        row = clf.history_[0]
+        assert row["loss"] == row["cross_entropy"] == pytest.approx(math.log(3), rel=1e-6)
+        assert row["accuracy"] == pytest.approx(weights[y == 0].sum() / weights.sum(), rel=1e-5)
+
+    def test_the_last_row_is_the_classifier(self, images):
+        X, y = images
+        weights = np.random.default_rng(0).uniform(0.2, 3, len(y))
+        clf = classifier(joint_epochs=3, l1_weight=0.01, l2_weight=0.1)
+        clf.fit(X, y, sample_weight=weights, X_val=X[:5], y_val=y[:5])
+        row = clf.history_[-1]
+        assert row["accuracy"] == pytest.approx(clf.score(X, y, weights), rel=1e-12)
+        assert row["validation_accuracy"] == clf.score(X[:5], y[:5])
+        own = clf.classes_[:, None] == clf.prototype_classes_
+        probabilities = clf.predict_proba(X)[np.arange(len(y)), y]
+        objective = (
+            np.average(-np.log(probabilities), weights=weights)
+            + 0.01 * np.abs(clf.coef_[~own]).sum()
+            + 0.1 / 2 * np.square(clf.coef_).sum()
+        )
+        assert row["loss"] == pytest.approx(objective, rel=1e-12)
+        assert row["gap"] == clf.last_layer_gap_ <= 1e-4 * objective
+
+
+class TestFiniteLoss:
+    @pytest.mark.parametrize("stage", ["pretraining", "warmup", "joint"])
+    def test_a_loss_that_is_not_finite_is_named_with_its_stage_and_epoch(self, images, stage):
+        clf = classifier(learning_rate=1e30, **{f"{stage}_epochs": 9})
+        message = rf"loss must stay finite; it became (nan|inf) in stage '{stage}', epoch 2\."
+        with pytest.raises(ValueError, match=message):
+            clf.fit(*images)
+        assert not hasattr(clf, "classes_")
+
+    def test_epochs_are_counted_over_stages(self, images):
+        clf = classifier(learning_rate=STILL, backbone_learning_rate=1e30, joint_epochs=3)
+        with pytest.raises(ValueError, match="in stage 'joint'") as caught:
+            clf.set_params(warmup_epochs=4).fit(*images)
+        assert int(re.search(r"epoch (\d+)", str(caught.value))[1]) in {6, 7}

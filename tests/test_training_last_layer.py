@@ -1,0 +1,228 @@
+"""The last layer: its optimum and its certificate, against torch and scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sklearn_protopnet._training._last_layer import solve_last_layer
+
+PRECISE = {"tol": 1e-13, "max_iter": 200_000}
+
+
+def random_problem(seed, *, n_images=20, n_classes=3, per_class=2, scale=1.0):
+    """Similarities as they are: positive, correlated, larger to prototypes of the own class."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n_images)])
+    classes = np.repeat(np.arange(n_classes), per_class)
+    common = rng.exponential(size=(len(labels), 1))
+    own = labels[:, None] == classes
+    similarities = common + rng.exponential(size=own.shape) * np.where(own, 1.5, 1.0)
+    return {
+        "similarities": scale * similarities,
+        "labels": labels,
+        "prototype_classes": classes,
+        "weights": rng.uniform(0.2, 3.0, len(labels)),
+        "coef_init": np.where(np.arange(n_classes)[:, None] == classes, 1.0, -0.5),
+    }
+
+
+def objective(problem, coef, l1_weight, l2_weight):
+    """The objective as torch sees it, to be differentiated."""
+    weights = torch.from_numpy(problem["weights"])
+    losses = nn.functional.cross_entropy(
+        torch.from_numpy(problem["similarities"]) @ coef.T,
+        torch.from_numpy(problem["labels"]),
+        reduction="none",
+    )
+    smooth = (weights * losses).sum() / weights.sum() + l2_weight / 2 * coef.square().sum()
+    return smooth + l1_weight * coef[off_class(problem)].abs().sum()
+
+
+def off_class(problem):
+    n_classes = len(problem["coef_init"])
+    return torch.from_numpy(np.arange(n_classes)[:, None] != problem["prototype_classes"])
+
+
+def minimum_norm_subgradient(problem, coef, l1_weight, l2_weight):
+    coef = torch.from_numpy(coef).requires_grad_()
+    (smooth,) = torch.autograd.grad(objective(problem, coef, 0.0, l2_weight), coef)
+    penalty = l1_weight * off_class(problem).double()
+    toward_zero = smooth.sign() * (smooth.abs() - penalty).clamp_min(0)
+    return torch.where(coef == 0, toward_zero, smooth + penalty * coef.sign()).detach()
+
+
+def radius(solution, l2_weight):
+    """Strong convexity: the minimiser is no farther away than this."""
+    return math.sqrt(2 * solution.gap / l2_weight)
+
+
+PROBLEMS = st.builds(
+    random_problem,
+    st.integers(0, 2**32),
+    n_images=st.integers(0, 25),
+    n_classes=st.integers(2, 4),
+    per_class=st.integers(1, 3),
+    scale=st.sampled_from([-1.0, 0.1, 1.0, 3.0]),
+)
+
+
+class TestOptimality:
+    @given_settings(max_examples=40)
+    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.sampled_from([0.01, 0.3]))
+    def test_the_solution_satisfies_its_optimality_conditions(self, problem, l1, l2):
+        solution = solve_last_layer(**problem, l1_weight=l1, l2_weight=l2, **PRECISE)
+        coef = torch.from_numpy(solution.coef).requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(problem, coef, 0.0, l2), coef)
+        off, tiny = off_class(problem), math.sqrt(2 * l2 * solution.gap) + 1e-12
+        assert gradient[~off].abs().max() <= tiny
+        assert gradient[off & (coef == 0)].abs().le(l1 + tiny).all()
+        moved = off & (coef != 0)
+        assert (gradient[moved] + l1 * coef[moved].sign()).abs().le(tiny).all()
+        assert solution.gap <= PRECISE["tol"] * solution.objective
+
+    @given_settings(max_examples=40)
+    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.integers(1, 60))
+    def test_the_certificate_is_the_bound_of_strong_convexity(self, problem, l1, max_iter):
+        solution = solve_last_layer(
+            **problem, l1_weight=l1, l2_weight=0.1, tol=0.0, max_iter=10 * max_iter
+        )
+        subgradient = minimum_norm_subgradient(problem, solution.coef, l1, 0.1)
+        bound = subgradient.square().sum().item() / (2 * 0.1)
+        assert solution.gap == pytest.approx(bound, rel=1e-6, abs=1e-24)
+
+    @given_settings(max_examples=30)
+    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.sampled_from([10, 20, 50]))
+    def test_the_certified_gap_is_never_below_the_true_one(self, problem, l1, max_iter):
+        hasty = solve_last_layer(
+            **problem, l1_weight=l1, l2_weight=0.05, tol=0.0, max_iter=max_iter
+        )
+        best = solve_last_layer(**problem, l1_weight=l1, l2_weight=0.05, **PRECISE)
+        rounding = 1e-14 * hasty.objective
+        difference = hasty.objective - best.objective
+        assert -best.gap - rounding <= difference <= hasty.gap + rounding
+        away = np.linalg.norm(hasty.coef - best.coef)
+        assert away <= radius(hasty, 0.05) + radius(best, 0.05)
+
+    def test_the_objective_is_the_papers_with_a_ridge(self):
+        problem = random_problem(0)
+        solution = solve_last_layer(**problem, l1_weight=0.01, l2_weight=0.2, max_iter=7)
+        expected = objective(problem, torch.from_numpy(solution.coef), 0.01, 0.2).item()
+        assert solution.objective == pytest.approx(expected, rel=1e-14)
+
+    def test_no_point_nearby_is_better(self):
+        problem, rng = random_problem(1), np.random.default_rng(0)
+        solution = solve_last_layer(**problem, l1_weight=0.01, l2_weight=0.1, **PRECISE)
+        for scale in np.logspace(-6, 1, 50):
+            other = solution.coef + scale * rng.normal(size=solution.coef.shape)
+            found = objective(problem, torch.from_numpy(other), 0.01, 0.1).item()
+            assert found >= solution.objective - solution.gap
+
+    def test_the_start_does_not_matter(self):
+        problem = random_problem(2)
+        one = solve_last_layer(**problem, l1_weight=1e-3, l2_weight=0.1, **PRECISE)
+        start = np.random.default_rng(0).normal(scale=30, size=one.coef.shape)
+        other = solve_last_layer(
+            **{**problem, "coef_init": start}, l1_weight=1e-3, l2_weight=0.1, **PRECISE
+        )
+        assert np.linalg.norm(one.coef - other.coef) <= radius(one, 0.1) + radius(other, 0.1)
+
+
+class TestWeights:
+    def test_a_weight_counts_like_repetitions(self):
+        problem = random_problem(3)
+        weights = np.random.default_rng(0).integers(0, 4, len(problem["labels"]))
+        weights[:3] = 1
+        index = np.repeat(np.arange(len(weights)), weights)
+        repeated = {
+            **problem,
+            "similarities": problem["similarities"][index],
+            "labels": problem["labels"][index],
+            "weights": np.ones(len(index)),
+        }
+        weighted = {**problem, "weights": weights.astype(float)}
+        one, other = (
+            solve_last_layer(**data, l1_weight=0.01, l2_weight=0.1, **PRECISE)
+            for data in (weighted, repeated)
+        )
+        assert np.linalg.norm(one.coef - other.coef) <= radius(one, 0.1) + radius(other, 0.1)
+        assert one.objective == pytest.approx(other.objective, rel=1e-12)
+
+    def test_only_the_ratios_of_weights_matter(self):
+        problem = random_problem(4)
+        one, other = (
+            solve_last_layer(
+                **{**problem, "weights": factor * problem["weights"]},
+                l1_weight=0.01,
+                l2_weight=0.1,
+                **PRECISE,
+            )
+            for factor in (1, 1000)
+        )
+        assert np.linalg.norm(one.coef - other.coef) <= radius(one, 0.1) + radius(other, 0.1)
+
+
+class TestPenalties:
+    def test_a_huge_l1_weight_gives_exact_zeros_off_class_only(self):
+        problem = random_problem(5)
+        solution = solve_last_layer(**problem, l1_weight=1e3, l2_weight=1e-3, **PRECISE)
+        off = off_class(problem).numpy()
+        assert (solution.coef[off] == 0).all()
+        assert (solution.coef[~off] != 0).all()
+
+    def test_zeros_appear_before_convergence(self):
+        problem = random_problem(5)
+        solution = solve_last_layer(**problem, l1_weight=1e3, l2_weight=1e-3, max_iter=1)
+        assert (solution.coef[off_class(problem).numpy()] == 0).all()
+        assert solution.n_iter == 1
+
+    @pytest.mark.parametrize("n_classes", [2, 3, 5])
+    @pytest.mark.parametrize("l2", [1e-2, 1.0])
+    def test_without_l1_it_is_scikit_learns_logistic_regression(self, n_classes, l2):
+        problem = random_problem(6, n_classes=n_classes, n_images=40)
+        weights = problem["weights"]
+        solution = solve_last_layer(**problem, l1_weight=0.0, l2_weight=l2, **PRECISE)
+        # scikit-learn's objective is C sum w_i loss_i + |W|^2 / 2. For two classes it has one
+        # vector v, where ours are -v / 2 and v / 2, whose ridge is half as large.
+        strength = 1 / (l2 * weights.sum()) * (2 if n_classes == 2 else 1)
+        model = LogisticRegression(
+            C=strength, fit_intercept=False, solver="newton-cholesky", tol=1e-12
+        ).fit(problem["similarities"], problem["labels"], sample_weight=weights)
+        theirs = model.coef_
+        if n_classes == 2:
+            theirs = np.concatenate([-theirs, theirs]) / 2
+        assert np.linalg.norm(solution.coef - theirs) <= radius(solution, l2) + 1e-8
+
+
+class TestNumerics:
+    @pytest.mark.parametrize("scale", [1e-8, 1e4, -1e4])
+    def test_similarities_of_any_size_do_not_overflow(self, scale):
+        problem = random_problem(7, scale=scale)
+        solution = solve_last_layer(**problem, l1_weight=1e-4, l2_weight=1e-3, max_iter=200)
+        assert np.isfinite(solution.coef).all()
+        assert math.isfinite(solution.objective)
+        start = objective(problem, torch.from_numpy(problem["coef_init"]), 1e-4, 1e-3).item()
+        assert solution.objective <= start
+
+    def test_a_class_without_images_wins_nowhere(self):
+        problem = random_problem(8)
+        kept = problem["labels"] != 2
+        problem |= {name: problem[name][kept] for name in ("similarities", "labels", "weights")}
+        solution = solve_last_layer(**problem, l1_weight=0.0, l2_weight=1e-2, **PRECISE)
+        logits = problem["similarities"] @ solution.coef.T
+        assert (logits.argmax(1) != 2).all()
+
+    def test_it_stops_at_the_gap_that_is_asked_for(self):
+        problem, iterations = random_problem(9), []
+        for tol in (1e-2, 1e-4, 1e-8):
+            solution = solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-2, tol=tol)
+            assert solution.gap <= tol * solution.objective
+            iterations.append(solution.n_iter)
+        assert iterations == sorted(iterations)
+        assert iterations[0] < iterations[-1] < 2000

@@ -1,0 +1,258 @@
+"""The projection against a brute-force search over all patches."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sklearn_protopnet._network import PrototypeNetwork, functional
+from sklearn_protopnet._training import UNPROJECTED
+from sklearn_protopnet._training._projection import Projector
+
+DEPTH = 3
+
+
+def network_of(classes, *, prototype_size=(1, 1), similarity="log", seed=0):
+    """A network whose backbone is not used: prototypes and how they are compared."""
+    network = PrototypeNetwork(
+        nn.Identity(),
+        DEPTH,
+        torch.tensor(classes),
+        n_classes=max(classes) + 1,
+        prototype_depth=DEPTH,
+        prototype_size=prototype_size,
+        similarity=similarity,
+    )
+    with torch.no_grad():
+        shape = network.prototypes.shape
+        network.prototypes.copy_(
+            torch.rand(shape, generator=torch.Generator().manual_seed(seed + 1000))
+        )
+    return network
+
+
+def random_patches(n_images, n_patches, *, size=DEPTH, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((n_images, n_patches, size), generator=generator)
+
+
+def project(network, patches, labels, chunks=None):
+    """Show all patches, in chunks that end at these images, and replace the prototypes."""
+    projector = Projector(network)
+    labels = torch.as_tensor(labels)
+    ends = [*(chunks or []), len(labels)]
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        if start < end:
+            projector.see(patches[start:end], torch.arange(start, end), labels[start:end])
+    return projector.replace_prototypes()
+
+
+def distance(one, other, similarity="log"):
+    """Squared distance in Python's own numbers, summed without rounding."""
+    one, other = one.tolist(), other.tolist()
+    if similarity == "cosine":
+        lengths = [math.sqrt(math.fsum(a * a for a in vector)) for vector in (one, other)]
+        one, other = (
+            [a / length for a in v] for v, length in zip((one, other), lengths, strict=True)
+        )
+    return math.fsum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+
+
+def brute_force(network, patches, labels, similarity="log"):
+    """Sources by a search over every distinct patch: the closest pair first, none taken twice."""
+    classes = network.prototype_classes.tolist()
+    sources = dict.fromkeys(range(len(classes)), (UNPROJECTED, UNPROJECTED))
+    for label in set(classes):
+        distinct = {}
+        for image, position in itertools.product(range(len(labels)), range(patches.shape[1])):
+            if labels[image] == label:
+                vector = patches[image, position]
+                distinct.setdefault(vector.numpy().tobytes(), ((image, position), vector))
+        members = [p for p, k in enumerate(classes) if k == label]
+        pairs = sorted(
+            (distance(network.prototypes[p].flatten(), vector, similarity), p, origin)
+            for p in members
+            for origin, vector in distinct.values()
+        )
+        open_members, taken = set(members), set()
+        for _, p, origin in pairs:
+            if p in open_members and origin not in taken:
+                sources[p] = origin
+                open_members.remove(p)
+                taken.add(origin)
+        for p in open_members:  # no patch is left
+            candidates = [(d, origin) for d, q, origin in pairs if q == p]
+            if candidates:
+                sources[p] = min(candidates)[1]
+    return [sources[p] for p in range(len(classes))]
+
+
+def assert_projected_as(network, projection, patches, sources):
+    found = list(zip(projection.images.tolist(), projection.positions.tolist(), strict=True))
+    assert found == sources
+    for prototype, (image, position) in zip(network.prototypes, sources, strict=True):
+        assert torch.equal(prototype.flatten(), patches[image, position])
+
+
+@pytest.mark.parametrize("similarity", ["log", "linear", "cosine"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_prototype_becomes_the_nearest_patch_of_its_class(similarity, seed):
+    network = network_of([0, 1, 2], similarity=similarity, seed=seed)
+    patches, labels = random_patches(7, 6, seed=seed), [0, 1, 1, 2, 0, 2, 1]
+    before = network.prototypes.detach().clone().flatten(1)
+    projection = project(network, patches, labels)
+    for p in range(3):
+        own = [
+            (distance(before[p], patches[i, j], similarity), i, j)
+            for i, j in itertools.product(range(7), range(6))
+            if labels[i] == p
+        ]
+        assert (projection.images[p], projection.positions[p]) == min(own)[1:]
+        assert torch.equal(network.prototypes[p].flatten(), patches[min(own)[1:]])
+
+
+@st.composite
+def problems(draw):
+    """Classes of the prototypes, patches, labels and where the stream of images is cut."""
+    n_classes, n_images = draw(st.integers(1, 3)), draw(st.integers(1, 7))
+    classes = sorted(
+        [*range(n_classes), *draw(st.lists(st.integers(0, n_classes - 1), max_size=6))]
+    )
+    labels = draw(st.lists(st.integers(0, n_classes - 1), min_size=n_images, max_size=n_images))
+    cuts = draw(st.lists(st.integers(0, n_images), max_size=4))
+    seed = draw(st.integers(0, 2**32))
+    patches = random_patches(n_images, draw(st.integers(1, 5)), seed=seed)
+    for _ in range(draw(st.integers(0, 4))):  # patches of one value, as blank corners are
+        source, target = (draw(st.integers(0, n_images - 1)) for _ in range(2))
+        patches[target, 0] = patches[source, -1]
+    return classes, patches, labels, sorted(cuts), draw(st.sampled_from(["log", "cosine"])), seed
+
+
+@given(problems())
+def test_closest_pairs_are_joined_first_and_no_patch_is_taken_twice(problem):
+    classes, patches, labels, cuts, similarity, seed = problem
+    network = network_of(classes, similarity=similarity, seed=seed)
+    before = network.prototypes.detach().clone()
+    expected = brute_force(network, patches, labels, similarity)
+    projection = project(network, patches, labels, cuts)
+    found = list(zip(projection.images.tolist(), projection.positions.tolist(), strict=True))
+    assert found == expected
+    for p, (image, position) in enumerate(found):
+        source = before[p].flatten() if image == UNPROJECTED else patches[image, position]
+        assert torch.equal(network.prototypes[p].flatten(), source)
+        assert image == UNPROJECTED or labels[image] == classes[p]
+
+
+@given(problems())
+def test_the_cuts_of_the_stream_do_not_matter(problem):
+    classes, patches, labels, cuts, similarity, seed = problem
+    results = []
+    for chunks in ([], cuts, list(range(1, len(labels)))):
+        network = network_of(classes, similarity=similarity, seed=seed)
+        projection = project(network, patches, labels, chunks)
+        results.append([network.prototypes.detach(), projection.images, projection.positions])
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@given(problems())
+def test_a_second_projection_changes_nothing(problem):
+    classes, patches, labels, _, similarity, seed = problem
+    network = network_of(classes, similarity=similarity, seed=seed)
+    first = project(network, patches, labels)
+    prototypes = network.prototypes.detach().clone()
+    second = project(network, patches, labels)
+    assert torch.equal(network.prototypes, prototypes)
+    n_distinct = len(torch.unique(prototypes.flatten(1), dim=0))
+    if n_distinct == len(prototypes):
+        assert np.array_equal(first.images, second.images)
+        assert np.array_equal(first.positions, second.positions)
+
+
+def test_prototypes_stay_distinct_while_there_are_enough_patches():
+    network = network_of([0] * 6)
+    with torch.no_grad():
+        network.prototypes[:] = network.prototypes[0]  # all want the same patch
+    patches = random_patches(1, 6)
+    projection = project(network, patches, [0])
+    assert sorted(projection.positions.tolist()) == list(range(6))
+    wanted = [distance(network_of([0]).prototypes[0].flatten(), patches[0, j]) for j in range(6)]
+    assert projection.positions.tolist() == np.argsort(wanted).tolist()
+
+
+def test_with_fewer_distinct_patches_than_prototypes_the_nearest_is_taken_again():
+    network = network_of([0] * 5)
+    vectors = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    patches = vectors[torch.tensor([[0, 0, 1], [1, 0, 1]])]  # (2, 3, D1)
+    with torch.no_grad():
+        near = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.6])[:, None].expand(5, DEPTH)
+        network.prototypes.copy_(near.reshape(5, DEPTH, 1, 1))
+    projection = project(network, patches, [0, 0])
+    assert network.prototypes[:, 0, 0, 0].tolist() == [0, 0, 0, 0, 1]
+    assert projection.images.tolist() == [0] * 5  # of equal patches the first one seen
+    assert projection.positions.tolist() == [0, 0, 0, 0, 2]
+
+
+def test_a_patch_that_repeats_counts_once_and_is_found_where_it_was_first_seen():
+    network = network_of([0, 0])
+    blank = network.prototypes[0].detach().flatten() + 1e-3
+    patches = random_patches(3, 4)
+    patches[1, 2] = patches[1, 3] = patches[2, 0] = blank
+    projection = project(network, patches, [0, 0, 0], chunks=[1, 2])
+    assert (projection.images[0], projection.positions[0]) == (1, 2)
+    assert not torch.equal(network.prototypes[0], network.prototypes[1])
+
+
+def test_a_class_without_images_keeps_its_prototypes_and_no_other_gets_theirs():
+    network = network_of([0, 1, 1, 2])
+    before = network.prototypes.detach().clone()
+    patches = random_patches(3, 2)
+    projection = project(network, patches, [0, 2, 2])
+    assert torch.equal(network.prototypes[1:3], before[1:3])
+    assert projection.images[1:3].tolist() == [UNPROJECTED] * 2
+    assert projection.positions[1:3].tolist() == [UNPROJECTED] * 2
+    assert projection.images[0] == 0
+    assert projection.images[3] in {1, 2}
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    projector = Projector(network_of([0, 0, 0, 1]))
+    for seed in range(50):
+        images, labels = torch.tensor([2 * seed, 2 * seed + 1]), torch.tensor([0, 1])
+        projector.see(random_patches(2, 20, seed=seed), images, labels)
+    assert len(projector.candidates[0].vectors) <= 3 * 3
+    assert len(projector.candidates[1].vectors) <= 1
+
+
+@pytest.mark.parametrize("similarity", ["log", "cosine"])
+@pytest.mark.parametrize("size", [(1, 2), (2, 1), (2, 3), (4, 5)])
+def test_a_larger_prototype_is_a_window_of_a_feature_map_bit_for_bit(size, similarity):
+    network = network_of([0, 0, 1], prototype_size=size, similarity=similarity).eval()
+    images = torch.rand((4, DEPTH, 4, 5), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        features, patches = network.features(images), network.raw_patches(images)
+    expected = brute_force(network, patches, [0, 0, 1, 1], similarity)
+    projection = project(network, patches, [0, 0, 1, 1], chunks=[1, 3])
+    assert_projected_as(network, projection, patches, expected)
+    for prototype, image, position in zip(
+        network.prototypes, projection.images, projection.positions, strict=True
+    ):
+        top, left = divmod(int(position), 5 - size[1] + 1)
+        window = features[int(image), :, top : top + size[0], left : left + size[1]]
+        assert torch.equal(prototype, window)
+
+
+@pytest.mark.parametrize("similarity", functional.SIMILARITIES)
+def test_a_projected_prototype_is_at_distance_exactly_0_of_its_source(similarity):
+    network = network_of([0, 0, 1, 1], similarity=similarity)
+    patches = random_patches(6, 8, seed=5)
+    projection = project(network, patches, [0, 1, 0, 1, 0, 1])
+    evidence, positions = network.inspect(patches)
+    for p in range(4):
+        assert evidence.distances[projection.images[p], p] == 0
+        assert positions[projection.images[p], p] == projection.positions[p]

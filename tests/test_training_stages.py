@@ -1,0 +1,84 @@
+"""The stages, as data."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sklearn_protopnet._training import Settings
+from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, ProjectionStage
+
+
+def settings(**changes):
+    plain = {
+        "pretraining_epochs": 0,
+        "warmup_epochs": 2,
+        "joint_epochs": 7,
+        "projection_interval": 3,
+        "learning_rate": 0.1,
+        "backbone_learning_rate": 0.01,
+        "decay_factor": 0.5,
+        "decay_interval": 2,
+        "weight_decay": 1e-3,
+        "batch_size": 4,
+        "cluster_weight": 0.8,
+        "separation_weight": 0.08,
+        "l1_weight": 1e-4,
+        "l2_weight": 1e-3,
+        "patience": None,
+    }
+    return Settings(**{**plain, **changes})
+
+
+class TestStages:
+    @given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 12), st.integers(1, 6))
+    def test_every_round_ends_with_a_projection_and_a_last_layer(
+        self, pretraining, warmup, joint, interval
+    ):
+        plan = settings(
+            pretraining_epochs=pretraining,
+            warmup_epochs=warmup,
+            joint_epochs=joint,
+            projection_interval=interval,
+        )
+        stages = list(plan.stages())
+        assert plan.n_epochs == pretraining + warmup + joint
+        for name, epochs in (("pretraining", pretraining), ("warmup", warmup)):
+            if epochs:
+                first = stages.pop(0)
+                assert (first.name, first.epochs) == (name, epochs)
+        descents = [stage for stage in stages if isinstance(stage, GradientStage)]
+        n_rounds = max(1, math.ceil(joint / interval))
+        assert sum(stage.epochs for stage in descents) == joint
+        assert all(1 <= stage.epochs <= interval for stage in descents)
+        ends = [stage for stage in stages if not isinstance(stage, GradientStage)]
+        assert ends == [ProjectionStage(), LastLayerStage()] * n_rounds
+        for stage, following in itertools.pairwise(stages):
+            is_descent = isinstance(stage, GradientStage)
+            assert is_descent == isinstance(following, ProjectionStage) or joint == 0
+
+    def test_rounds_by_hand(self):
+        names = [(stage.name, getattr(stage, "epochs", None)) for stage in settings().stages()]
+        end = [("projection", None), ("last_layer", None)]
+        assert names == [("warmup", 2), *2 * [("joint", 3), *end], ("joint", 1), *end]
+
+    def test_without_epochs_there_is_a_projection_all_the_same(self):
+        plan = settings(warmup_epochs=0, joint_epochs=0)
+        assert list(plan.stages()) == [ProjectionStage(), LastLayerStage()]
+
+    def test_each_stage_names_the_parts_that_move(self):
+        pretraining, warmup, joint, *_ = settings(pretraining_epochs=3).stages()
+        assert pretraining.learning_rates == {"backbone": 0.1, "linear_head": 0.1}
+        assert warmup.learning_rates == {"add_on": 0.1, "prototypes": 0.1}
+        assert [stage.is_pretraining for stage in (pretraining, warmup, joint)] == [1, 0, 0]
+        assert joint.learning_rates == {"backbone": 0.01, "add_on": 0.1, "prototypes": 0.1}
+
+    def test_rates_decay_by_steps_and_in_the_pretraining_along_a_cosine(self):
+        pretraining, warmup, joint, *_ = settings(pretraining_epochs=4).stages()
+        for stage in (warmup, joint):
+            assert [stage.decay(epoch) for epoch in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+        half = math.sqrt(0.5)
+        cosine = [1, (1 + half) / 2, 0.5, (1 - half) / 2]
+        assert [pretraining.decay(epoch) for epoch in range(4)] == pytest.approx(cosine, rel=1e-14)
