@@ -23,9 +23,9 @@ digits = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(
     digits.images, digits.target, stratify=digits.target, random_state=0
 )
-clf = ProtoPNetClassifier(
-    n_prototypes_per_class=5, prototype_depth=32, random_state=0
-).fit(X_train, y_train)
+clf = ProtoPNetClassifier(n_prototypes_per_class=5, prototype_depth=32, random_state=0).fit(
+    X_train, y_train
+)
 print(f"Accuracy on {len(X_test)} test images: {clf.score(X_test, y_test):.3f}")
 
 # %%

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -35,6 +36,7 @@ from sklearn_protopnet._network import (
     functional,
     inspect_images,
     resolve_device,
+    seeded_draws,
     thread_budget,
 )
 from sklearn_protopnet._training import (
@@ -80,27 +82,27 @@ class ProtoPNetClassifier(
         201, such as ``"resnet34"``, with random initial weights. A module maps images
         ``(n, C, H, W)`` to feature maps ``(n, F, H', W')`` and is copied.
     prototype_depth : int, default=128
-        D, channels of the latent patches. The paper chooses from 128, 256 and 512.
+        Channels of the latent patches; D in the paper, which chooses from 128, 256 and 512.
     n_prototypes_per_class : int, default=10
-        m_k, prototypes of each class.
+        Prototypes of each class; m_k in the paper.
     prototype_size : (int, int), default=(1, 1)
         Height and width of a prototype in cells of the feature map.
     similarity : {"log", "linear", "cosine"}, default="log"
         Similarity at squared L2 distance d: ``log((d + 1) / (d + 1e-4))`` as in the paper;
         ``-d``; or the cosine of patch and prototype, whose d is then that of the unit vectors.
     cluster_weight : float, default=0.8
-        lambda1, weight of the cluster cost in stage 1.
+        Weight of the cluster cost in stage 1; lambda1 in the paper.
     separation_weight : float, default=0.08
-        lambda2, weight of the separation cost in stage 1.
+        Weight of the separation cost in stage 1; lambda2 in the paper.
     l1_weight : float, default=1e-4
-        l1 penalty of the last layer on weights between a class and other classes' prototypes.
-    l2_weight : float, default=1e-3
+        Penalty of the last layer on absolute weights between a class and other classes' prototypes.
+    l2_weight : float, default=3e-3
         Ridge penalty ``l2_weight / 2 * sum(coef_ ** 2)`` of the last layer, which the paper
         does not have. Without it the problem has no solution when the classes are separable.
     pretraining_epochs : int or "auto", default="auto"
         Epochs that train the backbone alone, with average pooling and a linear head that is
         then thrown away, at `learning_rate` with cosine decay. The paper starts from ImageNet's
-        weights instead. ``"auto"`` is 30 for a network that starts from random weights and 0
+        weights instead. ``"auto"`` is 15 for a network that starts from random weights and 0
         for a module, whose weights are taken to be trained.
     warmup_epochs : int, default=5
         Epochs with a frozen backbone before the joint ones.
@@ -123,7 +125,8 @@ class ProtoPNetClassifier(
         Images of a training step.
     early_stopping : bool, default=False
         Whether to set validation images aside and to stop the pretraining and the joint epochs
-        when their accuracy no longer improves. Training goes on with the best network.
+        when their accuracy no longer improves. Training goes on with the best network,
+        also when the epochs end first.
     validation_fraction : float, default=0.1
         Share of the training images to set aside, stratified. Used with `early_stopping` and
         without `X_val` only.
@@ -242,7 +245,7 @@ class ProtoPNetClassifier(
         cluster_weight: float = 0.8,
         separation_weight: float = 0.08,
         l1_weight: float = 1e-4,
-        l2_weight: float = 1e-3,
+        l2_weight: float = 3e-3,
         pretraining_epochs: int | str = "auto",
         warmup_epochs: int = 5,
         joint_epochs: int = 10,
@@ -350,10 +353,15 @@ class ProtoPNetClassifier(
             )
             architecture = self._architecture()
             network, field = architecture.build(seed)
-            network.to(resolve_device(self.device))
+            device = resolve_device(self.device)
+            network.to(device)
             settings = self._settings()
             with (
                 thread_budget(tiny=self._is_tiny()),
+                # Dropout draws from global state, and only modules of the user's may hold one.
+                seeded_draws(seed, device)
+                if isinstance(self.backbone, nn.Module)
+                else nullcontext(),
                 ProgressBar(settings.n_epochs, visible=bool(self.verbose)) as bar,
             ):
                 training = Trainer(
@@ -600,7 +608,7 @@ class ProtoPNetClassifier(
     def _settings(self) -> Settings:
         pretraining_epochs = self.pretraining_epochs
         if pretraining_epochs == "auto":
-            pretraining_epochs = 0 if isinstance(self.backbone, nn.Module) else 30
+            pretraining_epochs = 0 if isinstance(self.backbone, nn.Module) else 15
         return Settings(
             pretraining_epochs=int(pretraining_epochs),
             warmup_epochs=self.warmup_epochs,

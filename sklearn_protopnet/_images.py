@@ -51,11 +51,9 @@ def flatten_images(X: Any) -> tuple[Any, ImageShape | None]:
         If X is a tensor on an accelerator.
     """
     if isinstance(X, Tensor):
-        if X.device.type != "cpu":
-            raise TypeError(f"Tensors in X must be on the CPU, got one on {X.device}.")
-        X = X.detach().numpy()
+        X = _as_array(X)
     elif isinstance(X, list | tuple) and len(X) > 0 and _is_image(X[0]):
-        X = _stack([np.asarray(image) for image in X])
+        X = _stack([_as_array(image) for image in X])
     if not isinstance(X, np.ndarray) or X.ndim < 3:
         return X, None
     if X.ndim > 4:
@@ -68,7 +66,18 @@ def flatten_images(X: Any) -> tuple[Any, ImageShape | None]:
 
 
 def _is_image(item: Any) -> bool:
+    if isinstance(item, Tensor):
+        return item.ndim >= 2
     return not isinstance(item, str) and np.ndim(item) >= 2
+
+
+def _as_array(item: Any) -> NDArray[Any]:
+    if not isinstance(item, Tensor):
+        return np.asarray(item)
+    if item.device.type != "cpu":
+        raise TypeError(f"Tensors in X must be on the CPU, got one on {item.device}.")
+    array: NDArray[Any] = item.detach().numpy()
+    return array
 
 
 def _stack(images: list[NDArray[Any]]) -> NDArray[Any]:

@@ -30,6 +30,8 @@ def fitted(digits):
     clf = ProtoPNetClassifier(
         image_shape=(8, 8),
         n_prototypes_per_class=3,
+        pretraining_epochs=3,
+        warmup_epochs=1,
         joint_epochs=4,
         projection_interval=2,
         random_state=0,

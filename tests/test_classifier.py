@@ -11,7 +11,13 @@ from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
 
-SMALL = {"n_prototypes_per_class": 2, "joint_epochs": 2, "random_state": 0}
+SMALL = {
+    "n_prototypes_per_class": 2,
+    "pretraining_epochs": 2,
+    "warmup_epochs": 1,
+    "joint_epochs": 2,
+    "random_state": 0,
+}
 
 
 def two_textures(n=24, shape=(6, 9, 3), seed=0):
@@ -217,7 +223,7 @@ class TestInput:
         images, y = two_textures()
         module = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU())
         before = {name: value.clone() for name, value in module.state_dict().items()}
-        clf = ProtoPNetClassifier(backbone=module, warmup_epochs=1, **SMALL).fit(images, y)
+        clf = ProtoPNetClassifier(backbone=module, **SMALL).fit(images, y)
         assert clf.state_["receptive_field"]["rows"].tolist()[0] == [0, 3]
         assert all(torch.equal(before[name], module.state_dict()[name]) for name in before)
 
@@ -240,8 +246,10 @@ class TestTraining:
 
     def test_history_watches_what_the_projection_costs(self, fitted):
         history = fitted.history_table()
-        assert history["stage"].tolist() == ["joint", "joint", "projection", "last_layer"] * 2
-        assert history["round"].tolist() == [1] * 4 + [2] * 4
+        first = ["pretraining"] * 3 + ["warmup"]
+        round_ = ["joint", "joint", "projection", "last_layer"]
+        assert history["stage"].tolist() == [*first, *round_, *round_]
+        assert history["round"].tolist() == [1] * 8 + [2] * 4
         projections = history[history["stage"] == "projection"]
         assert projections["accuracy_before"].between(0, 1).all()
         solved = history[history["stage"] == "last_layer"]
@@ -264,6 +272,8 @@ class TestTraining:
         clf = ProtoPNetClassifier(
             image_shape=(8, 8),
             n_prototypes_per_class=2,
+            pretraining_epochs=0,
+            warmup_epochs=0,
             joint_epochs=40,
             early_stopping=True,
             n_iter_no_change=2,
@@ -300,7 +310,7 @@ class TestTraining:
         ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **SMALL).fit(X, y)
         out, err = capsys.readouterr()
         assert out == ""
-        assert "2/2" in err
+        assert "5/5" in err
         assert "last_layer" in err
 
 
@@ -317,7 +327,10 @@ class TestErrors:
             ({"backbone": "vgg11"}, r"must accept images of 8 x 8 pixels and 1 channels"),
             ({"backbone": nn.Flatten()}, r"must map images .* got \(1, 64\)"),
             ({"device": "abacus"}, r"device must be 'auto' or .* got 'abacus'"),
-            ({"learning_rate": 1e30}, r"must stay finite; it became nan in stage 'joint', epoch 1"),
+            (
+                {"learning_rate": 1e30},
+                r"must stay finite; it became nan in stage 'pretraining', epoch 1",
+            ),
             ({"l2_weight": 0.0}, r"'l2_weight' parameter"),
         ],
     )

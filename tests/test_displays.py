@@ -20,7 +20,13 @@ from matplotlib.patches import Rectangle
 
 BOX = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX = ["source_y0", "source_y1", "source_x0", "source_x1"]
-SMALL = {"n_prototypes_per_class": 3, "prototype_depth": 8, "joint_epochs": 2, "random_state": 0}
+SMALL = {
+    "n_prototypes_per_class": 3,
+    "prototype_depth": 8,
+    "pretraining_epochs": 2,
+    "joint_epochs": 2,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,10 @@ class TestFlattenImages:
             pytest.param(torch.from_numpy, id="tensor"),
             pytest.param(lambda a: list(torch.from_numpy(a)), id="list of tensors"),
             pytest.param(lambda a: torch.from_numpy(a).requires_grad_(), id="tensor with gradient"),
+            pytest.param(
+                lambda a: [torch.from_numpy(image).requires_grad_() for image in a],
+                id="list of tensors with gradient",
+            ),
             pytest.param(np.asfortranarray, id="columns first"),
             pytest.param(lambda a: a[:, ::-1][:, ::-1], id="view"),
         ],

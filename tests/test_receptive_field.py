@@ -255,6 +255,7 @@ class TestSufficiency:
             pytest.param(Of(lambda x: x - x.mean((2, 3), keepdim=True)), id="mean broadcast"),
             pytest.param(Of(lambda x: x - x.mean(3, keepdim=True).mean(2, True)), id="two means"),
             pytest.param(Of(lambda x: x + x.flatten(2).sum(2)[..., None, None]), id="sum"),
+            pytest.param(Of(lambda x: x - nn.functional.avg_pool2d(x, (6, 7))), id="pooled mean"),
             pytest.param(Of(lambda x: x * torch.softmax(x.flatten(2), 2).view_as(x)), id="softmax"),
             pytest.param(Of(lambda x: x + x.flip(2).flip(3).cumsum(2).cumsum(3)), id="cumsum"),
             pytest.param(

@@ -61,12 +61,13 @@ def test_scikit_learn_yields_all_its_checks_and_skips_none():
     ],
 )
 def test_checks_that_scikit_learn_keeps_for_itself_pass(check):
-    check("ProtoPNetClassifier", ProtoPNetClassifier(joint_epochs=2))
+    check("ProtoPNetClassifier", ProtoPNetClassifier(pretraining_epochs=2, joint_epochs=2))
 
 
 SMALL = {
     "image_shape": (8, 8),
     "n_prototypes_per_class": 2,
+    "pretraining_epochs": 2,
     "joint_epochs": 2,
     "random_state": 0,
 }

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_protopnet._training import Settings
-from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, ProjectionStage
+from sklearn_protopnet._training._stages import (
+    GradientStage,
+    InitializationStage,
+    LastLayerStage,
+    ProjectionStage,
+)
 
 
 def settings(**changes):
@@ -45,10 +50,13 @@ class TestStages:
         )
         stages = list(plan.stages())
         assert plan.n_epochs == pretraining + warmup + joint
-        for name, epochs in (("pretraining", pretraining), ("warmup", warmup)):
-            if epochs:
-                first = stages.pop(0)
-                assert (first.name, first.epochs) == (name, epochs)
+        if pretraining:
+            first = stages.pop(0)
+            assert (first.name, first.epochs) == ("pretraining", pretraining)
+        assert isinstance(stages.pop(0), InitializationStage)
+        if warmup:
+            first = stages.pop(0)
+            assert (first.name, first.epochs) == ("warmup", warmup)
         descents = [stage for stage in stages if isinstance(stage, GradientStage)]
         n_rounds = max(1, math.ceil(joint / interval))
         assert sum(stage.epochs for stage in descents) == joint
@@ -61,22 +69,26 @@ class TestStages:
 
     def test_rounds_by_hand(self):
         names = [(stage.name, getattr(stage, "epochs", None)) for stage in settings().stages()]
+        begin = [("initialization", None), ("warmup", 2)]
         end = [("projection", None), ("last_layer", None)]
-        assert names == [("warmup", 2), *2 * [("joint", 3), *end], ("joint", 1), *end]
+        assert names == [*begin, *2 * [("joint", 3), *end], ("joint", 1), *end]
 
     def test_without_epochs_there_is_a_projection_all_the_same(self):
         plan = settings(warmup_epochs=0, joint_epochs=0)
-        assert list(plan.stages()) == [ProjectionStage(), LastLayerStage()]
+        assert list(plan.stages())[1:] == [ProjectionStage(), LastLayerStage()]
 
     def test_each_stage_names_the_parts_that_move(self):
-        pretraining, warmup, joint, *_ = settings(pretraining_epochs=3).stages()
+        pretraining, initialization, warmup, joint, *_ = settings(pretraining_epochs=3).stages()
         assert pretraining.learning_rates == {"backbone": 0.1, "linear_head": 0.1}
         assert warmup.learning_rates == {"add_on": 0.1, "prototypes": 0.1}
+        assert set(initialization.moving) == set(warmup.learning_rates)
+        _, initialization, joint, *_ = settings(pretraining_epochs=3, warmup_epochs=0).stages()
+        assert set(initialization.moving) == set(joint.learning_rates)
         assert [stage.is_pretraining for stage in (pretraining, warmup, joint)] == [1, 0, 0]
         assert joint.learning_rates == {"backbone": 0.01, "add_on": 0.1, "prototypes": 0.1}
 
     def test_rates_decay_by_steps_and_in_the_pretraining_along_a_cosine(self):
-        pretraining, warmup, joint, *_ = settings(pretraining_epochs=4).stages()
+        pretraining, _, warmup, joint, *_ = settings(pretraining_epochs=4).stages()
         for stage in (warmup, joint):
             assert [stage.decay(epoch) for epoch in range(5)] == [1, 1, 0.5, 0.5, 0.25]
         half = math.sqrt(0.5)

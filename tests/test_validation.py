@@ -75,7 +75,14 @@ class TestSplit:
         rng = np.random.default_rng(0)
         X, y = rng.normal(size=(20, 8, 8)), np.arange(20) % 2
         twice = np.concatenate([X, X])
-        settings = {"early_stopping": True, "validation_fraction": 0.4, "pretraining_epochs": 1}
+        settings = {
+            "n_prototypes_per_class": 2,
+            "early_stopping": True,
+            "validation_fraction": 0.4,
+            "pretraining_epochs": 1,
+            "warmup_epochs": 0,
+            "joint_epochs": 2,
+        }
         one, other = (
             ProtoPNetClassifier(**settings, random_state=0).fit(images, labels)
             for images, labels in ((X, y), (twice, np.tile(y, 2)))

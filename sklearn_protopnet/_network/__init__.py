@@ -11,7 +11,12 @@ from sklearn_protopnet._network._inference import (
 )
 from sklearn_protopnet._network._prototype_network import Evidence, PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
-from sklearn_protopnet._network._runtime import TINY_IMAGE, resolve_device, thread_budget
+from sklearn_protopnet._network._runtime import (
+    TINY_IMAGE,
+    resolve_device,
+    seeded_draws,
+    thread_budget,
+)
 
 __all__ = [
     "BACKBONES",
@@ -28,5 +33,6 @@ __all__ = [
     "inspect_patches",
     "latent_patches",
     "resolve_device",
+    "seeded_draws",
     "thread_budget",
 ]

@@ -65,7 +65,15 @@ class ReceptiveField:
 def _spans(intervals: Intervals, length: int) -> Intervals:
     """Unite every run of ``length`` neighbouring intervals."""
     runs = np.lib.stride_tricks.sliding_window_view(intervals, length, axis=0)
-    return np.stack([runs[:, 0].min(1), runs[:, 1].max(1)], axis=1)
+    return _hull(runs[:, 0], runs[:, 1])
+
+
+def _hull(lows: NDArray[np.int64], highs: NDArray[np.int64]) -> Intervals:
+    """Unite intervals along the last axis; empty ones, of cells that see no pixel, do not count."""
+    is_empty = lows >= highs
+    low = np.where(is_empty, np.iinfo(np.int64).max, lows).min(-1)
+    high = np.where(is_empty, 0, highs).max(-1)
+    return np.stack([np.minimum(low, high), high], axis=-1)
 
 
 def trace_receptive_field(
@@ -126,9 +134,8 @@ WHOLE: Final = _Whole()
 
 
 def _unite(one: Intervals, other: Intervals) -> Intervals:
-    return np.stack(
-        [np.minimum(one[:, 0], other[:, 0]), np.maximum(one[:, 1], other[:, 1])], axis=1
-    )
+    both = np.stack([one, other], axis=2)  # (cells, 2, 2)
+    return _hull(both[:, 0], both[:, 1])
 
 
 def _whole_field(features: Tensor, image_size: tuple[int, int]) -> _Field:
@@ -148,9 +155,13 @@ class _Reader(TorchDispatchMode):
         start = _Field(*(np.arange(n)[:, None] + np.array([0, 1]) for n in (height, width)))
         # Tensors are kept alive, so that no identity is used twice during the pass.
         self._fields: dict[int, tuple[Tensor, _Field | _Whole]] = {id(image): (image, start)}
+        self._writes: dict[int, tuple[Tensor, _Field | _Whole]] = {}  # by storage
 
     def field_of(self, tensor: Tensor) -> _Field | _Whole | None:
         """Say what the tensor depends on; None where that is no pixel."""
+        written, field = self._writes.get(_storage(tensor), (None, None))
+        if written is not None:  # the tensor is what was written to, or shares memory with it
+            return field if _are_one(tensor, written) else WHOLE
         entry = self._fields.get(id(tensor))
         return entry[1] if entry else None
 
@@ -169,7 +180,19 @@ class _Reader(TorchDispatchMode):
             for index, output in enumerate(_tensors([outputs])):
                 field = _propagate(func, args, fields, output) if index == 0 else WHOLE
                 self._fields[id(output)] = (output, field)
+                if func._schema.is_mutable:
+                    self._writes[_storage(output)] = (output, field)
         return outputs
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _are_one(one: Tensor, other: Tensor) -> bool:
+    """Tell whether tensors of one storage hold the same elements at the same places."""
+    places = [(t.shape, t.stride(), t.storage_offset()) for t in (one, other)]
+    return places[0] == places[1]
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
@@ -227,9 +250,7 @@ class _Window:
         taps = starts + np.arange(self.kernel) * self.dilation  # (cells, kernel)
         inside = (taps >= 0) & (taps < len(intervals))  # padding depends on nothing
         clipped = taps.clip(0, len(intervals) - 1)
-        low = np.where(inside, intervals[clipped, 0], np.iinfo(np.int64).max).min(1)
-        high = np.where(inside, intervals[clipped, 1], 0).max(1)
-        return np.stack([np.minimum(low, high), high], axis=1)
+        return _hull(intervals[clipped, 0], np.where(inside, intervals[clipped, 1], 0))
 
 
 def _slide(field: _Field, output: Tensor, *geometry: Sequence[int]) -> _Field:
@@ -237,7 +258,10 @@ def _slide(field: _Field, output: Tensor, *geometry: Sequence[int]) -> _Field:
     vertical = _Window(*(values[0] for values in geometry))
     horizontal = _Window(*(values[-1] for values in geometry))
     height, width = output.shape[2:]
-    return _Field(vertical.slide(field.rows, height), horizontal.slide(field.columns, width))
+    rows = vertical.slide(field.rows, height)
+    columns = horizontal.slide(field.columns, width)
+    is_blind = any((intervals[:, 0] >= intervals[:, 1]).all() for intervals in (rows, columns))
+    return _Field(0 * rows, 0 * columns) if is_blind else _Field(rows, columns)
 
 
 def _convolution(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field | _Whole:

@@ -56,6 +56,17 @@ def seeded_construction(seed: int) -> Iterator[None]:
     Layers draw from torch's global generator. The lock keeps fits in other threads from
     drawing in between.
     """
-    with _CONSTRUCTION, torch.random.fork_rng(devices=[]):
+    with _CONSTRUCTION, seeded_draws(seed, torch.device("cpu")):
+        yield
+
+
+@contextmanager
+def seeded_draws(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, from which dropout draws, and put them back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
+        for each in devices:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
         yield

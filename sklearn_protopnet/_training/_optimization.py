@@ -52,5 +52,6 @@ class BestState:
             self.state = copy.deepcopy(self.module.state_dict())
 
     def restore(self) -> None:
-        """Put the best state back."""
-        self.module.load_state_dict(self.state)
+        """Put the best state back; without patience there is none."""
+        if self.state:
+            self.module.load_state_dict(self.state)

@@ -24,6 +24,8 @@ class GradientStage:
     """The parts that move, with their rates at the first epoch."""
     decay: Callable[[int], float]
     """What the rates are multiplied by after so many epochs of the stage, in all its rounds."""
+    is_last: bool = True
+    """Whether this is the stage's last round, after which the best network is put back."""
 
     @property
     def is_pretraining(self) -> bool:
@@ -88,13 +90,15 @@ class Settings:
             yield GradientStage(
                 "pretraining", self.pretraining_epochs, pretrained, self._cosine_decay
             )
-        yield InitializationStage(tuple(new_parts if self.warmup_epochs else all_parts))
+        first = new_parts if self.warmup_epochs else all_parts if self.joint_epochs else ()
+        yield InitializationStage(tuple(first))
         if self.warmup_epochs:
             yield GradientStage("warmup", self.warmup_epochs, new_parts, self._step_decay)
         for start in range(0, max(1, self.joint_epochs), self.projection_interval):
             epochs = min(self.projection_interval, self.joint_epochs - start)
             if epochs:
-                yield GradientStage("joint", epochs, all_parts, self._step_decay)
+                is_last = start + epochs == self.joint_epochs
+                yield GradientStage("joint", epochs, all_parts, self._step_decay, is_last)
             yield ProjectionStage()
             yield LastLayerStage()
 

@@ -149,7 +149,7 @@ class Trainer:
         return index
 
     def _descend(self, stage: GradientStage) -> None:
-        """Run a stage's epochs; once the validation score is stale, go back to the best state."""
+        """Run a stage's epochs until the validation score is stale; then take the best state."""
         best = self.best_pretrained if stage.is_pretraining else self.best
         for _ in range(stage.epochs):
             start = time.perf_counter()
@@ -161,8 +161,9 @@ class Trainer:
             if "backbone" in stage.learning_rates:
                 best.update(score)
             if best.is_stale:
-                best.restore()
-                return
+                break
+        if best.is_stale or stage.is_last:
+            best.restore()
 
     def _run_epoch(self, stage: GradientStage) -> list[float]:
         """One pass over the training images; mean loss, its three costs, and the accuracy."""

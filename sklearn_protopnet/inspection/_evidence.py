@@ -60,6 +60,7 @@ _UNITS: Final = {
     "similarity": "the network's similarity score",
     "contribution": "logit",
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
+    **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
 }
 
 
