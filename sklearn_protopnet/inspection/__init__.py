@@ -3,6 +3,7 @@
 `ProtoPNetClassifier.explain` and its siblings give the tables; the displays draw them.
 """
 
-from sklearn_protopnet.inspection._displays import ExplanationDisplay, PrototypeDisplay
+from sklearn_protopnet.inspection._explanation_display import ExplanationDisplay
+from sklearn_protopnet.inspection._prototype_display import PrototypeDisplay
 
 __all__ = ["ExplanationDisplay", "PrototypeDisplay"]

@@ -1,0 +1,173 @@
+"""The prototypes as a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_protopnet.inspection._canvas import (
+    BOX,
+    NO_SOURCE,
+    Canvas,
+    check_positive,
+    colour_of,
+    pyplot_module,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class PrototypeDisplay:
+    """All that a classifier compares images to: its prototypes, a row for each class.
+
+    Each cell is the training image that a prototype comes from, with the box of the patch that
+    the prototype is. Create it with `from_estimator`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `ProtoPNetClassifier.prototype_table` to draw.
+    images : ndarray of shape (n_rows, H, W, C)
+        The training image of each row.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        The figure that was drawn on.
+    bounding_ax_ : matplotlib Axes
+        The axes that hold everything else.
+    axes_ : ndarray of shape (n_classes, n_columns) of matplotlib Axes
+        The cells; None where a class has fewer prototypes than another.
+
+    See Also
+    --------
+    ExplanationDisplay : The evidence for one class in one image.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_protopnet import ProtoPNetClassifier
+    >>> from sklearn_protopnet.inspection import PrototypeDisplay
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ProtoPNetClassifier(
+    ...     image_shape=(8, 8), n_prototypes_per_class=3, joint_epochs=3, random_state=0
+    ... ).fit(X[:100], y[:100])
+    >>> display = PrototypeDisplay.from_estimator(clf)
+    >>> display.axes_.shape
+    (2, 3)
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, *, table: pd.DataFrame, images: NDArray[Any]) -> None:
+        self.table = table
+        self.images = images
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        classes: ArrayLike | None = None,
+        max_per_class: int = 10,
+        ax: Axes | None = None,
+    ) -> PrototypeDisplay:
+        """Look the prototypes up and draw them.
+
+        Parameters
+        ----------
+        estimator : ProtoPNetClassifier
+            A fitted classifier.
+        classes : array-like of labels, default=None
+            Classes whose prototypes to draw, in this order; all with None.
+        max_per_class : int, default=10
+            Prototypes of a class to draw at most: those with the lowest numbers.
+        ax : matplotlib Axes, default=None
+            Axes to draw in; a new figure with None.
+
+        Returns
+        -------
+        display : PrototypeDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If a class is unknown, there is none, or `max_per_class` is not positive.
+        """
+        pyplot_module()
+        check_is_fitted(estimator)
+        check_positive("max_per_class", max_per_class)
+        known = estimator.classes_
+        wanted = known if classes is None else np.atleast_1d(np.asarray(classes))
+        if len(wanted) == 0 or not np.isin(wanted, known).all():
+            raise ValueError(f"classes must be labels among {known.tolist()}, got {classes!r}.")
+        table = estimator.prototype_table()
+        groups = [table[table["prototype_class"] == label].head(max_per_class) for label in wanted]
+        chosen = pd.concat(groups)
+        images = estimator.prototype_images_[chosen["prototype"]]
+        return cls(table=chosen, images=images).plot(ax=ax)
+
+    def plot(self, ax: Axes | None = None) -> PrototypeDisplay:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw in; a new figure with None.
+
+        Returns
+        -------
+        self : PrototypeDisplay
+            The display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
+        """
+        labels = self.table["prototype_class"]
+        classes = labels.drop_duplicates().tolist()
+        column = labels.groupby(labels).cumcount()
+        longest = max(len(str(label)) for label in classes)
+        left, n_columns = 0.9 + 0.1 * longest, int(column.max()) + 1
+        width = max(left + 1.15 * n_columns, 5.2)
+        canvas = Canvas(width + 0.2, 1.1 + 1.4 * len(classes), ax)
+        self.figure_, self.bounding_ax_ = canvas.ax.figure, canvas.ax
+        self.axes_ = np.full((len(classes), n_columns), None, dtype=object)
+        caption = (
+            "A prototype is the boxed part of a training image.\n"
+            "Above it: number of the prototype, row of the image."
+        )
+        canvas.text(0.2, 0.4, "What each class is recognised by", 15, weight="bold")
+        canvas.text(0.2, 0.88, caption, 10)
+        for i, label in enumerate(classes):
+            canvas.text(0.2, 1.75 + 1.4 * i, f"class {label}", 12, weight="bold", va="center")
+        for j, image in zip(range(len(self.table)), self.images, strict=True):
+            i = classes.index(labels.iloc[j])
+            corner = left + 1.15 * column.iloc[j], 1.0 + 1.4 * i
+            self.axes_[i, column.iloc[j]] = self._draw_cell(canvas, *corner, j, image)
+        return self
+
+    def _draw_cell(self, canvas: Canvas, x: float, y: float, j: int, image: NDArray[Any]) -> Axes:
+        """Draw one prototype below and to the right of (x, y)."""
+        row = self.table.iloc[[j]].to_dict("records")[0]  # numbers stay integers
+        if row["sample"] == NO_SOURCE:
+            axes = canvas.image(x, y + 0.25, 1.0, 1.0, np.ones((1, 1, 1), np.uint8) * 235)
+            axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=8)
+            origin = ""
+        else:
+            axes = canvas.image(x, y + 0.25, 1.0, 1.0, image)
+            canvas.box(axes, [row[name] for name in BOX], colour_of(0), 2.5)
+            origin = f": row {row['sample']}"
+        canvas.text(x + 0.5, y + 0.19, f"{row['prototype']}{origin}", 8.5, ha="center")
+        return axes
