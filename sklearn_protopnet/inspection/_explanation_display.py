@@ -311,7 +311,8 @@ class ExplanationDisplay:
         others = f"{n_others} prototype" + ("s" if n_others > 1 else "")
         canvas.text(7.8, y + 0.3, f"all other {others} together", 11, ha="right", va="bottom")
         self._draw_bar(canvas, y + 0.02, self._other(), "#BBBBBB")
-        total = f"shown {format_number(shown)} + other {others} {format_number(self._other())} = logit {logit}"
+        others = f"other {others} {format_number(self._other())}"
+        total = f"shown {format_number(shown)} + {others} = logit {logit}"
         return canvas.text(11.3, y + 0.75, total, 13, weight="bold", ha="right")
 
 
