@@ -10,7 +10,7 @@ image was classified as it was, and look at everything that the classifier compa
 # Fit and score
 # -------------
 # `X` is an array of images here, ``(n, 8, 8)``; rows of 64 numbers do as well. The fit is kept
-# short: 5 prototypes for each digit, 20 epochs.
+# short: 5 prototypes for each digit, 32 channels.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits

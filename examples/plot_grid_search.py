@@ -10,7 +10,7 @@ the cluster and separation costs. All of them are constructor parameters, so tha
 # %%
 # The search
 # ----------
-# It is kept small on purpose: 500 images, two folds, short fits. The random state is an integer,
+# It is kept small on purpose: 300 images, two folds, short fits. The random state is an integer,
 # so that all candidates start alike and the differences come from the parameters.
 
 import matplotlib.pyplot as plt
@@ -23,11 +23,11 @@ from sklearn_protopnet import ProtoPNetClassifier
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
-    X, y, train_size=500, stratify=y, random_state=0
+    X, y, train_size=300, stratify=y, random_state=0
 )
 search = GridSearchCV(
     ProtoPNetClassifier(
-        image_shape=(8, 8), n_prototypes_per_class=3, pretraining_epochs=10, random_state=0
+        image_shape=(8, 8), n_prototypes_per_class=3, pretraining_epochs=8, random_state=0
     ),
     {
         "prototype_depth": [8, 32],
@@ -71,7 +71,7 @@ plt.show()
 # %%
 # What the winner costs
 # ---------------------
-# The best estimator is fitted anew on all 500 images and explains itself like any other. Accuracy
+# The best estimator is fitted anew on all 300 images and explains itself like any other. Accuracy
 # is not the only thing to look at: prototypes that repeat each other explain nothing new.
 
 table = search.best_estimator_.prototype_table()

@@ -32,7 +32,7 @@ def without_margins(X):
 
 
 X, y = load_digits(return_X_y=True)
-X, X_test, y, y_test = train_test_split(X, y, train_size=900, stratify=y, random_state=0)
+X, X_test, y, y_test = train_test_split(X, y, train_size=500, stratify=y, random_state=0)
 pipeline = make_pipeline(
     FunctionTransformer(without_margins),
     ProtoPNetClassifier(

@@ -69,6 +69,9 @@ class ProtoPNetClassifier(
     patch of a training image. The similarities, weighted by the last layer, add up to the
     logit of every class, so that a decision comes with its reasons (Chen et al. 2019).
 
+    Beyond the defaults named below, two things differ from the paper: prototypes start at random
+    latent patches of their class, not at uniform numbers, and images are not augmented.
+
     Parameters
     ----------
     image_shape : (int, int) or (int, int, int), default=None
@@ -114,13 +117,14 @@ class ProtoPNetClassifier(
     learning_rate : float, default=3e-3
         Adam's rate for add-on layers and prototypes, and for the pretraining.
     backbone_learning_rate : float, default=1e-4
-        Adam's rate for the backbone in joint epochs.
+        Adam's rate for the backbone in joint epochs; with 0 it stays frozen, statistics included.
+        Parameters of a module that do not require a gradient stay as they are.
     decay_factor : float, default=0.1
         By which rates are multiplied every `decay_interval` epochs of warm-up and joint epochs.
     decay_interval : int, default=5
         Epochs between two decays.
     weight_decay : float, default=1e-3
-        Adam's weight decay on backbone and add-on layers.
+        Adam's weight decay on backbone, add-on layers and the pretraining's linear head.
     batch_size : int, default=80
         Images of a training step.
     early_stopping : bool, default=False
@@ -197,7 +201,7 @@ class ProtoPNetClassifier(
     ...     image_shape=(8, 8), n_prototypes_per_class=2, joint_epochs=3, random_state=0
     ... ).fit(X[:100], y[:100])
     >>> clf.predict(X[100:105])
-    array([0, 1, 0, 1, 0])
+    array([1, 0, 1, 0, 0])
     >>> why = clf.explain(X[100:101])
     >>> why["contribution"].sum().round(6) == why["logit"][0].round(6)
     np.True_
@@ -461,8 +465,9 @@ class ProtoPNetClassifier(
             Rows for each image and class, the largest contributions. With None there are all,
             and contributions add up to the logit.
         localizer : {"receptive_field"}, default="receptive_field"
-            How the box around a patch is found. ``"receptive_field"`` gives exactly the pixels
-            that the patch depends on: all others could change and the similarity would not.
+            How the box around a patch is found. ``"receptive_field"`` gives the smallest
+            rectangle of all pixels that the patch depends on: if others change, the distance of
+            this patch does not.
 
         Returns
         -------
@@ -669,9 +674,8 @@ class ProtoPNetClassifier(
         self.n_iter_ = len(epochs)
         self.loss_curve_ = [row.loss for row in epochs]
         standard = images.source.standardization
-        plain = asdict(architecture) if isinstance(self.backbone, str) else {}
         self.state_ = {
-            "architecture": plain,
+            "architecture": architecture.plain_values(),
             "network": {k: v.cpu().numpy().copy() for k, v in network.state_dict().items()},
             "standardization": asdict(standard),
             "receptive_field": asdict(field),
@@ -681,12 +685,14 @@ class ProtoPNetClassifier(
     def _rebuilt_network(self) -> PrototypeNetwork:
         """Give the network of the fit, built anew where a copy or a file has left it out."""
         if "_network" not in vars(self):
-            plain = self.state_["architecture"]
-            architecture = Architecture(**plain) if plain else self._architecture()
-            self._network, _ = architecture.build()
-            self._network.load_state_dict(
+            architecture = Architecture(
+                **{"backbone": self.backbone, **self.state_["architecture"]}
+            )
+            network, _ = architecture.build()
+            network.load_state_dict(
                 {k: torch.from_numpy(v) for k, v in self.state_["network"].items()}
             )
+            self._network = network.eval()  # whole, also for other threads
         return self._network.to(resolve_device(self.device))
 
     def _inspect(self, X: Any, *names: str) -> list[NDArray[Any]]:

@@ -6,6 +6,7 @@ Shapes: n images of H x W pixels and C channels.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
@@ -52,6 +53,8 @@ def flatten_images(X: Any) -> tuple[Any, ImageShape | None]:
     """
     if isinstance(X, Tensor):
         X = _as_array(X)
+    elif isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
+        raise TypeError("X must hold images, not paths of images: read the files first.")
     elif isinstance(X, list | tuple) and len(X) > 0 and _is_image(X[0]):
         X = _stack([_as_array(image) for image in X])
     if not isinstance(X, np.ndarray) or X.ndim < 3:
@@ -76,7 +79,8 @@ def _as_array(item: Any) -> NDArray[Any]:
         return np.asarray(item)
     if item.device.type != "cpu":
         raise TypeError(f"Tensors in X must be on the CPU, got one on {item.device}.")
-    array: NDArray[Any] = item.detach().numpy()
+    item = item.detach()
+    array: NDArray[Any] = (item.float() if item.dtype == torch.bfloat16 else item).numpy()
     return array
 
 
@@ -193,8 +197,15 @@ class ImageSource:
     def batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Standardised images, float32 of shape (len(rows), C, H, W)."""
         standard = self.standardization
-        values = (self.pixels[rows] - standard.mean) / standard.scale
-        return torch.from_numpy(values.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (self.pixels[rows] - standard.mean) / standard.scale
+            values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                "Pixels, less the mean and over the scale of the training images, must be finite "
+                "in float32; some are too large."
+            )
+        return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous()
 
     def chunks(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Go through images in batches of one fixed shape.

@@ -5,6 +5,7 @@ Shapes: n images of H x W pixels and C channels, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._images import flatten_images, resolve_image_shape
@@ -68,7 +69,7 @@ def check_validation_data(
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
         return None
     pixels = check_images(estimator, X_val)
-    labels = np.asarray(y_val)
+    labels = column_or_1d(y_val, warn=True)
     if labels.shape != (len(pixels),):
         raise ValueError(
             f"y_val must have one label for each of the {len(pixels)} images in X_val, "
@@ -94,9 +95,19 @@ def effective_weights(
 ) -> NDArray[np.float64]:
     """Multiply sample weights by the weights of the classes, (n,)."""
     weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
-    per_class = compute_class_weight(
-        class_weight, classes=classes, y=classes[labels], sample_weight=weights
+    per_class = np.ones(len(classes))
+    here = weights > 0  # a row of weight 0 is no row, and counts in no balance
+    present = np.unique(labels[here])
+    per_class[present] = compute_class_weight(
+        class_weight,
+        classes=classes[present],
+        y=classes[labels[here]],
+        sample_weight=weights[here],
     )
+    if not (np.isfinite(per_class) & (per_class >= 0)).all():
+        raise ValueError(
+            f"Weights of classes must be finite and not negative, got {class_weight!r}."
+        )
     effective: NDArray[np.float64] = weights * per_class[labels]
     if not (effective > 0).any():
         raise ValueError(
@@ -119,7 +130,17 @@ def check_two_classes(classes: NDArray[Any], members: TrainingSet) -> None:
 def split_validation(
     members: TrainingSet, fraction: float, seed: int
 ) -> tuple[TrainingSet, TrainingSet]:
-    """Set validation images aside, stratified; equal images stay together."""
+    """Set validation images aside, stratified; equal images of one class stay together."""
+    sizes = np.bincount(members.labels)
+    sizes = sizes[sizes > 0]
+    n_aside = math.ceil(fraction * len(members))
+    if sizes.min() < 2 or not len(sizes) <= n_aside <= len(members) - len(sizes):
+        raise ValueError(
+            "early_stopping sets distinct images of every class aside and keeps some: "
+            f"validation_fraction={fraction} of {len(members)} images of {len(sizes)} classes, "
+            f"the smallest of which has {sizes.min()}, does not allow that. Another fraction, more "
+            "images, or X_val and y_val would."
+        )
     kept, set_aside = train_test_split(
         np.arange(len(members)), test_size=fraction, stratify=members.labels, random_state=seed
     )

@@ -389,6 +389,14 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             fitted.explain(digits[0][:2], **arguments)
 
+    def test_a_class_named_twice_is_explained_once(self, fitted, digits):
+        once, twice = (fitted.explain(digits[0][:2], classes=labels) for labels in ([3], [3, 3]))
+        assert once.equals(twice)
+
+    def test_pixels_too_large_for_float32_are_refused(self, fitted):
+        with pytest.raises(ValueError, match="must be finite in float32"):
+            fitted.predict_proba(np.full((1, 64), 1e300))
+
     @pytest.mark.parametrize(
         ("validation", "message"),
         [

@@ -1,6 +1,7 @@
 """What users pass as X, and the batches that come of it."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,6 @@ class TestFlattenImages:
             [np.zeros(4), np.ones(4)],
             [],
             (),
-            ["one.png", "other.png"],
             pd.DataFrame(np.zeros((3, 4))),
             pl.DataFrame(np.zeros((3, 4))),
             pd.Series(["one.png", "other.png"]),
@@ -123,6 +123,17 @@ class TestFlattenImages:
     def test_grey_and_colour_images_do_not_mix(self):
         with pytest.raises(ValueError, match=r"got \(4, 4\), \(4, 4, 3\)"):
             flatten_images([np.zeros((4, 4)), np.zeros((4, 4, 3))])
+
+    @pytest.mark.parametrize("path", ["one.png", Path("one.png")])
+    def test_paths_are_refused_by_name(self, path):
+        with pytest.raises(TypeError, match="not paths of images"):
+            flatten_images([path, path])
+
+    def test_bfloat16_becomes_float32(self):
+        images = torch.arange(24, dtype=torch.bfloat16).reshape(2, 3, 4)
+        flat, shape = flatten_images(images)
+        assert shape == (3, 4, 1)
+        assert np.array_equal(flat, np.arange(24, dtype=np.float32).reshape(2, 12))
 
     def test_tensors_elsewhere_are_refused(self):
         with pytest.raises(TypeError, match="must be on the CPU, got one on meta"):

@@ -4,11 +4,13 @@ import copy
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -27,6 +29,7 @@ from sklearn.utils.estimator_checks import (
     check_transformer_get_feature_names_out_pandas,
     parametrize_with_checks,
 )
+from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
 
@@ -118,6 +121,27 @@ def test_copies_predict_the_same_bits_and_carry_no_torch_module(fitted, digits, 
     assert "_network" not in vars(twin)
     assert np.array_equal(twin.decision_function(X), fitted.decision_function(X))
     pd.testing.assert_frame_equal(twin.explain(X[:3]), fitted.explain(X[:3]))
+
+
+def test_a_copy_predicts_the_same_whatever_its_parameters_become(digits):
+    X, y = digits
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    clf = ProtoPNetClassifier(**{**SMALL, "backbone": module}).fit(X, y)
+    copied = pickle.loads(pickle.dumps(clf))
+    copied.set_params(similarity="cosine", prototype_depth=3, n_prototypes_per_class=9)
+    assert np.array_equal(copied.decision_function(X), clf.decision_function(X))
+
+
+def test_a_copy_predicts_in_many_threads_at_once(fitted, digits):
+    X = digits[0][:20]
+    expected = fitted.decision_function(X)
+    before = torch.get_num_threads()
+    for _ in range(5):
+        copied = pickle.loads(pickle.dumps(fitted))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: copied.decision_function(X), range(8)))  # noqa: B023
+        assert all(np.array_equal(expected, logits) for logits in found)
+    assert torch.get_num_threads() == before
 
 
 def test_a_pickle_opens_in_another_process(fitted, digits, tmp_path):

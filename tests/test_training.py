@@ -96,6 +96,23 @@ class TestWhatMoves:
         for name, value in clf.backbone.state_dict().items():
             assert np.array_equal(found[f"backbone.{name}"], value.numpy()), name
 
+    @pytest.mark.parametrize("how", ["parameters that need no gradient", "rate 0"])
+    def test_a_frozen_backbone_stays_in_joint_epochs_statistics_included(self, images, how):
+        module = Backbone()
+        is_frozen = how != "rate 0"
+        module.requires_grad_(not is_frozen)
+        clf = classifier(
+            backbone=module,
+            pretraining_epochs=1 if is_frozen else 0,
+            joint_epochs=2,
+            backbone_learning_rate=0.01 if is_frozen else 0,
+        ).fit(*images)
+        found = of_part(clf, "backbone.")
+        for name, value in module.state_dict().items():
+            assert np.array_equal(found[f"backbone.{name}"], value.numpy()), name
+        before, after = of_part(classifier().fit(*images), "add_on"), of_part(clf, "add_on")
+        assert all(not np.array_equal(before[name], after[name]) for name in before)
+
     def test_dropout_is_seeded_too(self, images):
         module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.5))
         before = torch.get_rng_state()
@@ -354,3 +371,8 @@ class TestFiniteLoss:
         with pytest.raises(ValueError, match="in stage 'joint'") as caught:
             clf.set_params(warmup_epochs=4).fit(*images)
         assert int(re.search(r"epoch (\d+)", str(caught.value))[1]) in {6, 7}
+
+    def test_a_last_step_that_diverges_is_noticed(self, images):
+        clf = classifier(backbone_learning_rate=1e30, joint_epochs=1, batch_size=100)
+        with pytest.raises(ValueError, match=r"finite; .* 'projection', after epoch 1"):
+            clf.fit(*images)

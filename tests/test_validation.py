@@ -40,6 +40,15 @@ class TestWeights:
         with pytest.raises(ValueError, match=r"(?i)sample_?.?weight"):
             effective_weights(sample_weight, None, CLASSES, LABELS)
 
+    @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+    def test_bad_weights_of_classes_are_refused(self, weight):
+        with pytest.raises(ValueError, match=r"must be finite and not negative, got \{'a'"):
+            effective_weights(None, {"a": weight}, CLASSES, LABELS)
+
+    def test_a_class_without_weight_is_left_out_of_the_balance(self):
+        found = effective_weights([1, 3, 0, 0], "balanced", CLASSES, LABELS)
+        assert found.tolist() == [1, 3, 0, 0]
+
     def test_classes_without_weight_are_no_classes(self):
         clf = ProtoPNetClassifier(class_weight={0: 0.0}, joint_epochs=1)
         X = np.random.default_rng(0).normal(size=(6, 8, 8))
@@ -64,6 +73,14 @@ class TestSplit:
             ratios = part.weights / self.members.weights[part.rows - 100]
             assert ratios == pytest.approx(np.full(len(part), ratios[0]), rel=1e-12)
             assert part.weights.mean() == pytest.approx(1, rel=1e-12)
+
+    @pytest.mark.parametrize(
+        ("labels", "fraction"), [([0, 0, 0, 1], 0.5), ([0, 0, 1, 1], 0.1), ([0, 0, 1, 1], 0.7)]
+    )
+    def test_too_few_images_are_refused_with_the_remedy(self, labels, fraction):
+        members = TrainingSet(np.arange(4), np.array(labels), np.ones(4))
+        with pytest.raises(ValueError, match=rf"validation_fraction={fraction} of 4 images .* or"):
+            split_validation(members, fraction, seed=0)
 
     def test_the_seed_decides(self):
         one, again, other = (

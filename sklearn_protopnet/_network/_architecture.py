@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,13 @@ class Architecture:
     prototype_depth: int
     prototype_size: tuple[int, int]
     similarity: str
+
+    def plain_values(self) -> dict[str, Any]:
+        """Give the fields, less a backbone that is a module."""
+        values = dict(vars(self))
+        if isinstance(self.backbone, nn.Module):
+            del values["backbone"]
+        return values
 
     def build(self, seed: int = 0) -> tuple[PrototypeNetwork, ReceptiveField]:
         """Build the network with random parameters, and read off its receptive field.
@@ -56,7 +64,7 @@ class Architecture:
         height, width, channels = self.image_shape
         try:
             return trace_receptive_field(backbone, channels, (height, width))
-        except (RuntimeError, TypeError, NotImplementedError) as error:
+        except Exception as error:  # a module of the user's may fail in any way
             raise ValueError(
                 f"The backbone must accept images of {height} x {width} pixels and {channels} "
                 f"channels, got an error from {self._name}: {error}"

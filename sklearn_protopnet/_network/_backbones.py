@@ -33,7 +33,7 @@ def build_backbone(
     Parameters
     ----------
     backbone : {"auto"}, torchvision name or Module
-        A module is copied.
+        A module is copied, to the CPU.
     channels : int
         A torchvision network gets a first convolution for this many channels.
     image_size : (int, int)
@@ -43,7 +43,7 @@ def build_backbone(
     Module
     """
     if isinstance(backbone, nn.Module):
-        return copy.deepcopy(backbone)
+        return copy.deepcopy(backbone).cpu()
     if backbone == "auto":
         return small_backbone(channels, image_size)
     return _torchvision_backbone(backbone, channels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 import torch
@@ -28,7 +28,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, dtype=torch.float64, device=resolved)
+        torch.empty(1, dtype=torch.float64, device=resolved).cpu()
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             "device must be 'auto' or a torch device of this machine with float64, such as "
@@ -37,16 +37,33 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-@contextmanager
-def thread_budget(*, tiny: bool) -> Iterator[None]:
+class _OneThread:
+    """One torch thread for the whole process, as long as anybody holds it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders, self._before = 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                torch.set_num_threads(self._before)
+
+
+_ONE_THREAD: Final = _OneThread()
+
+
+def thread_budget(*, tiny: bool) -> AbstractContextManager[None]:
     """Give a tiny problem one torch thread, and undo that afterwards."""
-    before = torch.get_num_threads()
-    if tiny:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return _ONE_THREAD if tiny else nullcontext()
 
 
 @contextmanager

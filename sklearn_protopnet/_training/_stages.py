@@ -85,7 +85,8 @@ class Settings:
         rate = self.learning_rate
         pretrained = {"backbone": rate, "linear_head": rate}
         new_parts = {"add_on": rate, "prototypes": rate}
-        all_parts = {"backbone": self.backbone_learning_rate, **new_parts}
+        backbone = {"backbone": self.backbone_learning_rate}
+        all_parts = {**(backbone if self.backbone_learning_rate else {}), **new_parts}
         if self.pretraining_epochs:
             yield GradientStage(
                 "pretraining", self.pretraining_epochs, pretrained, self._cosine_decay

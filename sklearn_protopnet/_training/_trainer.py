@@ -96,6 +96,8 @@ class Trainer:
         self.round, self.epoch = 1, 0
         linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
         self.pretrained = nn.Sequential(network.backbone, linear_head)
+        self.trainable = {id(p) for p in network.parameters() if p.requires_grad}
+        self.trainable |= {id(p) for p in linear_head.parameters()}
         self.parts: dict[str, nn.Module | nn.Parameter] = {
             "backbone": network.backbone,
             "add_on": network.add_on,
@@ -126,7 +128,8 @@ class Trainer:
     def _initialize_prototypes(self, stage: InitializationStage) -> None:
         """Start every prototype at a random patch of a random training image of its class.
 
-        The paper draws uniform numbers; on digits that cost 2 to 12 points of test accuracy.
+        The paper draws uniform numbers; on digits that cost 3 points of test accuracy
+        (benchmarks/results.md).
         """
         self._set_modes(stage.moving)
         prototypes = self.network.prototypes
@@ -204,6 +207,11 @@ class Trainer:
         projector = Projector(self.network)
         predicted = np.empty(len(self.images), dtype=np.int64)
         for index, patches in latent_patches(self.network, self.images.chunks()):
+            if not patches.isfinite().all():  # after the last step there was no loss to look at
+                raise ValueError(
+                    f"Features must stay finite; some are not in stage {stage.name!r}, after epoch "
+                    f"{self.epoch}. Lower learning rates or weights of the costs may help."
+                )
             seen = inspect_patches(self.network, index, patches)
             predicted[index] = seen.logits.argmax(1)
             labels = self.labels[index].to(self.device)
@@ -251,11 +259,13 @@ class Trainer:
         return last_layer, source_distances
 
     def _set_modes(self, moving: Collection[str]) -> None:
-        """Freeze all parts but these: no gradient, and no statistics that move."""
+        """Freeze all parts but these, and what the user has frozen: no statistics move either."""
         for name, part in self.parts.items():
-            part.requires_grad_(name in moving)
+            parameters = list(part.parameters()) if isinstance(part, nn.Module) else [part]
+            for parameter in parameters:
+                parameter.requires_grad_(name in moving and id(parameter) in self.trainable)
             if isinstance(part, nn.Module):
-                part.train(name in moving)
+                part.train(any(parameter.requires_grad for parameter in parameters))
 
     def _optimizer(self, stage: GradientStage) -> Optimizer:
         """Give a stage its optimizer; its rounds go on with the same one."""

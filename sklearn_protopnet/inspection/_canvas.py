@@ -129,7 +129,7 @@ def _picture(image: NDArray[Any]) -> NDArray[np.float64]:
     picture: NDArray[np.float64] = image.astype(np.float64)
     if image.shape[2] not in {3, 4}:
         picture = picture.mean(2)  # (H, W)
-    if image.dtype == np.uint8:
+    if image.dtype == np.uint8 and image.max() > 1:
         return picture / 255
     low, high = float(picture.min()), float(picture.max())
     return (picture - low) / (high - low if high > low else 1.0)

@@ -196,7 +196,7 @@ def explained_classes(
                 f"classes must be 'predicted', 'all' or labels among {labels.tolist()}, "
                 f"got {classes!r}."
             )
-        chosen = np.searchsorted(labels, wanted)
+        chosen = np.searchsorted(labels, pd.unique(wanted))  # a class named twice is named
     return np.repeat(chosen[None], len(logits), axis=0)
 
 
