@@ -111,9 +111,9 @@ class ProtoPNetClassifier(
         Epochs with a frozen backbone before the joint ones.
     joint_epochs : int, default=10
         Epochs that train backbone, add-on layers and prototypes together.
-    projection_interval : int, default=5
+    projection_interval : int, default=10
         Joint epochs between projections, each followed by the last layer. The last joint
-        epoch is always followed by them. The paper has 10.
+        epoch is always followed by them.
     learning_rate : float, default=3e-3
         Adam's rate for add-on layers and prototypes, and for the pretraining.
     backbone_learning_rate : float, default=1e-4
@@ -253,7 +253,7 @@ class ProtoPNetClassifier(
         pretraining_epochs: int | str = "auto",
         warmup_epochs: int = 5,
         joint_epochs: int = 10,
-        projection_interval: int = 5,
+        projection_interval: int = 10,
         learning_rate: float = 3e-3,
         backbone_learning_rate: float = 1e-4,
         decay_factor: float = 0.1,
