@@ -18,17 +18,25 @@ SEEDS = (0, 1, 2)
 
 VARIANTS: dict[str, dict[str, object]] = {
     "defaults": {},
-    "prototypes drawn uniformly, as in the paper": {"uniform": True},
-    "no pretraining, backbone rate 1e-4": {"pretraining_epochs": 0, "joint_epochs": 25},
-    "no pretraining, backbone rate 3e-3": {
+    "a projection every 5 joint epochs": {"projection_interval": 5},
+    "the same, prototypes drawn uniformly, as in the paper": {
+        "projection_interval": 5,
+        "uniform": True,
+    },
+    "the same, no pretraining, 40 joint epochs": {
+        "projection_interval": 5,
+        "pretraining_epochs": 0,
+        "joint_epochs": 40,
+    },
+    "no pretraining, no warm-up, 45 joint epochs in 3 rounds, backbone rate 3e-3": {
         "pretraining_epochs": 0,
         "warmup_epochs": 0,
-        "joint_epochs": 30,
+        "joint_epochs": 45,
+        "projection_interval": 15,
         "backbone_learning_rate": 3e-3,
-        "decay_interval": 10,
+        "decay_interval": 15,
     },
-    "a projection every 5 joint epochs": {"projection_interval": 5},
-    "no joint epochs": {"joint_epochs": 0, "warmup_epochs": 15},
+    "15 warm-up epochs, no joint epochs": {"joint_epochs": 0, "warmup_epochs": 15},
 }
 
 
