@@ -190,14 +190,33 @@ def explained_classes(
         return predicted
     chosen = np.arange(len(labels))
     if not (isinstance(classes, str) and classes == "all"):
-        wanted = np.atleast_1d(np.asarray(classes))
-        if wanted.ndim > 1 or len(wanted) == 0 or not np.isin(wanted, labels).all():
-            raise ValueError(
-                f"classes must be 'predicted', 'all' or labels among {labels.tolist()}, "
-                f"got {classes!r}."
-            )
+        wanted = known_classes(classes, labels, keywords="'predicted', 'all' or ")
         chosen = np.searchsorted(labels, pd.unique(wanted))  # a class named twice is named
     return np.repeat(chosen[None], len(logits), axis=0)
+
+
+def known_classes(classes: ArrayLike, labels: NDArray[Any], *, keywords: str = "") -> NDArray[Any]:
+    """Check that classes are known labels, at least one; (k,).
+
+    Parameters
+    ----------
+    classes : label or array-like of labels
+    labels : array of shape (K,)
+        All labels.
+    keywords : str
+        What the caller takes besides labels, for the message.
+
+    Raises
+    ------
+    ValueError
+        If a label is unknown, or there is none.
+    """
+    wanted = np.atleast_1d(np.asarray(classes))
+    if wanted.ndim > 1 or len(wanted) == 0 or not np.isin(wanted, labels).all():
+        raise ValueError(
+            f"classes must be {keywords}labels among {labels.tolist()}, got {classes!r}."
+        )
+    return wanted
 
 
 def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from sklearn_protopnet.inspection._canvas import (
     colour_of,
     pyplot_module,
 )
+from sklearn_protopnet.inspection._evidence import known_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,9 +109,7 @@ class PrototypeDisplay:
         check_is_fitted(estimator)
         check_positive("max_per_class", max_per_class)
         known = estimator.classes_
-        wanted = known if classes is None else np.atleast_1d(np.asarray(classes))
-        if len(wanted) == 0 or not np.isin(wanted, known).all():
-            raise ValueError(f"classes must be labels among {known.tolist()}, got {classes!r}.")
+        wanted = known if classes is None else known_classes(classes, known)
         table = estimator.prototype_table()
         groups = [table[table["prototype_class"] == label].head(max_per_class) for label in wanted]
         chosen = pd.concat(groups)
