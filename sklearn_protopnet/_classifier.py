@@ -39,6 +39,7 @@ from sklearn_protopnet._network import (
     seeded_draws,
     thread_budget,
 )
+from sklearn_protopnet._solve import warn_unless_converged
 from sklearn_protopnet._training import (
     UNPROJECTED,
     LabelledImages,
@@ -667,6 +668,7 @@ class ProtoPNetClassifier(
         self.prototype_boxes_ = boxes * is_patch[:, None]
         self.prototype_images_ = pixels[rows] * is_patch[:, None, None, None].astype(pixels.dtype)
         self.prototype_distances_ = training.source_distances
+        warn_unless_converged(training.last_layer, stacklevel=5)
         self.coef_ = training.last_layer.coef
         self.last_layer_gap_ = training.last_layer.gap
         self.history_ = [asdict(row) for row in training.history]

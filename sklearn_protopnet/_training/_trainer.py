@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sklearn_protopnet._last_layer import LastLayer, Problem, solve
 from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
@@ -26,7 +27,6 @@ from sklearn_protopnet._network import (
 )
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
-from sklearn_protopnet._training._last_layer import LastLayer, solve_last_layer
 from sklearn_protopnet._training._objective import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import BestState, Optimizer
 from sklearn_protopnet._training._projection import Projection, Projector
@@ -234,14 +234,16 @@ class Trainer:
             similarities[seen.index] = seen.similarities
             here = np.flatnonzero(np.isin(projection.images, seen.index))
             source_distances[here] = seen.distances[projection.images[here] - seen.index[0], here]
-        last_layer = solve_last_layer(
-            similarities,
-            self.images.members.labels,
-            network.prototype_classes.cpu().numpy(),
-            self.images.members.weights,
-            network.head.cpu().numpy(),
-            l1_weight=self.settings.l1_weight,
-            l2_weight=self.settings.l2_weight,
+        classes = np.arange(len(network.head))[:, None]
+        last_layer = solve(
+            Problem.build(
+                similarities,
+                self.images.members.labels,
+                self.images.members.weights,
+                classes != network.prototype_classes.cpu().numpy(),
+                l1_weight=self.settings.l1_weight,
+                l2_weight=self.settings.l2_weight,
+            )
         )
         before = self.images.accuracy((similarities @ network.head.cpu().numpy().T).argmax(1))
         after = self.images.accuracy((similarities @ last_layer.coef.T).argmax(1))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from sklearn_protopnet._training._last_layer import solve_last_layer
+from sklearn_protopnet import solve_last_layer
 
-PRECISE = {"tol": 1e-13, "max_iter": 200_000}
+PRECISE = {"tol": 1e-13, "max_iter": 20_000}
 
 
 def random_problem(seed, *, n_images=20, n_classes=3, per_class=2, scale=1.0):
@@ -26,19 +26,19 @@ def random_problem(seed, *, n_images=20, n_classes=3, per_class=2, scale=1.0):
     similarities = common + rng.exponential(size=own.shape) * np.where(own, 1.5, 1.0)
     return {
         "similarities": scale * similarities,
-        "labels": labels,
+        "y": labels,
         "prototype_classes": classes,
-        "weights": rng.uniform(0.2, 3.0, len(labels)),
+        "sample_weight": rng.uniform(0.2, 3.0, len(labels)),
         "coef_init": np.where(np.arange(n_classes)[:, None] == classes, 1.0, -0.5),
     }
 
 
 def objective(problem, coef, l1_weight, l2_weight):
     """The objective as torch sees it, to be differentiated."""
-    weights = torch.from_numpy(problem["weights"])
+    weights = torch.from_numpy(problem["sample_weight"])
     losses = nn.functional.cross_entropy(
         torch.from_numpy(problem["similarities"]) @ coef.T,
-        torch.from_numpy(problem["labels"]),
+        torch.from_numpy(problem["y"]),
         reduction="none",
     )
     smooth = (weights * losses).sum() / weights.sum() + l2_weight / 2 * coef.square().sum()
@@ -137,16 +137,16 @@ class TestOptimality:
 class TestWeights:
     def test_a_weight_counts_like_repetitions(self):
         problem = random_problem(3)
-        weights = np.random.default_rng(0).integers(0, 4, len(problem["labels"]))
+        weights = np.random.default_rng(0).integers(0, 4, len(problem["y"]))
         weights[:3] = 1
         index = np.repeat(np.arange(len(weights)), weights)
         repeated = {
             **problem,
             "similarities": problem["similarities"][index],
-            "labels": problem["labels"][index],
-            "weights": np.ones(len(index)),
+            "y": problem["y"][index],
+            "sample_weight": np.ones(len(index)),
         }
-        weighted = {**problem, "weights": weights.astype(float)}
+        weighted = {**problem, "sample_weight": weights.astype(float)}
         one, other = (
             solve_last_layer(**data, l1_weight=0.01, l2_weight=0.1, **PRECISE)
             for data in (weighted, repeated)
@@ -158,7 +158,7 @@ class TestWeights:
         problem = random_problem(4)
         one, other = (
             solve_last_layer(
-                **{**problem, "weights": factor * problem["weights"]},
+                **{**problem, "sample_weight": factor * problem["sample_weight"]},
                 l1_weight=0.01,
                 l2_weight=0.1,
                 **PRECISE,
@@ -186,14 +186,14 @@ class TestPenalties:
     @pytest.mark.parametrize("l2", [1e-2, 1.0])
     def test_without_l1_it_is_scikit_learns_logistic_regression(self, n_classes, l2):
         problem = random_problem(6, n_classes=n_classes, n_images=40)
-        weights = problem["weights"]
+        weights = problem["sample_weight"]
         solution = solve_last_layer(**problem, l1_weight=0.0, l2_weight=l2, **PRECISE)
         # scikit-learn's objective is C sum w_i loss_i + |W|^2 / 2. For two classes it has one
         # vector v, where ours are -v / 2 and v / 2, whose ridge is half as large.
         strength = 1 / (l2 * weights.sum()) * (2 if n_classes == 2 else 1)
         model = LogisticRegression(
             C=strength, fit_intercept=False, solver="newton-cholesky", tol=1e-12
-        ).fit(problem["similarities"], problem["labels"], sample_weight=weights)
+        ).fit(problem["similarities"], problem["y"], sample_weight=weights)
         theirs = model.coef_
         if n_classes == 2:
             theirs = np.concatenate([-theirs, theirs]) / 2
@@ -212,8 +212,8 @@ class TestNumerics:
 
     def test_a_class_without_images_wins_nowhere(self):
         problem = random_problem(8)
-        kept = problem["labels"] != 2
-        problem |= {name: problem[name][kept] for name in ("similarities", "labels", "weights")}
+        kept = problem["y"] != 2
+        problem |= {name: problem[name][kept] for name in ("similarities", "y", "sample_weight")}
         solution = solve_last_layer(**problem, l1_weight=0.0, l2_weight=1e-2, **PRECISE)
         logits = problem["similarities"] @ solution.coef.T
         assert (logits.argmax(1) != 2).all()
