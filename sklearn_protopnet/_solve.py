@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from sklearn_protopnet._compat import Interval, check_sample_weight, validate_params
-from sklearn_protopnet._last_layer import MAX_ITER, TOLERANCE, LastLayer, Problem, solve
+from sklearn_protopnet._last_layer import MAX_ITER, TOLERANCE, Array, LastLayer, Problem, solve
+
+L1_WEIGHTS: Final = [Interval(Real, 0, None, closed="both")]
+"""Values of `l1_weight`; infinity leaves nothing of what it penalises."""
+L2_WEIGHTS: Final = [Interval(Real, 0, None, closed="neither")]
+"""Values of `l2_weight`."""
 
 
 @validate_params(
@@ -19,9 +25,10 @@ from sklearn_protopnet._last_layer import MAX_ITER, TOLERANCE, LastLayer, Proble
         "similarities": ["array-like"],
         "y": ["array-like"],
         "prototype_classes": ["array-like"],
-        "l1_weight": [Interval(Real, 0, None, closed="left")],
-        "l2_weight": [Interval(Real, 0, None, closed="neither")],
+        "l1_weight": L1_WEIGHTS,
+        "l2_weight": L2_WEIGHTS,
         "sample_weight": ["array-like", None],
+        "penalty_mask": ["array-like", None],
         "coef_init": ["array-like", None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -36,6 +43,7 @@ def solve_last_layer(
     l1_weight: float,
     l2_weight: float,
     sample_weight: ArrayLike | None = None,
+    penalty_mask: ArrayLike | None = None,
     coef_init: ArrayLike | None = None,
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
@@ -45,7 +53,7 @@ def solve_last_layer(
     Minimise over W, of shape (n_classes, n_prototypes)::
 
         sum_i w_i CrossEntropy(W s_i, y_i) / sum_i w_i
-            + l1_weight * sum |W_kj| over pairs of class k and prototype j of another class
+            + l1_weight * sum |W_kj| over pairs of a class k and a prototype j of another class
             + l2_weight / 2 * sum W^2
 
     which is stage 3 of Chen et al. (2019, section 2.2) with a ridge that makes the minimiser
@@ -61,11 +69,15 @@ def solve_last_layer(
     prototype_classes : array-like of int of shape (n_prototypes,)
         Index of each prototype's class, from 0.
     l1_weight : float
-        Penalty on absolute weights between a class and other classes' prototypes.
+        Penalty on absolute weights between a class and other classes' prototypes; infinity
+        leaves none of them.
     l2_weight : float
         Ridge penalty, positive.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights, of which only the ratios matter.
+    penalty_mask : array-like of bool of shape (n_classes, n_prototypes), default=None
+        Weights that `l1_weight` penalises; with None those between a class and other classes'
+        prototypes.
     coef_init : array-like of shape (n_classes, n_prototypes), default=None
         Where to start; zeros with None.
     tol : float, default=1e-6
@@ -98,43 +110,44 @@ def solve_last_layer(
     ...     similarities, [0, 0, 1, 1], [0, 1], l1_weight=1.0, l2_weight=0.1
     ... )
     >>> solution.coef.round(2)
-    array([[0.93, 0.  ],
-           [0.  , 0.94]])
+    array([[1.14, 0.  ],
+           [0.  , 1.04]])
     >>> solution.gap <= 1e-6 * solution.objective
     True
     """
-    similarities = check_array(similarities, dtype=np.float64, input_name="similarities")
+    checked: Array = check_array(similarities, dtype=np.float64, input_name="similarities")
     labels = _check_indices("y", y)
     owners = _check_indices("prototype_classes", prototype_classes)
-    check_consistent_length(similarities, labels)
-    n_prototypes = similarities.shape[1]
+    check_consistent_length(checked, labels)
+    n_prototypes = checked.shape[1]
     if len(owners) != n_prototypes:
         raise ValueError(
             f"prototype_classes must have one index for each of the {n_prototypes} columns of "
             f"similarities, got {len(owners)}."
         )
-    weights = check_sample_weight(
-        sample_weight, similarities, dtype=np.float64, ensure_non_negative=True
+    weights: Array = check_sample_weight(
+        sample_weight, checked, dtype=np.float64, ensure_non_negative=True
     )
-    if not (weights > 0).any():
-        raise ValueError("sample_weight must have a positive weight, got none.")
-    n_classes = int(max(labels.max(), owners.max())) + 1
-    if coef_init is not None:
-        coef_init = check_array(coef_init, dtype=np.float64, input_name="coef_init")
-        n_classes = max(n_classes, len(coef_init))
-        if coef_init.shape != (n_classes, n_prototypes):
-            raise ValueError(
-                f"coef_init must have shape {(n_classes, n_prototypes)}, got {coef_init.shape}."
-            )
-    problem = Problem.build(
-        similarities,
-        labels,
-        weights,
-        np.arange(n_classes)[:, None] != owners,
-        l1_weight=float(l1_weight),
-        l2_weight=float(l2_weight),
+    start, mask = _check_matrix("coef_init", coef_init), _check_matrix("penalty_mask", penalty_mask)
+    heights = [len(matrix) for matrix in (start, mask) if matrix is not None]
+    shape = int(max(labels.max() + 1, owners.max() + 1, *heights)), n_prototypes
+    for name, matrix in {"coef_init": start, "penalty_mask": mask}.items():
+        if matrix is not None and matrix.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {matrix.shape}.")
+    is_off_class = np.arange(shape[0])[:, None] != owners
+    solution = solve(
+        Problem(
+            similarities=checked,
+            labels=labels,
+            weights=weights,
+            penalty_mask=is_off_class if mask is None else mask.astype(bool),
+            l1_weight=float(l1_weight),
+            l2_weight=float(l2_weight),
+        ),
+        start,
+        tol=tol,
+        max_iter=max_iter,
     )
-    solution = solve(problem, coef_init, tol=tol, max_iter=max_iter)
     warn_unless_converged(solution, stacklevel=4)
     return solution
 
@@ -157,3 +170,10 @@ def _check_indices(name: str, values: ArrayLike) -> NDArray[np.int64]:
         raise ValueError(f"{name} must hold indices of classes, integers from 0, got {values!r}.")
     checked: NDArray[np.int64] = indices.astype(np.int64)
     return checked
+
+
+def _check_matrix(name: str, values: ArrayLike | None) -> Array | None:
+    if values is None:
+        return None
+    matrix: Array = check_array(values, dtype=np.float64, input_name=name)
+    return matrix

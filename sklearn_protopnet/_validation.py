@@ -14,13 +14,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import compute_class_weight
+from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from sklearn_protopnet._compat import check_sample_weight
-from sklearn_protopnet._images import flatten_images, resolve_image_shape
-from sklearn_protopnet._training import TrainingSet
+from sklearn_protopnet._images import (
+    ImageSource,
+    Standardization,
+    flatten_images,
+    resolve_image_shape,
+)
+from sklearn_protopnet._training import LabelledImages, TrainingSet, canonical_training_set
 
 
 @contextmanager
@@ -35,15 +40,58 @@ def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def check_training_data(
-    estimator: BaseEstimator, X: Any, y: ArrayLike
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Check what `fit` is given; pixels (n, H, W, C) and labels (n,)."""
+def prepare_training(
+    estimator: BaseEstimator,
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    held_out: tuple[Any, ArrayLike | None, ArrayLike | None],
+) -> tuple[LabelledImages, LabelledImages | None, int]:
+    """Check what `fit` is given, name `image_shape_` and `classes_`, and draw the seed.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier
+    X, y, sample_weight
+        As in `fit`.
+    held_out : (X_val, y_val, sample_weight_val)
+
+    Returns
+    -------
+    training : LabelledImages
+    validation : LabelledImages or None
+    seed : int
+    """
     flat, shape = flatten_images(X)
-    flat, labels = validate_data(estimator, flat, y)
-    check_classification_targets(labels)
-    image_shape = resolve_image_shape(estimator.image_shape, shape, flat.shape[1])
-    return flat.reshape(-1, *image_shape), labels
+    flat, y = validate_data(estimator, flat, y)
+    check_classification_targets(y)
+    estimator.image_shape_ = resolve_image_shape(estimator.image_shape, shape, flat.shape[1])
+    estimator.classes_, labels = np.unique(y, return_inverse=True)
+    pixels = flat.reshape(-1, *estimator.image_shape_)
+    members = canonical_members(estimator, pixels, labels, sample_weight)
+    check_two_classes(estimator.classes_, members)
+    validation = check_validation_data(estimator, *held_out)
+    seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
+    if estimator.early_stopping and validation is None:
+        members, set_aside = split_validation(members, estimator.validation_fraction, seed)
+        validation = pixels, set_aside
+    standard = Standardization.of(pixels, members.rows, members.weights)
+    return (
+        LabelledImages(ImageSource(pixels, standard), members),
+        LabelledImages(ImageSource(validation[0], standard), validation[1]) if validation else None,
+        seed,
+    )
+
+
+def canonical_members(
+    estimator: BaseEstimator,
+    pixels: NDArray[Any],
+    labels: NDArray[np.int64],
+    sample_weight: ArrayLike | None,
+) -> TrainingSet:
+    """Weigh images by sample and class, and bring them into canonical order."""
+    weights = effective_weights(sample_weight, estimator.class_weight, estimator.classes_, labels)
+    return canonical_training_set(pixels.reshape(len(pixels), -1), labels, weights)
 
 
 def check_images(estimator: BaseEstimator, X: Any) -> NDArray[Any]:
@@ -69,22 +117,31 @@ def check_validation_data(
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
         return None
     pixels = check_images(estimator, X_val)
-    labels = column_or_1d(y_val, warn=True)
-    if labels.shape != (len(pixels),):
-        raise ValueError(
-            f"y_val must have one label for each of the {len(pixels)} images in X_val, "
-            f"got shape {labels.shape}."
-        )
-    classes = estimator.classes_
-    unknown = np.setdiff1d(labels, classes)
-    if len(unknown):
-        raise ValueError(
-            f"y_val must hold classes of y only, {classes.tolist()}, got {unknown.tolist()}."
-        )
+    labels = check_labels("y_val", y_val, "X_val", len(pixels), estimator.classes_)
     weights = check_sample_weight(
         sample_weight_val, labels, dtype=np.float64, ensure_non_negative=True
     )
-    return pixels, TrainingSet(np.arange(len(pixels)), np.searchsorted(classes, labels), weights)
+    return pixels, TrainingSet(np.arange(len(pixels)), labels, weights)
+
+
+def check_labels(
+    name: str, y: ArrayLike | None, images_name: str, n_images: int, classes: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Check labels of images that a fitted classifier is to know; class indices (n,)."""
+    labels = column_or_1d(y, warn=True)
+    if labels.shape != (n_images,):
+        raise ValueError(
+            f"{name} must have one label for each of the {n_images} images in {images_name}, "
+            f"got shape {labels.shape}."
+        )
+    unknown = np.setdiff1d(labels, classes)
+    if len(unknown):
+        raise ValueError(
+            f"{name} must hold classes of the training y only, {classes.tolist()}, got "
+            f"{unknown.tolist()}."
+        )
+    indices: NDArray[np.int64] = np.searchsorted(classes, labels)
+    return indices
 
 
 def effective_weights(

@@ -402,7 +402,10 @@ class TestErrors:
         [
             ({"X_val": np.zeros((2, 64))}, "must be given together"),
             ({"sample_weight_val": [1, 1]}, "needs X_val and y_val"),
-            ({"X_val": np.zeros((2, 64)), "y_val": [0, 77]}, r"classes of y only, .* got \[77\]"),
+            (
+                {"X_val": np.zeros((2, 64)), "y_val": [0, 77]},
+                r"of the training y only, .* got \[77\]",
+            ),
             ({"X_val": np.zeros((2, 64)), "y_val": [0]}, r"each of the 2 images .* shape \(1,\)"),
         ],
     )
@@ -413,7 +416,8 @@ class TestErrors:
     def test_a_failed_fit_leaves_everything_as_it_was(self, digits):
         X, y = digits
         clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
-        before, predicted = dict(vars(clf)), clf.decision_function(X)
+        predicted = clf.decision_function(X)
+        before = dict(vars(clf))
         with pytest.raises(ValueError, match="one class"):
             clf.fit(X, np.zeros(len(y)))
         with pytest.raises(ValueError, match="features"):

@@ -1,6 +1,7 @@
 """The last layer: its optimum and its certificate, against torch and scikit-learn."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from sklearn_protopnet import solve_last_layer
@@ -16,7 +19,9 @@ from sklearn_protopnet import solve_last_layer
 PRECISE = {"tol": 1e-13, "max_iter": 20_000}
 
 
-def random_problem(seed, *, n_images=20, n_classes=3, per_class=2, scale=1.0):
+def random_problem(
+    seed, *, n_images=20, n_classes=3, per_class=2, scale=1.0, separable=False, duplicated=False
+):
     """Similarities as they are: positive, correlated, larger to prototypes of the own class."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n_images)])
@@ -24,6 +29,10 @@ def random_problem(seed, *, n_images=20, n_classes=3, per_class=2, scale=1.0):
     common = rng.exponential(size=(len(labels), 1))
     own = labels[:, None] == classes
     similarities = common + rng.exponential(size=own.shape) * np.where(own, 1.5, 1.0)
+    if separable:
+        similarities += 9.0 * own
+    if duplicated:
+        similarities[:, 1::2] = similarities[:, : 2 * (len(classes) // 2) : 2]
     return {
         "similarities": scale * similarities,
         "y": labels,
@@ -53,7 +62,7 @@ def off_class(problem):
 def minimum_norm_subgradient(problem, coef, l1_weight, l2_weight):
     coef = torch.from_numpy(coef).requires_grad_()
     (smooth,) = torch.autograd.grad(objective(problem, coef, 0.0, l2_weight), coef)
-    penalty = l1_weight * off_class(problem).double()
+    penalty = torch.from_numpy(np.where(off_class(problem), l1_weight, 0.0))
     toward_zero = smooth.sign() * (smooth.abs() - penalty).clamp_min(0)
     return torch.where(coef == 0, toward_zero, smooth + penalty * coef.sign()).detach()
 
@@ -70,12 +79,22 @@ PROBLEMS = st.builds(
     n_classes=st.integers(2, 4),
     per_class=st.integers(1, 3),
     scale=st.sampled_from([-1.0, 0.1, 1.0, 3.0]),
+    separable=st.booleans(),
+    duplicated=st.booleans(),
 )
+L1_WEIGHTS = st.sampled_from([0.0, 1e-4, 1e-3, 0.03, 1e3, math.inf])
+
+
+def solve_a_little(problem, max_iter, **penalties):
+    """The solver's state after so many iterations."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return solve_last_layer(**problem, tol=0.0, max_iter=max_iter, **penalties)
 
 
 class TestOptimality:
-    @given_settings(max_examples=40)
-    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.sampled_from([0.01, 0.3]))
+    @given_settings(max_examples=150)
+    @given(PROBLEMS, L1_WEIGHTS, st.sampled_from([1e-4, 0.01, 0.3]))
     def test_the_solution_satisfies_its_optimality_conditions(self, problem, l1, l2):
         solution = solve_last_layer(**problem, l1_weight=l1, l2_weight=l2, **PRECISE)
         coef = torch.from_numpy(solution.coef).requires_grad_()
@@ -83,26 +102,24 @@ class TestOptimality:
         off, tiny = off_class(problem), math.sqrt(2 * l2 * solution.gap) + 1e-12
         assert gradient[~off].abs().max() <= tiny
         assert gradient[off & (coef == 0)].abs().le(l1 + tiny).all()
+        if l1 >= 1e3:
+            assert (coef[off] == 0).all()
         moved = off & (coef != 0)
         assert (gradient[moved] + l1 * coef[moved].sign()).abs().le(tiny).all()
         assert solution.gap <= PRECISE["tol"] * solution.objective
 
     @given_settings(max_examples=40)
-    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.integers(1, 60))
+    @given(PROBLEMS, L1_WEIGHTS, st.integers(1, 60))
     def test_the_certificate_is_the_bound_of_strong_convexity(self, problem, l1, max_iter):
-        solution = solve_last_layer(
-            **problem, l1_weight=l1, l2_weight=0.1, tol=0.0, max_iter=10 * max_iter
-        )
+        solution = solve_a_little(problem, max_iter, l1_weight=l1, l2_weight=0.1)
         subgradient = minimum_norm_subgradient(problem, solution.coef, l1, 0.1)
         bound = subgradient.square().sum().item() / (2 * 0.1)
-        assert solution.gap == pytest.approx(bound, rel=1e-6, abs=1e-24)
+        assert solution.gap == pytest.approx(bound, rel=1e-6, abs=1e-26)
 
     @given_settings(max_examples=30)
-    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.sampled_from([10, 20, 50]))
+    @given(PROBLEMS, L1_WEIGHTS, st.integers(1, 50))
     def test_the_certified_gap_is_never_below_the_true_one(self, problem, l1, max_iter):
-        hasty = solve_last_layer(
-            **problem, l1_weight=l1, l2_weight=0.05, tol=0.0, max_iter=max_iter
-        )
+        hasty = solve_a_little(problem, max_iter, l1_weight=l1, l2_weight=0.05)
         best = solve_last_layer(**problem, l1_weight=l1, l2_weight=0.05, **PRECISE)
         rounding = 1e-14 * hasty.objective
         difference = hasty.objective - best.objective
@@ -112,7 +129,7 @@ class TestOptimality:
 
     def test_the_objective_is_the_papers_with_a_ridge(self):
         problem = random_problem(0)
-        solution = solve_last_layer(**problem, l1_weight=0.01, l2_weight=0.2, max_iter=7)
+        solution = solve_a_little(problem, 7, l1_weight=0.01, l2_weight=0.2)
         expected = objective(problem, torch.from_numpy(solution.coef), 0.01, 0.2).item()
         assert solution.objective == pytest.approx(expected, rel=1e-14)
 
@@ -178,7 +195,7 @@ class TestPenalties:
 
     def test_zeros_appear_before_convergence(self):
         problem = random_problem(5)
-        solution = solve_last_layer(**problem, l1_weight=1e3, l2_weight=1e-3, max_iter=1)
+        solution = solve_a_little(problem, 1, l1_weight=1e3, l2_weight=1e-3)
         assert (solution.coef[off_class(problem).numpy()] == 0).all()
         assert solution.n_iter == 1
 
@@ -199,12 +216,59 @@ class TestPenalties:
             theirs = np.concatenate([-theirs, theirs]) / 2
         assert np.linalg.norm(solution.coef - theirs) <= radius(solution, l2) + 1e-8
 
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    @pytest.mark.parametrize(("l1", "l2"), [(0.02, 0.05), (0.1, 0.01), (0.3, 0.3)])
+    def test_with_all_weights_penalised_it_is_scikit_learns_elastic_net(self, n_classes, l1, l2):
+        problem = random_problem(6, n_classes=n_classes, n_images=40)
+        weights, mask = problem["sample_weight"], np.ones_like(problem["coef_init"], dtype=bool)
+        solution = solve_last_layer(
+            **problem, l1_weight=l1, l2_weight=l2, penalty_mask=mask, tol=1e-16
+        )
+        similarities, labels = problem["similarities"], problem["y"]
+        distance = radius(solution, l2)
+        if n_classes == 2:  # one vector v there, -v / 2 and v / 2 here: half the ridge, all of l1
+            l2 /= 2
+        model = LogisticRegression(
+            C=1 / ((l1 + l2) * weights.sum()),
+            l1_ratio=l1 / (l1 + l2),
+            fit_intercept=False,
+            solver="saga",
+            tol=1e-13,
+            max_iter=100_000,
+            random_state=0,
+        ).fit(similarities, labels, sample_weight=weights)
+        theirs = model.coef_
+        if n_classes == 2:
+            theirs = np.concatenate([-theirs, theirs]) / 2
+        assert np.array_equal(solution.coef == 0, np.abs(theirs) < 1e-9)
+        assert np.linalg.norm(solution.coef - theirs) <= distance + 1e-8
+
+    def test_penalised_weights_are_those_of_the_mask(self):
+        problem, mask = random_problem(10), np.zeros((3, 6), dtype=bool)
+        mask[1, 2:5] = True
+        solution = solve_last_layer(
+            **problem, l1_weight=math.inf, l2_weight=0.1, penalty_mask=mask, **PRECISE
+        )
+        assert np.array_equal(solution.coef == 0, mask)
+
+    def test_own_prototypes_alone_are_optimal_from_the_largest_derivative_on(self):
+        problem, off = random_problem(11), off_class(random_problem(11))
+        own = solve_last_layer(**problem, l1_weight=math.inf, l2_weight=0.1, **PRECISE)
+        coef = torch.from_numpy(own.coef).requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(problem, coef, 0.0, 0.1), coef)
+        largest = gradient[off].abs().max().item()
+        for factor, expected in ((1.001, 0), (0.999, 1)):
+            solution = solve_last_layer(
+                **problem, l1_weight=factor * largest, l2_weight=0.1, **PRECISE
+            )
+            assert np.count_nonzero(solution.coef[off.numpy()]) == expected
+
 
 class TestNumerics:
     @pytest.mark.parametrize("scale", [1e-8, 1e4, -1e4])
     def test_similarities_of_any_size_do_not_overflow(self, scale):
         problem = random_problem(7, scale=scale)
-        solution = solve_last_layer(**problem, l1_weight=1e-4, l2_weight=1e-3, max_iter=200)
+        solution = solve_a_little(problem, 200, l1_weight=1e-4, l2_weight=1e-3)
         assert np.isfinite(solution.coef).all()
         assert math.isfinite(solution.objective)
         start = objective(problem, torch.from_numpy(problem["coef_init"]), 1e-4, 1e-3).item()
@@ -226,3 +290,89 @@ class TestNumerics:
             iterations.append(solution.n_iter)
         assert iterations == sorted(iterations)
         assert iterations[0] < iterations[-1] < 2000
+
+    def test_a_warm_start_is_quicker(self):
+        problem = random_problem(12)
+        del problem["coef_init"]
+        cold = solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-2)
+        warm = solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-2, coef_init=cold.coef)
+        assert warm.n_iter == 0
+        assert np.array_equal(warm.coef, cold.coef)
+        near = solve_last_layer(**problem, l1_weight=1.1e-3, l2_weight=1e-2, coef_init=cold.coef)
+        assert near.n_iter < cold.n_iter
+
+    def test_it_is_deterministic_whatever_the_threads(self):
+        problem = random_problem(13, n_images=300, per_class=20)
+        solutions = []
+        for limit in (1, 2, 1):
+            with threadpool_limits(limit):
+                solutions.append(solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-3))
+        assert len({solution.coef.tobytes() for solution in solutions}) == 1
+
+    def test_the_users_threads_are_left_alone(self):
+        problem = random_problem(14)
+        before = [pool["num_threads"] for pool in threadpool_info()]
+        solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-3)
+        assert [pool["num_threads"] for pool in threadpool_info()] == before
+
+
+class TestArguments:
+    def test_a_budget_that_ends_first_names_the_gap_that_was_reached(self):
+        problem = random_problem(15)
+        with pytest.warns(ConvergenceWarning, match="in 3 iterations") as caught:
+            solution = solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-3, max_iter=3)
+        assert f"within {solution.gap:.3g} of" in str(caught[0].message)
+        assert caught[0].filename == __file__
+        assert not solution.converged
+        assert solution.n_iter == 3
+
+    def test_lists_and_integers_will_do(self):
+        solution = solve_last_layer(
+            [[3, 0], [0, 3]], [0, 1], [0, 1], l1_weight=0, l2_weight=1, coef_init=[[1, 0], [0, 1]]
+        )
+        assert solution.coef.dtype == np.float64
+        assert solution.coef[0, 0] == pytest.approx(solution.coef[1, 1])
+
+    def test_classes_without_images_or_prototypes_have_their_rows(self):
+        penalties = {"l1_weight": 1e-3, "l2_weight": 0.1}
+        two = [[1.0, 0.0], [0.0, 1.0]]
+        assert solve_last_layer(two, [0, 1], [0, 3], **penalties).coef.shape == (4, 2)
+        assert solve_last_layer(two, [0, 3], [0, 1], **penalties).coef.shape == (4, 2)
+        start = np.zeros((5, 2))
+        assert solve_last_layer(two, [0, 1], [0, 1], **penalties, coef_init=start).coef.shape == (
+            5,
+            2,
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"similarities": [[np.nan, 1.0], [1.0, 0.0]]}, "similarities contains NaN"),
+            ({"similarities": [1.0, 2.0]}, "Expected 2D array"),
+            ({"y": [0]}, "inconsistent numbers of samples"),
+            ({"y": [0, -1]}, "y must hold indices of classes, .* got .*-1"),
+            ({"y": [0.0, 1.0]}, "y must hold indices of classes"),
+            ({"y": ["a", "b"]}, "y must hold indices of classes"),
+            ({"prototype_classes": [0]}, "each of the 2 columns of similarities, got 1"),
+            ({"prototype_classes": [0.5, 1]}, "prototype_classes must hold indices"),
+            ({"coef_init": [[0.0, 0.0]]}, r"coef_init must have shape \(2, 2\), got \(1, 2\)"),
+            ({"coef_init": [[0.0], [0.0]]}, r"coef_init must have shape \(2, 2\), got \(2, 1\)"),
+            ({"penalty_mask": [[True]]}, r"penalty_mask must have shape \(2, 2\)"),
+            ({"sample_weight": [0.0, 0.0]}, "at least one non-zero number"),
+            ({"sample_weight": [-1.0, 2.0]}, "Negative values"),
+            ({"l1_weight": -1.0}, "'l1_weight' parameter"),
+            ({"l2_weight": 0.0}, "'l2_weight' parameter"),
+            ({"tol": -1.0}, "'tol' parameter"),
+            ({"max_iter": 0}, "'max_iter' parameter"),
+        ],
+    )
+    def test_bad_arguments(self, changes, message):
+        arguments = {
+            "similarities": [[1.0, 0.0], [0.0, 1.0]],
+            "y": [0, 1],
+            "prototype_classes": [0, 1],
+            "l1_weight": 1e-3,
+            "l2_weight": 1e-3,
+        }
+        with pytest.raises(ValueError, match=message):
+            solve_last_layer(**{**arguments, **changes})

@@ -62,7 +62,8 @@ class TestStages:
         assert sum(stage.epochs for stage in descents) == joint
         assert all(1 <= stage.epochs <= interval for stage in descents)
         ends = [stage for stage in stages if not isinstance(stage, GradientStage)]
-        assert ends == [ProjectionStage(), LastLayerStage()] * n_rounds
+        between = [ProjectionStage(), LastLayerStage(is_last=False)] * (n_rounds - 1)
+        assert ends == [*between, ProjectionStage(), LastLayerStage(is_last=True)]
         for stage, following in itertools.pairwise(stages):
             is_descent = isinstance(stage, GradientStage)
             assert is_descent == isinstance(following, ProjectionStage) or joint == 0

@@ -19,10 +19,10 @@ N_POWER_ITERATIONS: Final = 4
 SAFETY: Final = 1.1
 """On eigenvalues that few power iterations underestimate."""
 GLOBAL_SCALE: Final = 100
-"""Scale at which the metric takes in the bound that holds anywhere, of which a failed step or two
-take in next to nothing: it is a thousand times the curvature where the solver ends."""
+"""Scale above which the metric holds anywhere. A failed step or two take in next to nothing of
+that bound, which is a thousand times the curvature where the solver ends."""
 MAX_ROOT_ITERATIONS: Final = 100
-ROOT_TOLERANCE: Final = 1e-14
+ROUNDING: Final = 1e-15
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,19 @@ class Metric:
         """
         thresholds = penalties / self.diagonal
         ray = self.direction / self.diagonal
+        rounding = ROUNDING * np.vecdot(np.abs(self.direction), np.abs(coef))[:, None]
         a = np.zeros_like(self.diagonal)  # (K, 1)
         low, high = np.full_like(a, -np.inf), np.full_like(a, np.inf)
         for _ in range(MAX_ROOT_ITERATIONS):
             shrunk = shrink(coef - a * ray, thresholds)
-            along = (self.direction * (shrunk - coef)).sum(1, keepdims=True)
-            slope = 1 + (self.direction * ray * (shrunk != 0)).sum(1, keepdims=True)
-            miss = a - along
-            if (np.abs(miss) <= ROOT_TOLERANCE * (np.abs(along) + slope * np.abs(a))).all():
+            miss = a - np.vecdot(self.direction, shrunk - coef)[:, None]
+            slope = 1 + np.vecdot(self.direction * ray, shrunk != 0)[:, None]
+            if (np.abs(miss) <= rounding + ROUNDING * slope * np.abs(a)).all():
                 break
             low, high = np.where(miss < 0, a, low), np.where(miss > 0, a, high)
             a = a - miss / slope
-            a = np.where((a < low) | (a > high), (low + high) / 2, a)
+            with np.errstate(invalid="ignore"):  # where a bound is infinite it has not been passed
+                a = np.where((a < low) | (a > high), (low + high) / 2, a)
         return shrunk
 
 
@@ -84,7 +85,7 @@ class LocalCurvature:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         # The softmax loss is nowhere curved more than 1/2 in its logits (Boehning 1992).
-        self.bound = np.vdot(problem.weights, np.square(problem.similarities).sum(1)) / 2
+        self.bound = problem.shares @ np.square(problem.similarities).sum(1) / 2
         shape = problem.penalties.shape
         self.vectors = np.random.default_rng(0).normal(size=shape)  # (K, m), where to start from
 
@@ -92,7 +93,7 @@ class LocalCurvature:
         """Look at the curvature of a point."""
         similarities, tiny = self.problem.similarities, np.finfo(np.float64).tiny
         probabilities = point.probabilities
-        masses = self.problem.weights * probabilities * (1 - probabilities) + tiny  # (n, K)
+        masses = self.problem.shares[:, None] * probabilities * (1 - probabilities) + tiny  # (n, K)
         totals = masses.sum(0)[:, None]  # (K, 1)
         means = masses.T @ similarities / totals  # (K, m)
         vectors = self.vectors
@@ -105,8 +106,11 @@ class LocalCurvature:
         self.direction = np.sqrt(totals) * means  # (K, m)
 
     def metric(self, scale: float) -> Metric:
-        """Give the metric with the curvature times `scale`; a large one is a bound anywhere."""
-        spare = self.bound * ((scale - 1) / GLOBAL_SCALE) ** 2
+        """Give the metric with the curvature times `scale`.
+
+        Above `GLOBAL_SCALE` it bounds the curvature anywhere.
+        """
+        spare = self.bound * ((scale - 1) / (GLOBAL_SCALE - 1)) ** 2
         return Metric(
             scale * self.eigenvalues + spare + self.problem.l2_weight,
             np.sqrt(scale) * self.direction,

@@ -5,7 +5,8 @@ Shapes: n images, m prototypes, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,20 @@ class Point:
     """(K, m)"""
     logits: Array
     """(n, K)"""
-    loss: float
-    """Weighted cross-entropy, without penalties."""
-    probabilities: Array
-    """(n, K)"""
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """Softmax of the logits, (n, K)."""
+        powers = np.exp(self.logits - self.logits.max(1, keepdims=True))  # (n, K)
+        probabilities: Array = powers / powers.sum(1, keepdims=True)
+        return probabilities
 
 
 @dataclass(frozen=True)
 class Problem:
-    """``sum_i w_i CrsEnt(W s_i, y_i) + sum_kj penalty_kj |W_kj| + l2 / 2 |W|^2``.
+    """``sum_i w_i CrsEnt(W s_i, y_i) + l1 sum_kj mask_kj |W_kj| + l2 / 2 |W|^2``.
 
-    Stage 3 of the paper (Chen et al. 2019, section 2.2) where `penalties` is l1 on pairs of
+    Stage 3 of the paper (Chen et al. 2019, section 2.2) where the mask is true for pairs of
     class and prototype that do not belong together, with a ridge that makes the minimiser
     exist and unique.
     """
@@ -41,64 +45,61 @@ class Problem:
     labels: NDArray[np.int64]
     """(n,) class indices."""
     weights: Array
-    """(n, 1), of sum 1."""
-    penalties: Array
-    """(K, m); infinite where a weight has to be 0."""
+    """(n,), of which only the ratios matter."""
+    penalty_mask: NDArray[np.bool_]
+    """(K, m)"""
+    l1_weight: float
+    """Infinite where the masked weights have to be 0."""
     l2_weight: float
     """Positive."""
 
-    @classmethod
-    def build(
-        cls,
-        similarities: Array,
-        labels: NDArray[np.int64],
-        weights: Array,
-        is_penalized: NDArray[np.bool_],
-        *,
-        l1_weight: float,
-        l2_weight: float,
-    ) -> Problem:
-        """Give the l1 penalty to some of the weights, (K, m); only ratios of `weights` matter."""
-        return cls(
-            similarities,
-            labels,
-            (weights / weights.sum())[:, None],
-            np.where(is_penalized, l1_weight, 0.0),
-            l2_weight,
-        )
+    @cached_property
+    def shares(self) -> Array:
+        """Weights of sum 1, (n,)."""
+        shares: Array = self.weights / self.weights.sum()
+        return shares
 
-    def with_penalty(self, l1_weight: float) -> Problem:
-        """Give the same weights another l1 penalty, which is not 0 now."""
-        return replace(self, penalties=np.where(self.penalties > 0, l1_weight, 0.0))
+    @cached_property
+    def penalties(self) -> Array:
+        """Of each weight, (K, m)."""
+        return np.where(self.penalty_mask, self.l1_weight, 0.0)
 
-    def point(self, coef: Array, logits: Array | None = None) -> Point:
-        """Compute cross-entropy and probabilities; logits too, unless they are known."""
-        if logits is None:
-            logits = self.similarities @ coef.T  # (n, K)
-        peaks = logits.max(1, keepdims=True)  # (n, 1)
-        powers = np.exp(logits - peaks)  # (n, K)
-        totals = powers.sum(1, keepdims=True)  # (n, 1)
-        own = np.take_along_axis(logits, self.labels[:, None], 1)  # (n, 1)
-        losses = peaks + np.log(totals) - own  # (n, 1)
-        return Point(coef, logits, float(np.vdot(self.weights, losses)), powers / totals)
-
-    def smooth(self, point: Point) -> float:
-        """Cross-entropy and ridge."""
-        return float(point.loss + self.l2_weight / 2 * np.square(point.coef).sum())
+    def point(self, coef: Array) -> Point:
+        """Compute the logits of weights."""
+        return Point(coef, self.similarities @ coef.T)
 
     def objective(self, point: Point) -> float:
-        """Cross-entropy, ridge and l1."""
+        """Cross-entropy, l1 and ridge."""
+        peaks = point.logits.max(1, keepdims=True)  # (n, 1)
+        totals = np.exp(point.logits - peaks).sum(1, keepdims=True)  # (n, 1)
+        own = np.take_along_axis(point.logits, self.labels[:, None], 1)  # (n, 1)
+        loss = self.shares @ (peaks + np.log(totals) - own)[:, 0]
         sizes = np.abs(point.coef)
         costs = np.multiply(self.penalties, sizes, where=sizes > 0, out=np.zeros_like(sizes))
-        return float(self.smooth(point) + costs.sum())
+        return float(loss + costs.sum() + self.l2_weight / 2 * np.square(sizes).sum())
 
     def smooth_gradient(self, point: Point) -> Array:
-        """Gradient of `smooth`, (K, m)."""
+        """Gradient of cross-entropy and ridge, (K, m)."""
         residuals = point.probabilities.copy()  # (n, K)
         residuals[np.arange(len(self.labels)), self.labels] -= 1
-        residuals *= self.weights
+        residuals *= self.shares[:, None]
         gradient: Array = residuals.T @ self.similarities + self.l2_weight * point.coef
         return gradient
+
+    def divergence(self, start: Point, end: Point) -> float:
+        """Say by how much cross-entropy and ridge exceed their tangent in `start` at `end`.
+
+        Cross-entropy's part of an image is ``log sum_k p_k exp(d_k)``, p the probabilities at the
+        start and d how far the logits move, less their mean under p. It is computed without the
+        difference of two losses, which rounding would swallow long before the optimum.
+        """
+        moves = end.logits - start.logits  # (n, K)
+        moves -= np.vecdot(start.probabilities, moves)[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # so long a step is to fail: NaN will do
+            excess = np.expm1(moves) - moves  # (n, K), not negative
+            losses = np.log1p(np.vecdot(start.probabilities, excess))  # (n,)
+        ridge = self.l2_weight / 2 * np.square(end.coef - start.coef).sum()
+        return float(self.shares @ losses + ridge)
 
     def gap(self, point: Point) -> float:
         """Bound the objective's distance from its minimum.

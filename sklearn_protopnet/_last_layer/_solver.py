@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from sklearn_protopnet._last_layer._metric import LocalCurvature, Metric
+from sklearn_protopnet._last_layer._metric import GLOBAL_SCALE, LocalCurvature, Metric
 from sklearn_protopnet._last_layer._problem import Array, Point, Problem
 
 TOLERANCE: Final = 1e-6
@@ -24,7 +24,8 @@ FIRST_RENEWAL, RENEWAL_RATIO = 5, 3
 momentum is lost, which an interval of 30 iterations did not survive."""
 GROWTH: Final = 1.5
 """Of the metric when a step fails."""
-ROUNDING: Final = 1e-13
+ROUNDING: Final = 1e-6
+"""Of a bound on the divergence of a step."""
 SMALL: Final = 5 * 10**7
 """Multiplications of a matrix product up to which one thread is best. 2,000 images x 100
 prototypes x 10 classes (2 million) took 50 times as long on two threads beside another process."""
@@ -85,13 +86,14 @@ def _solve(problem: Problem, coef_init: Array, tol: float, max_iter: int) -> Las
             objective, gap = problem.objective(point), problem.gap(point)
             converged = gap <= tol * objective
             if converged or n_iter == max_iter:
-                return LastLayer(point.coef, objective, gap, n_iter, bool(converged))
+                coef = point.coef + 0.0  # -0.0 is 0.0
+                return LastLayer(coef, objective, gap, n_iter, converged)
         if n_iter == renewal:
             curvature.estimate(point)
             previous, momentum, scale = point, 1.0, 1.0
             renewal = max(FIRST_RENEWAL, RENEWAL_RATIO * renewal)
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = _extrapolate(problem, previous, point, (momentum - 1) / following)
+        ahead = _extrapolate(previous, point, (momentum - 1) / following)
         proposal, metric, scale = _step(problem, ahead, curvature, scale)
         if metric.inner(ahead.coef - proposal.coef, proposal.coef - point.coef) > 0:
             following = 1.0
@@ -99,25 +101,27 @@ def _solve(problem: Problem, coef_init: Array, tol: float, max_iter: int) -> Las
         n_iter += 1
 
 
-def _extrapolate(problem: Problem, previous: Point, point: Point, factor: float) -> Point:
+def _extrapolate(previous: Point, point: Point, factor: float) -> Point:
     """Go on in the direction of the last step; logits are linear in the weights."""
     if factor == 0:
         return point
-    coef = point.coef + factor * (point.coef - previous.coef)
-    return problem.point(coef, point.logits + factor * (point.logits - previous.logits))
+    return Point(
+        point.coef + factor * (point.coef - previous.coef),
+        point.logits + factor * (point.logits - previous.logits),
+    )
 
 
 def _step(
     problem: Problem, start: Point, curvature: LocalCurvature, scale: float
 ) -> tuple[Point, Metric, float]:
     """Take a proximal gradient step, with as much curvature as its bound needs to hold."""
-    gradient, value = problem.smooth_gradient(start), problem.smooth(start)
+    gradient = problem.smooth_gradient(start)
     while True:
         metric = curvature.metric(scale)
         coef = metric.prox(start.coef - metric.solve(gradient), problem.penalties)
         proposal, move = problem.point(coef), coef - start.coef
-        bound = value + np.vdot(gradient, move) + metric.inner(move, move) / 2
-        if problem.smooth(proposal) <= bound + ROUNDING * abs(value):
+        bound = metric.inner(move, move) / 2
+        if problem.divergence(start, proposal) <= (1 + ROUNDING) * bound or scale > GLOBAL_SCALE:
             return proposal, metric, scale
         scale *= GROWTH
 

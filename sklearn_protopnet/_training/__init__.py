@@ -3,19 +3,23 @@
 from sklearn_protopnet._training._canonical import TrainingSet, canonical_training_set
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
+from sklearn_protopnet._training._last_layer import LastLayerTask, see
 from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
 from sklearn_protopnet._training._stages import Settings
-from sklearn_protopnet._training._trainer import Trainer, Training
+from sklearn_protopnet._training._task import TrainedNetwork, TrainingTask, train_network
 
 __all__ = [
     "UNPROJECTED",
     "HistoryRow",
     "LabelledImages",
+    "LastLayerTask",
     "ProgressBar",
     "Settings",
-    "Trainer",
-    "Training",
+    "TrainedNetwork",
     "TrainingSet",
+    "TrainingTask",
     "canonical_training_set",
+    "see",
+    "train_network",
 ]

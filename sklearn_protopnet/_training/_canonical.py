@@ -71,6 +71,10 @@ def canonical_training_set(
     )
 
 
+def canonical_numbers(row: NDArray[Any]) -> bytes:
+    """Give the same bytes for equal numbers of any dtype."""
+    return (row.astype(np.float64) + 0.0).tobytes()  # -0.0 equals 0.0
+
+
 def _digest(row: NDArray[Any]) -> bytes:
-    numbers = row.astype(np.float64) + 0.0  # -0.0 equals 0.0
-    return blake2b(numbers.tobytes(), digest_size=16).digest()
+    return blake2b(canonical_numbers(row), digest_size=16).digest()

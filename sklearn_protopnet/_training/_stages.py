@@ -53,6 +53,8 @@ class ProjectionStage:
 class LastLayerStage:
     """The last layer is solved for."""
 
+    is_last: bool = True
+    """Whether this is the stage's last round."""
     name: str = "last_layer"
 
 
@@ -97,11 +99,11 @@ class Settings:
             yield GradientStage("warmup", self.warmup_epochs, new_parts, self._step_decay)
         for start in range(0, max(1, self.joint_epochs), self.projection_interval):
             epochs = min(self.projection_interval, self.joint_epochs - start)
+            is_last = start + epochs == self.joint_epochs
             if epochs:
-                is_last = start + epochs == self.joint_epochs
                 yield GradientStage("joint", epochs, all_parts, self._step_decay, is_last)
             yield ProjectionStage()
-            yield LastLayerStage()
+            yield LastLayerStage(is_last)
 
     @property
     def n_epochs(self) -> int:

@@ -1,4 +1,4 @@
-"""One training, from a random network to projected prototypes and a solved last layer.
+"""One training, from a random network to projected prototypes and all but their last layer.
 
 Shapes: n training images, P prototypes, N images of a batch, L patches of an image,
 D1 = D H1 W1 numbers in a patch.
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._last_layer import LastLayer, Problem, solve
 from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
@@ -27,9 +26,10 @@ from sklearn_protopnet._network import (
 )
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
+from sklearn_protopnet._training._last_layer import LastLayerTask, see
 from sklearn_protopnet._training._objective import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import BestState, Optimizer
-from sklearn_protopnet._training._projection import Projection, Projector
+from sklearn_protopnet._training._projection import UNPROJECTED, Projection, Projector
 from sklearn_protopnet._training._stages import (
     GradientStage,
     InitializationStage,
@@ -49,10 +49,11 @@ class Training:
 
     projection: Projection
     """Sources are positions in the training set."""
-    last_layer: LastLayer
     source_distances: NDArray[np.float64]
     """(P,) distance of each prototype to its source patch, measured after the projection."""
     history: list[HistoryRow]
+    last_layer: LastLayerTask
+    """What is left to do."""
 
 
 class Trainer:
@@ -109,7 +110,7 @@ class Trainer:
         self.best = BestState(network, settings.patience)
 
     def run(self) -> Training:
-        """Run every stage; the last ones are a projection and a last layer."""
+        """Run every stage but the last one, which solves for the last layer."""
         for stage in self.settings.stages():
             if isinstance(stage, GradientStage):
                 self._descend(stage)
@@ -118,11 +119,11 @@ class Trainer:
             elif isinstance(stage, ProjectionStage):
                 projection = self._project(stage)
             else:
-                last_layer, source_distances = self._solve_last_layer(stage, projection)
-                self.round += 1
-                if self.best.is_stale:
+                last_layer, source_distances = self._see_all(stage, projection)
+                if stage.is_last or self.best.is_stale:
                     break
-        return Training(projection, last_layer, source_distances, self.history)
+                self._solve_last_layer(last_layer)
+        return Training(projection, source_distances, self.history, last_layer)
 
     @torch.no_grad()
     def _initialize_prototypes(self, stage: InitializationStage) -> None:
@@ -221,44 +222,30 @@ class Trainer:
         self._record(stage, time.perf_counter() - start, accuracy_before=before)
         return projection
 
-    def _solve_last_layer(
+    def _see_all(
         self, stage: LastLayerStage, projection: Projection
-    ) -> tuple[LastLayer, NDArray[np.float64]]:
-        """Stage 3, on similarities computed once; that pass also checks the projection."""
+    ) -> tuple[LastLayerTask, NDArray[np.float64]]:
+        """Compute the similarities for stage 3, and each prototype's distance to its source."""
         start = time.perf_counter()
-        network = self.network
-        n_prototypes = len(network.prototypes)
-        similarities = np.empty((len(self.images), n_prototypes))  # (n, P)
-        source_distances = np.full(n_prototypes, np.nan)
-        for seen in inspect_images(network, self.images.chunks()):
-            similarities[seen.index] = seen.similarities
-            here = np.flatnonzero(np.isin(projection.images, seen.index))
-            source_distances[here] = seen.distances[projection.images[here] - seen.index[0], here]
-        classes = np.arange(len(network.head))[:, None]
-        last_layer = solve(
-            Problem.build(
-                similarities,
-                self.images.members.labels,
-                self.images.members.weights,
-                classes != network.prototype_classes.cpu().numpy(),
-                l1_weight=self.settings.l1_weight,
-                l2_weight=self.settings.l2_weight,
-            )
+        network, sources = self.network, projection.images
+        training, distances = see(network, self.images)
+        validation = see(network, self.validation)[0] if self.validation else None
+        at_sources = distances[sources, np.arange(len(sources))]  # (P,)
+        task = LastLayerTask(
+            network.prototype_classes.cpu().numpy(),
+            network.head.cpu().numpy().copy(),
+            training,
+            validation,
+            HistoryRow(self.round, stage.name, self.epoch, time.perf_counter() - start),
         )
-        before = self.images.accuracy((similarities @ network.head.cpu().numpy().T).argmax(1))
-        after = self.images.accuracy((similarities @ last_layer.coef.T).argmax(1))
-        network.head.copy_(torch.from_numpy(last_layer.coef))
-        score = self._validate(stage)
-        self._record(
-            stage,
-            time.perf_counter() - start,
-            last_layer.objective,
-            accuracy_before=before,
-            accuracy=after,
-            validation_accuracy=score,
-            gap=last_layer.gap,
-        )
-        return last_layer, source_distances
+        return task, np.where(sources == UNPROJECTED, np.nan, at_sources)
+
+    def _solve_last_layer(self, task: LastLayerTask) -> None:
+        """Stage 3, between two rounds."""
+        last_layer, row = task.solve(self.settings.l1_weight, self.settings.l2_weight)
+        self.network.head.copy_(torch.from_numpy(last_layer.coef))
+        self._note(row)
+        self.round += 1
 
     def _set_modes(self, moving: Collection[str]) -> None:
         """Freeze all parts but these, and what the user has frozen: no statistics move either."""
@@ -318,6 +305,8 @@ class Trainer:
         return order
 
     def _record(self, stage: Stage, seconds: float, *losses: float, **figures: float) -> None:
-        row = HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures)
+        self._note(HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures))
+
+    def _note(self, row: HistoryRow) -> None:
         self.history.append(row)
         self.on_row(row)

@@ -59,6 +59,7 @@ _UNITS: Final = {
     "distance": "squared L2 distance of latent patches",
     "similarity": "the network's similarity score",
     "contribution": "logit",
+    "seconds": "s",
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
     **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
 }
@@ -160,7 +161,7 @@ def explanation_table(
         "source_x0": source_x0,
         "source_x1": source_x1,
     }
-    return _table(columns, "explanation")
+    return build_table(columns, "explanation")
 
 
 def explained_classes(
@@ -246,7 +247,7 @@ def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFra
         "n_duplicates": sizes[group.ravel()] - 1,
     }
     weights = {f"weight_{label}": row for label, row in zip(labels, record.coef, strict=True)}
-    return _table({**columns, **weights}, "prototype")
+    return build_table({**columns, **weights}, "prototype")
 
 
 def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -261,12 +262,11 @@ def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     -------
     DataFrame
     """
-    table = _table({name: [row[name] for row in rows] for name in rows[0]}, "history")
-    table.attrs["units"] = {"seconds": "s"}
-    return table
+    return build_table({name: [row[name] for row in rows] for name in rows[0]}, "history")
 
 
-def _table(columns: dict[str, Any], schema: str) -> pd.DataFrame:
+def build_table(columns: dict[str, Any], schema: str) -> pd.DataFrame:
+    """Build a table whose `attrs` hold its schema and the units of its columns."""
     table = pd.DataFrame(columns)
     table.attrs["schema"] = f"sklearn_protopnet.{schema}"
     table.attrs["schema_version"] = SCHEMA_VERSION

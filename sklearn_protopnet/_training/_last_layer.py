@@ -1,0 +1,80 @@
+"""Stage 3, the last layer, on similarities computed once.
+
+Shapes: n images, P prototypes, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_protopnet._last_layer import Array, LastLayer, Problem, solve
+from sklearn_protopnet._network import PrototypeNetwork, inspect_images
+from sklearn_protopnet._training._history import NAN, HistoryRow
+from sklearn_protopnet._training._labelled_images import LabelledImages
+
+
+@dataclass(frozen=True)
+class SeenImages:
+    """Labelled images as a last layer sees them."""
+
+    similarities: Array
+    """(n, P)"""
+    labels: NDArray[np.int64]
+    """(n,) class indices."""
+    weights: Array
+    """(n,)"""
+
+    def accuracy(self, coef: Array) -> float:
+        """Weighted accuracy with the weights (K, P) of a last layer."""
+        predicted = (self.similarities @ coef.T).argmax(1)
+        return float(np.average(predicted == self.labels, weights=self.weights))
+
+
+def see(network: PrototypeNetwork, images: LabelledImages) -> tuple[SeenImages, Array]:
+    """Compute the similarities of images in one pass, and the distances (n, P) with them."""
+    seen = list(inspect_images(network, images.chunks()))
+    similarities = np.concatenate([part.similarities for part in seen])
+    distances = np.concatenate([part.distances for part in seen])
+    return SeenImages(similarities, images.members.labels, images.members.weights), distances
+
+
+@dataclass(frozen=True)
+class LastLayerTask:
+    """Everything that a last layer depends on, but for its penalties."""
+
+    prototype_classes: NDArray[np.int64]
+    """(P,) class indices."""
+    coef: Array
+    """(K, P) weights that the solved ones replace."""
+    training: SeenImages
+    validation: SeenImages | None
+    row: HistoryRow
+    """The row of the history to fill in."""
+
+    def solve(self, l1_weight: float, l2_weight: float) -> tuple[LastLayer, HistoryRow]:
+        """Solve for the last layer, from zeros, and say what that did."""
+        start = time.perf_counter()
+        training, validation = self.training, self.validation
+        last_layer = solve(
+            Problem(
+                similarities=training.similarities,
+                labels=training.labels,
+                weights=training.weights,
+                penalty_mask=np.arange(len(self.coef))[:, None] != self.prototype_classes,
+                l1_weight=l1_weight,
+                l2_weight=l2_weight,
+            )
+        )
+        return last_layer, replace(
+            self.row,
+            seconds=self.row.seconds + time.perf_counter() - start,
+            loss=last_layer.objective,
+            accuracy_before=training.accuracy(self.coef),
+            accuracy=training.accuracy(last_layer.coef),
+            validation_accuracy=validation.accuracy(last_layer.coef) if validation else NAN,
+            gap=last_layer.gap,
+        )

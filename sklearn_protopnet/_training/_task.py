@@ -1,0 +1,176 @@
+"""A training as a function of plain data, so that its result can be cached.
+
+The result depends on the task, not on the penalties of a last layer that comes after it: a grid
+over those trains the network once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import version
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+import torch
+from joblib.hashing import NumpyHasher
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sklearn_protopnet._network import Architecture, ReceptiveField, seeded_draws
+from sklearn_protopnet._training._canonical import canonical_numbers
+from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._labelled_images import LabelledImages
+from sklearn_protopnet._training._last_layer import LastLayerTask
+from sklearn_protopnet._training._projection import Projection
+from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
+from sklearn_protopnet._training._trainer import Trainer
+
+INFLUENTIAL_PACKAGES = ("sklearn-protopnet", "torch", "torchvision")
+"""Distributions of which another version may train another network."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """Everything that a trained network depends on."""
+
+    architecture: Architecture
+    settings: Settings
+    images: LabelledImages
+    validation: LabelledImages | None
+    seed: int
+    device: torch.device
+
+    def key(self) -> str:
+        """Digest all that the trained network depends on, and nothing else.
+
+        Raises
+        ------
+        ValueError
+            If the backbone is a module that cannot be pickled.
+        """
+        plain = {
+            "versions": [version(name) for name in INFLUENTIAL_PACKAGES],
+            "architecture": self.architecture.plain_values(),
+            "module": _module_digest(self.architecture.backbone),
+            "stages": [self._influence(stage) for stage in self.settings.stages()],
+            "batch_size": self.settings.batch_size,
+            "weight_decay": self.settings.weight_decay,
+            "cluster_weight": self.settings.cluster_weight,
+            "separation_weight": self.settings.separation_weight,
+            "patience": self.settings.patience,
+            "images": _images_digest(self.images),
+            "validation": self.validation and _images_digest(self.validation),
+            "seed": self.seed,
+            "device": str(self.device),
+        }
+        text = json.dumps(plain, default=methodcaller("item"))  # NumPy's integers
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _influence(self, stage: Stage) -> list[Any]:
+        """Say what of a stage influences the network; a last layer at the end does not."""
+        if isinstance(stage, GradientStage):
+            rates = [stage.decay(epoch) for epoch in range(self.settings.n_epochs)]
+            return [stage.name, stage.epochs, stage.learning_rates, rates]
+        if isinstance(stage, LastLayerStage) and not stage.is_last:
+            return [stage.name, self.settings.l1_weight, self.settings.l2_weight]
+        return [stage.name]
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What a task leads to, in arrays and plain values."""
+
+    state: dict[str, NDArray[Any]]
+    receptive_field: ReceptiveField
+    projection: Projection
+    source_distances: NDArray[np.float64]
+    history: list[HistoryRow]
+    last_layer: LastLayerTask
+    """What is left to do."""
+
+
+def train_network(
+    key: str,  # noqa: ARG001 - by which joblib knows the task
+    task: TrainingTask,
+    on_row: Callable[[HistoryRow], None],
+) -> TrainedNetwork:
+    """Train a network and project its prototypes.
+
+    Parameters
+    ----------
+    key : str
+        The task's, where the result is cached.
+    task : TrainingTask
+    on_row : callable
+        Called with every row of the history.
+
+    Returns
+    -------
+    TrainedNetwork
+    """
+    network, field = task.architecture.build(task.seed)
+    network.to(task.device)
+    with _module_draws(task):
+        result = Trainer(
+            network,
+            task.images,
+            task.settings,
+            torch.Generator().manual_seed(task.seed),
+            validation=task.validation,
+            on_row=on_row,
+        ).run()
+    return TrainedNetwork(
+        state={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
+        receptive_field=field,
+        projection=result.projection,
+        source_distances=result.source_distances,
+        history=result.history,
+        last_layer=result.last_layer,
+    )
+
+
+def _module_draws(task: TrainingTask) -> AbstractContextManager[None]:
+    """Dropout draws from global state, and only modules of the user's may hold one."""
+    if isinstance(task.architecture.backbone, nn.Module):
+        return seeded_draws(task.seed, task.device)
+    return nullcontext()
+
+
+class _ModuleHasher(NumpyHasher):  # type: ignore[misc]  # joblib ships no types
+    """Hashes tensors by their values; pickled, they hold addresses."""
+
+    def save(self, obj: Any) -> None:
+        if isinstance(obj, Tensor):
+            as_bytes = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            shape = ",".join(map(str, obj.shape))
+            obj = (type(obj).__name__, str(obj.dtype), shape, obj.requires_grad, as_bytes)
+        super().save(obj)
+
+
+def _module_digest(backbone: str | nn.Module) -> str | None:
+    """Digest a module's class, attributes and parameters."""
+    if isinstance(backbone, str):
+        return None
+    try:
+        digest: str = _ModuleHasher(hash_name="md5").hash(backbone)
+    except Exception as error:  # what a user's module holds may fail in any way
+        raise ValueError(
+            "memory needs a backbone that can be pickled, got an error from "
+            f"{type(backbone).__name__}: {error}"
+        ) from error
+    return digest
+
+
+def _images_digest(images: LabelledImages) -> str:
+    """Digest images in the order of the set, with their labels and weights."""
+    hasher = blake2b(digest_size=16)
+    for row in images.members.rows:
+        hasher.update(canonical_numbers(images.source.pixels[row]))
+    for array in (images.members.labels, images.members.weights):
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()

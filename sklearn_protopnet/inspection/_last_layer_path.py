@@ -1,0 +1,218 @@
+"""The path: last layers from the sparsest to the densest, as a table.
+
+Shapes: n images, P prototypes, K classes, q values of the penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_protopnet._compat import check_sample_weight
+from sklearn_protopnet._last_layer import Array, LastLayer, Problem, solve
+from sklearn_protopnet._solve import warn_unless_converged
+from sklearn_protopnet._validation import check_labels, effective_weights
+from sklearn_protopnet.inspection._evidence import build_table
+
+PATH_COLUMNS: Final = (
+    "l1_weight",
+    "objective",
+    "gap",
+    "n_off_class_weights",
+    "n_prototypes_in_use",
+    "mean_contributions_per_class",
+    "train_score",
+    "validation_score",
+)
+"""Columns of `last_layer_path`, in order."""
+
+SMALLEST: Final = 1e-3
+"""Of automatic penalties, as a share of the largest."""
+
+
+def last_layer_path(
+    clf: Any,
+    X: Any,
+    y: ArrayLike,
+    *,
+    l1_weights: ArrayLike | None = None,
+    n_l1_weights: int = 30,
+    sample_weight: ArrayLike | None = None,
+    X_val: Any = None,
+    y_val: ArrayLike | None = None,
+) -> pd.DataFrame:
+    """Say how sparse the reasons can be, and what that costs.
+
+    Solve for the last layer of a fitted classifier with one `l1_weight` after the other, from
+    the largest to the smallest, each from the solution before it. The classifier, its ridge
+    penalty `l2_weight_` and its `class_weight` stay as they are.
+
+    Parameters
+    ----------
+    clf : ProtoPNetClassifier
+        A fitted classifier.
+    X : array-like, frame, CPU tensor or list of images
+        Training images, as in `ProtoPNetClassifier.fit`.
+    y : array-like of shape (n,)
+        Their labels.
+    l1_weights : array-like of shape (q,), default=None
+        Penalties, in any order. With None, `n_l1_weights` values in geometric progression over
+        three decades, from the smallest that leaves no weight between a class and another
+        class's prototype. By the optimality conditions that one is the largest derivative of
+        the loss with respect to such a weight, where own prototypes alone are solved for.
+    n_l1_weights : int, default=30
+        Number of automatic penalties.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the training images.
+    X_val, y_val : as X and y, default=None
+        Images to score.
+
+    Returns
+    -------
+    DataFrame
+        One row per penalty, the largest first.
+
+        ``l1_weight``
+            The penalty.
+        ``objective``, ``gap``
+            What is minimised, and a certified bound on its distance from the minimum.
+        ``n_off_class_weights``
+            Weights that are not zero, between a class and other classes' prototypes; there are
+            ``(n_classes - 1) * n_prototypes`` of them at most.
+        ``n_prototypes_in_use``
+            Prototypes with a weight that is not zero to any class.
+        ``mean_contributions_per_class``
+            Weights that are not zero, for one class on average: so many rows of an explanation
+            contribute something.
+        ``train_score``, ``validation_score``
+            Accuracy; NaN without validation images.
+
+    Raises
+    ------
+    NotFittedError
+        If the classifier is not fitted.
+    ValueError
+        If images, labels or penalties are not valid.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the solver's iterations end before a certified gap is small enough.
+
+    See Also
+    --------
+    LastLayerPathDisplay : The path as a picture.
+    ProtoPNetClassifier.refit_last_layer : Takes a penalty from the path.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_protopnet import ProtoPNetClassifier
+    >>> from sklearn_protopnet.inspection import last_layer_path
+    >>> X, y = load_digits(n_class=3, return_X_y=True)
+    >>> clf = ProtoPNetClassifier(
+    ...     image_shape=(8, 8), n_prototypes_per_class=2, joint_epochs=3, random_state=0
+    ... ).fit(X[:100], y[:100])
+    >>> path = last_layer_path(clf, X[:100], y[:100], n_l1_weights=3)
+    >>> path["n_off_class_weights"].is_monotonic_increasing
+    True
+    """
+    check_is_fitted(clf)
+    similarities, labels = _see(clf, "X", X, "y", y)
+    counts = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    has_validation = X_val is not None or y_val is not None
+    validation = _see(clf, "X_val", X_val, "y_val", y_val) if has_validation else None
+    owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
+    problem = Problem(
+        similarities=similarities,
+        labels=labels,
+        weights=effective_weights(sample_weight, clf.class_weight, clf.classes_, labels),
+        penalty_mask=np.arange(len(clf.classes_))[:, None] != owners,
+        l1_weight=np.inf,
+        l2_weight=clf.l2_weight_,
+    )
+    rows = []
+    for l1_weight, solution in _solutions(problem, l1_weights, n_l1_weights):
+        warn_unless_converged(solution, stacklevel=3)
+        coef = solution.coef
+        rows.append(
+            (
+                l1_weight,
+                solution.objective,
+                solution.gap,
+                np.count_nonzero(coef[problem.penalty_mask]),
+                np.count_nonzero(coef.any(0)),
+                np.count_nonzero(coef) / len(coef),
+                _accuracy(coef, similarities, labels, counts),
+                _accuracy(coef, *validation) if validation else np.nan,
+            )
+        )
+    columns = dict(zip(PATH_COLUMNS, zip(*rows, strict=True), strict=True))
+    table = build_table(columns, "last_layer_path")
+    table.attrs["l2_weight"] = clf.l2_weight_
+    table.attrs["n_off_class_weights"] = int(problem.penalty_mask.sum())
+    return table
+
+
+def _see(
+    clf: Any, images_name: str, X: Any, name: str, y: ArrayLike | None
+) -> tuple[Array, NDArray[np.int64]]:
+    """Similarities (n, P) and class indices (n,) of images."""
+    if X is None or y is None:
+        raise ValueError(
+            f"{images_name} and {name} must be given together, got one without the other."
+        )
+    similarities: Array = clf.transform(X)
+    return similarities, check_labels(name, y, images_name, len(similarities), clf.classes_)
+
+
+def _solutions(
+    problem: Problem, l1_weights: ArrayLike | None, n_l1_weights: int
+) -> Iterator[tuple[float, LastLayer]]:
+    """Yield penalties, the largest first, with their solutions."""
+    # Sparse solutions come first: from no weight off class, each is near the one before it.
+    solution = solve(problem)
+    if l1_weights is None:
+        penalties = _automatic_penalties(problem, solution.coef, n_l1_weights)
+    else:
+        penalties = _check_penalties(l1_weights)
+    for l1_weight in penalties.tolist():
+        solution = solve(replace(problem, l1_weight=l1_weight), solution.coef)
+        yield l1_weight, solution
+
+
+def _automatic_penalties(problem: Problem, own_coef: Array, n_l1_weights: int) -> Array:
+    """Choose penalties down from the smallest at which own prototypes alone are optimal, (q,)."""
+    if not isinstance(n_l1_weights, Integral) or n_l1_weights < 1:
+        raise ValueError(f"n_l1_weights must be a positive integer, got {n_l1_weights!r}.")
+    gradient = problem.smooth_gradient(problem.point(own_coef))
+    largest = np.abs(gradient[problem.penalty_mask]).max()
+    return largest * np.geomspace(1, SMALLEST, n_l1_weights)
+
+
+def _check_penalties(l1_weights: ArrayLike) -> Array:
+    """Check a user's penalties; the largest first, each once, (q,)."""
+    penalties = np.asarray(l1_weights, dtype=np.float64)
+    if penalties.ndim != 1 or len(penalties) == 0 or not (penalties >= 0).all():
+        raise ValueError(
+            "l1_weights must be one-dimensional and hold numbers that are not negative, got "
+            f"{l1_weights!r}."
+        )
+    return np.unique(penalties)[::-1]
+
+
+def _accuracy(
+    coef: Array,
+    similarities: Array,
+    labels: NDArray[np.int64],
+    weights: Array | None = None,
+) -> float:
+    predicted = (similarities @ coef.T).argmax(1)
+    return float(np.average(predicted == labels, weights=weights))
