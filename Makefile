@@ -22,9 +22,10 @@ docs: $(STAMP)-docs
 bench: $(STAMP)-plot
 	$(BIN)/python benchmarks/digits.py
 	$(BIN)/python benchmarks/fashion_mnist.py
+	$(BIN)/python benchmarks/last_layer.py
 
 clean:
-	rm -rf $(VENV) demo_output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) benchmarks/.cache demo_output docs/_build docs/auto_examples docs/generated
 
 $(STAMP)-%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -19,6 +19,8 @@ from sklearn_protopnet._images import ImageSource, Standardization
 from sklearn_protopnet._network import build_backbone
 
 RESULTS = Path(__file__).with_name("results.md")
+CACHE = Path(__file__).with_name(".cache")
+"""Trained networks, which benchmarks after the one that trained them take from here."""
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the IDX files."""
 

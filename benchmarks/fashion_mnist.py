@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import numpy as np
-from common import linear_head_accuracy, load_fashion_mnist, report
+from common import CACHE, linear_head_accuracy, load_fashion_mnist, report
 
 from sklearn_protopnet import ProtoPNetClassifier
 
@@ -16,7 +17,8 @@ def main() -> None:
     """Train both on the first 10,000 training images, test on all 10,000 test images."""
     X, y, X_test, y_test = load_fashion_mnist()
     X, y = X[:N_TRAIN], y[:N_TRAIN]
-    clf = ProtoPNetClassifier(random_state=0, verbose=1)
+    shutil.rmtree(CACHE, ignore_errors=True)  # the fit is timed; what it caches serves others
+    clf = ProtoPNetClassifier(memory=str(CACHE), random_state=0, verbose=1)
     start = time.perf_counter()
     clf.fit(X, y)
     seconds = time.perf_counter() - start
@@ -29,6 +31,8 @@ def main() -> None:
     last = history[history["round"] == history["round"].max()]
     projected = last[last["stage"] == "projection"].iloc[0]
     solved = last[last["stage"] == "last_layer"].iloc[0]
+    off_class = clf.classes_[:, None] != clf.prototype_classes_
+    zeros = np.mean(clf.coef_[off_class] == 0)
     report(
         "Fashion-MNIST (10,000 training, 10,000 test images, 28x28)",
         [
@@ -43,7 +47,7 @@ def main() -> None:
             f"their training patch, {n_duplicates} with a duplicate. Training accuracy before "
             f"the last projection {projected['accuracy_before']:.4f}, after it "
             f"{solved['accuracy_before']:.4f}, with the last layer {solved['accuracy']:.4f}; "
-            f"zero off-class weights {np.mean(clf.coef_ == 0):.0%}.",
+            f"{zeros:.0%} of the off-class weights are zero.",
         ],
     )
 

@@ -93,14 +93,15 @@ class LocalCurvature:
         """Look at the curvature of a point."""
         similarities, tiny = self.problem.similarities, np.finfo(np.float64).tiny
         probabilities = point.probabilities
-        masses = self.problem.shares[:, None] * probabilities * (1 - probabilities) + tiny  # (n, K)
-        totals = masses.sum(0)[:, None]  # (K, 1)
-        means = masses.T @ similarities / totals  # (K, m)
+        masses = self.problem.shares * probabilities * (1 - probabilities) + tiny  # (K, n)
+        totals = masses.sum(1, keepdims=True)  # (K, 1)
+        means = masses @ similarities / totals  # (K, m)
         vectors = self.vectors
         for _ in range(N_POWER_ITERATIONS):
             vectors = vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + tiny)
-            moved = masses * (similarities @ vectors.T - (means * vectors).sum(1))  # (n, K)
-            vectors = moved.T @ similarities - moved.sum(0)[:, None] * means  # (K, m)
+            along = vectors @ similarities.T - (means * vectors).sum(1, keepdims=True)  # (K, n)
+            moved = masses * along  # (K, n)
+            vectors = moved @ similarities - moved.sum(1, keepdims=True) * means  # (K, m)
         self.vectors = vectors
         self.eigenvalues = SAFETY * np.linalg.norm(vectors, axis=1, keepdims=True)  # (K, 1)
         self.direction = np.sqrt(totals) * means  # (K, m)

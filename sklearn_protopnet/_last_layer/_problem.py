@@ -21,13 +21,13 @@ class Point:
     coef: Array
     """(K, m)"""
     logits: Array
-    """(n, K)"""
+    """(K, n): one row for each class, which NumPy reduces faster than one for each image."""
 
     @cached_property
     def probabilities(self) -> Array:
-        """Softmax of the logits, (n, K)."""
-        powers = np.exp(self.logits - self.logits.max(1, keepdims=True))  # (n, K)
-        probabilities: Array = powers / powers.sum(1, keepdims=True)
+        """Softmax of the logits, (K, n)."""
+        powers = np.exp(self.logits - self.logits.max(0))  # (K, n)
+        probabilities: Array = powers / powers.sum(0)
         return probabilities
 
 
@@ -66,24 +66,23 @@ class Problem:
 
     def point(self, coef: Array) -> Point:
         """Compute the logits of weights."""
-        return Point(coef, self.similarities @ coef.T)
+        return Point(coef, coef @ self.similarities.T)
 
     def objective(self, point: Point) -> float:
         """Cross-entropy, l1 and ridge."""
-        peaks = point.logits.max(1, keepdims=True)  # (n, 1)
-        totals = np.exp(point.logits - peaks).sum(1, keepdims=True)  # (n, 1)
-        own = np.take_along_axis(point.logits, self.labels[:, None], 1)  # (n, 1)
-        loss = self.shares @ (peaks + np.log(totals) - own)[:, 0]
+        peaks = point.logits.max(0)  # (n,)
+        totals = np.exp(point.logits - peaks).sum(0)  # (n,)
+        own = point.logits[self.labels, np.arange(len(self.labels))]  # (n,)
+        loss = self.shares @ (peaks + np.log(totals) - own)
         sizes = np.abs(point.coef)
         costs = np.multiply(self.penalties, sizes, where=sizes > 0, out=np.zeros_like(sizes))
         return float(loss + costs.sum() + self.l2_weight / 2 * np.square(sizes).sum())
 
     def smooth_gradient(self, point: Point) -> Array:
         """Gradient of cross-entropy and ridge, (K, m)."""
-        residuals = point.probabilities.copy()  # (n, K)
-        residuals[np.arange(len(self.labels)), self.labels] -= 1
-        residuals *= self.shares[:, None]
-        gradient: Array = residuals.T @ self.similarities + self.l2_weight * point.coef
+        residuals = self.shares * point.probabilities  # (K, n)
+        residuals[self.labels, np.arange(len(self.labels))] -= self.shares
+        gradient: Array = residuals @ self.similarities + self.l2_weight * point.coef
         return gradient
 
     def divergence(self, start: Point, end: Point) -> float:
@@ -93,11 +92,11 @@ class Problem:
         start and d how far the logits move, less their mean under p. It is computed without the
         difference of two losses, which rounding would swallow long before the optimum.
         """
-        moves = end.logits - start.logits  # (n, K)
-        moves -= np.vecdot(start.probabilities, moves)[:, None]
+        moves = end.logits - start.logits  # (K, n)
+        moves -= (start.probabilities * moves).sum(0)
         with np.errstate(over="ignore", invalid="ignore"):  # so long a step is to fail: NaN will do
-            excess = np.expm1(moves) - moves  # (n, K), not negative
-            losses = np.log1p(np.vecdot(start.probabilities, excess))  # (n,)
+            excess = np.expm1(moves) - moves  # (K, n), not negative
+            losses = np.log1p((start.probabilities * excess).sum(0))  # (n,)
         ridge = self.l2_weight / 2 * np.square(end.coef - start.coef).sum()
         return float(self.shares @ losses + ridge)
 

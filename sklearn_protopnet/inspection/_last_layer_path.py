@@ -33,7 +33,7 @@ PATH_COLUMNS: Final = (
 )
 """Columns of `last_layer_path`, in order."""
 
-SMALLEST: Final = 1e-3
+SMALLEST: Final = 1e-4
 """Of automatic penalties, as a share of the largest."""
 
 
@@ -64,7 +64,7 @@ def last_layer_path(
         Their labels.
     l1_weights : array-like of shape (q,), default=None
         Penalties, in any order. With None, `n_l1_weights` values in geometric progression over
-        three decades, from the smallest that leaves no weight between a class and another
+        four decades, from the smallest that leaves no weight between a class and another
         class's prototype. By the optimality conditions that one is the largest derivative of
         the loss with respect to such a weight, where own prototypes alone are solved for.
     n_l1_weights : int, default=30
