@@ -178,9 +178,8 @@ class TestDisplay:
             assert np.isclose(corners, point, rtol=1e-12).all(1).any()
         assert display.share_ax_.get_ylim() == (0, 1)
         labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-        assert labels == ["train score", "validation score", "l1_weight of the classifier: 0.0001"]
-        left, right = display.ax_.get_xlim()
-        assert left > path["l1_weight"].iloc[0] > path["l1_weight"].iloc[-1] > right
+        assert labels == ["train score", "validation score", "l1_weight 0.0001"]
+        assert display.ax_.get_xlim() == tuple(path["l1_weight"].iloc[[0, -1]])
 
     def test_without_validation_images_there_is_one_line(self, fitted, halves):
         display = LastLayerPathDisplay.from_estimator(fitted, *halves[:2], n_l1_weights=3)

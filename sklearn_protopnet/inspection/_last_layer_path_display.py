@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -160,14 +161,15 @@ class LastLayerPathDisplay:
             if self.path[name].notna().any()
         ]
         if self.l1_weight is not None:
-            label = f"l1_weight of the classifier: {self.l1_weight:.2g}"
+            label = f"l1_weight {self.l1_weight:.2g}"
             ax.axvline(self.l1_weight, color="black", linestyle=":", linewidth=1, label=label)
-        # The logarithm of 0 is drawn where there is room for it, below the smallest penalty.
-        positive = penalties[penalties > 0]
-        ax.set_xscale("symlog", linthresh=positive.min() if len(positive) else 1.0)
+        shown = penalties[np.isfinite(penalties)]
+        if (shown > 0).any():  # 0 has its place below the smallest other penalty
+            ax.set_xscale("symlog", linthresh=shown[shown > 0].min())
+        if shown.max() > shown.min():
+            ax.set_xlim(shown.max(), shown.min())  # from no weight to all
         ax.set(xlabel="l1_weight", ylabel="accuracy")
-        ax.invert_xaxis()
         ax.set_zorder(self.share_ax_.get_zorder() + 1)
         ax.patch.set_visible(False)
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
         return self
