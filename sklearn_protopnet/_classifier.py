@@ -707,7 +707,7 @@ class ProtoPNetClassifier(
         return is_small and height * width <= TINY_IMAGE
 
     def _name_network(self, task: TrainingTask, trained: TrainedNetwork) -> None:
-        """Keep what training found, in NumPy arrays and plain values."""
+        """Keep what training found, in NumPy arrays and plain values; a cache may map its own."""
         projection, field = trained.projection, trained.receptive_field
         is_patch = projection.images != UNPROJECTED
         classes = trained.state["prototype_classes"]
@@ -723,19 +723,19 @@ class ProtoPNetClassifier(
         boxes = field.boxes(
             np.where(is_patch, projection.positions, 0), task.architecture.prototype_size
         )
-        self.prototypes_ = trained.state["prototypes"].copy()
+        self.prototypes_ = np.array(trained.state["prototypes"])
         self.prototype_classes_ = self.classes_[classes]
         self.prototype_sample_indices_ = rows
         self.prototype_boxes_ = boxes * is_patch[:, None]
         self.prototype_images_ = pixels[rows] * is_patch[:, None, None, None].astype(pixels.dtype)
-        self.prototype_distances_ = trained.source_distances
+        self.prototype_distances_ = np.array(trained.source_distances)
         self.history_ = [asdict(row) for row in trained.history]
         epochs = [row for row in trained.history if row.stage not in {"projection", "last_layer"}]
         self.n_iter_ = len(epochs)
         self.loss_curve_ = [row.loss for row in epochs]
         self.state_ = {
             "architecture": task.architecture.plain_values(),
-            "network": trained.state,
+            "network": {name: np.array(value) for name, value in trained.state.items()},
             "standardization": asdict(task.images.source.standardization),
             "receptive_field": asdict(field),
         }

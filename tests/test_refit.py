@@ -167,6 +167,16 @@ class TestMemory:
             assert clf.history_table()[columns].equals(small.history_table()[columns])
         assert trainings.call_count == 1
 
+    def test_nothing_is_left_in_a_cache_that_is_mapped(self, small, digits, tmp_path):
+        memory = joblib.Memory(str(tmp_path), mmap_mode="r", verbose=0)
+        for _ in range(2):
+            clf = clone(small).set_params(memory=memory).fit(*digits)
+        arrays = [value for value in vars(clf).values() if isinstance(value, np.ndarray)]
+        arrays += clf.state_["network"].values()
+        assert {type(array) for array in arrays} == {np.ndarray}
+        assert all(array.flags.writeable for array in arrays)
+        assert_same_bits(clf, small)
+
     def test_rows_are_those_of_the_new_order(self, small, digits, tmp_path, trainings):
         X, y = digits
         clone(small).set_params(memory=str(tmp_path)).fit(X, y)

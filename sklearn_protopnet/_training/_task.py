@@ -125,7 +125,7 @@ def train_network(
             on_row=on_row,
         ).run()
     return TrainedNetwork(
-        state={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
+        state={name: value.cpu().numpy() for name, value in network.state_dict().items()},
         receptive_field=field,
         projection=result.projection,
         source_distances=result.source_distances,
