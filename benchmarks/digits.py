@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._training import Trainer
+from sklearn_protopnet._training._trainer import Trainer
 
 SEEDS = (0, 1, 2)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Memory
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
@@ -24,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import nn
 
 from sklearn_protopnet import _files
-from sklearn_protopnet._compat import HasMethods, Interval, StrOptions, fit_context, validate_params
+from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
 from sklearn_protopnet._images import ImageSource, Standardization
 from sklearn_protopnet._network import (
     BACKBONES,
@@ -146,10 +147,10 @@ class ProtoPNetClassifier(
     device : str, default="auto"
         Torch device. ``"auto"`` is CUDA where there is one, else the CPU.
     memory : str or joblib.Memory, default=None
-        A directory in which to cache trained networks. Whatever a network depends on is part
-        of the key, and nothing else: a grid over `l1_weight` and `l2_weight` trains it once for
-        each split of the data, unless several rounds of joint epochs have a last layer in
-        between. Reading the directory unpickles what is in it.
+        A directory in which to cache trained networks. The key holds what a network depends on,
+        and nothing else: with an integer `random_state` a grid over `l1_weight` and `l2_weight`
+        trains it once for each split of the data, unless several rounds of joint epochs have a
+        last layer in between. Reading the directory unpickles what is in it.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, initial prototypes, the order of the batches and the validation
         split. The same seed gives the same bits on the same machine, whatever the order of
@@ -247,7 +248,7 @@ class ProtoPNetClassifier(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "device": [str],
-        "memory": [str, HasMethods(["cache"]), None],
+        "memory": [str, Memory, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -280,7 +281,7 @@ class ProtoPNetClassifier(
         n_iter_no_change: int = 10,
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
-        memory: Any = None,
+        memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -354,6 +355,13 @@ class ProtoPNetClassifier(
             If the images do not match `image_shape`, hold NaN or infinity, or have one class
             only; if the backbone does not accept them, or a prototype is larger than its
             feature map; if the loss becomes NaN. The classifier is then as it was before.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the iterations for the last layer end before the certified gap is small enough.
+        UserWarning
+            If a class has no image of positive weight.
         """
         with all_or_nothing(self):
             images, validation, seed = prepare_training(
@@ -377,6 +385,10 @@ class ProtoPNetClassifier(
                 self._name_network(task, trained)
                 row = self._solve_last_layer(trained.last_layer, self.l1_weight, self.l2_weight)
                 bar.show(row)
+            if trained.network is not None:
+                trained.network.head.copy_(torch.from_numpy(self.coef_))
+                trained.network.eval()
+                self._network = trained.network
         return self
 
     @validate_params(
@@ -394,9 +406,10 @@ class ProtoPNetClassifier(
     ) -> Self:
         """Solve for the last layer again: other images or other penalties, the same prototypes.
 
-        The result depends on these arguments only, not on the last layer that it replaces: with
-        the training images and the penalties of the constructor it is the one of `fit`, to the
-        last bit, unless `early_stopping` had set validation images aside.
+        The result depends on the prototypes, the images, their weights and the penalties, not on
+        the last layer that it replaces: with the training images and the penalties of the
+        constructor it is the one of `fit`, to the last bit, unless `early_stopping` had set
+        validation images aside.
 
         Parameters
         ----------
@@ -430,6 +443,7 @@ class ProtoPNetClassifier(
         ConvergenceWarning
             If the solver's iterations end before the certified gap is small enough.
         """
+        self._validate_params()
         source = self._image_source(X)
         labels = check_labels("y", y, "X", len(source), self.classes_)
         members = canonical_members(self, source.pixels, labels, sample_weight)
@@ -688,16 +702,16 @@ class ProtoPNetClassifier(
             warmup_epochs=self.warmup_epochs,
             joint_epochs=self.joint_epochs,
             projection_interval=self.projection_interval,
-            learning_rate=self.learning_rate,
-            backbone_learning_rate=self.backbone_learning_rate,
-            decay_factor=self.decay_factor,
+            learning_rate=float(self.learning_rate),
+            backbone_learning_rate=float(self.backbone_learning_rate),
+            decay_factor=float(self.decay_factor),
             decay_interval=self.decay_interval,
-            weight_decay=self.weight_decay,
+            weight_decay=float(self.weight_decay),
             batch_size=self.batch_size,
-            cluster_weight=self.cluster_weight,
-            separation_weight=self.separation_weight,
-            l1_weight=self.l1_weight,
-            l2_weight=self.l2_weight,
+            cluster_weight=float(self.cluster_weight),
+            separation_weight=float(self.separation_weight),
+            l1_weight=float(self.l1_weight),
+            l2_weight=float(self.l2_weight),
             patience=self.n_iter_no_change if self.early_stopping else None,
         )
 
@@ -750,7 +764,10 @@ class ProtoPNetClassifier(
         self.last_layer_gap_ = last_layer.gap
         self.l1_weight_, self.l2_weight_ = float(l1_weight), float(l2_weight)
         self.history_ = [*self.history_, asdict(row)]
-        self.state_ = {**self.state_, "network": {**self.state_["network"], "head": self.coef_}}
+        self.state_ = {
+            **self.state_,
+            "network": {**self.state_["network"], "head": self.coef_.copy()},
+        }
         self.__dict__.pop("_network", None)
         return row
 
@@ -760,12 +777,13 @@ class ProtoPNetClassifier(
             architecture = Architecture(
                 **{"backbone": self.backbone, **self.state_["architecture"]}
             )
-            network, _ = architecture.build()
-            network.load_state_dict(
+            built, _ = architecture.build()
+            built.load_state_dict(
                 {k: torch.from_numpy(v) for k, v in self.state_["network"].items()}
             )
-            self._network = network.eval()  # whole, also for other threads
-        return self._network.to(resolve_device(self.device))
+            self._network = built.eval()  # whole, also for other threads
+        network: PrototypeNetwork = self._network
+        return network.to(resolve_device(self.device))
 
     def _inspect(self, X: Any, *names: str) -> list[NDArray[Any]]:
         """Fields of `Inspection` for all images of X."""

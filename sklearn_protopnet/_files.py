@@ -23,7 +23,10 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
         trust it, such as a backbone that is a module.
     """
     io = _skops_io()
-    rule = "A file may hold NumPy arrays and plain values only, and no module as a backbone"
+    rule = (
+        "A file may hold NumPy arrays and plain values only, no module as a backbone and no "
+        "joblib.Memory"
+    )
     remedy = "Pickle the estimator instead."
     try:
         data = io.dumps(estimator)

@@ -12,7 +12,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from sklearn_protopnet._compat import Interval, check_sample_weight, validate_params
-from sklearn_protopnet._last_layer import MAX_ITER, TOLERANCE, Array, LastLayer, Problem, solve
+from sklearn_protopnet._last_layer import (
+    MAX_ITER,
+    TOLERANCE,
+    Array,
+    LastLayer,
+    Problem,
+    off_class_mask,
+    solve,
+)
 
 L1_WEIGHTS: Final = [Interval(Real, 0, None, closed="both")]
 """Values of `l1_weight`; infinity leaves nothing of what it penalises."""
@@ -79,7 +87,7 @@ def solve_last_layer(
         Weights that `l1_weight` penalises; with None those between a class and other classes'
         prototypes.
     coef_init : array-like of shape (n_classes, n_prototypes), default=None
-        Where to start; zeros with None.
+        Where to start; at zeros with None, or if these are better.
     tol : float, default=1e-6
         The certified gap, relative to the objective, at which to stop.
     max_iter : int, default=5000
@@ -92,15 +100,16 @@ def solve_last_layer(
         bound ``|s|^2 / (2 l2_weight)`` on the objective minus its minimum, s the subgradient of
         least norm; ``n_iter``; ``converged``.
 
+    Raises
+    ------
+    ValueError
+        If shapes do not match, a class index is no index, no weight is positive, or
+        similarities are larger than 1e50.
+
     Warns
     -----
     ConvergenceWarning
         If `max_iter` ends before the gap is small enough.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not match, a class index is no index, or no weight is positive.
 
     Examples
     --------
@@ -128,19 +137,25 @@ def solve_last_layer(
     weights: Array = check_sample_weight(
         sample_weight, checked, dtype=np.float64, ensure_non_negative=True
     )
-    start, mask = _check_matrix("coef_init", coef_init), _check_matrix("penalty_mask", penalty_mask)
+    start: Array | None = None
+    if coef_init is not None:
+        start = check_array(coef_init, dtype=np.float64, input_name="coef_init")
+    mask = None if penalty_mask is None else np.asarray(penalty_mask)
+    if mask is not None and (mask.dtype != np.bool_ or mask.ndim != 2):
+        raise ValueError(
+            f"penalty_mask must be a two-dimensional array of booleans, got {penalty_mask!r}."
+        )
     heights = [len(matrix) for matrix in (start, mask) if matrix is not None]
     shape = int(max(labels.max() + 1, owners.max() + 1, *heights)), n_prototypes
     for name, matrix in {"coef_init": start, "penalty_mask": mask}.items():
         if matrix is not None and matrix.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {matrix.shape}.")
-    is_off_class = np.arange(shape[0])[:, None] != owners
     solution = solve(
         Problem(
             similarities=checked,
             labels=labels,
             weights=weights,
-            penalty_mask=is_off_class if mask is None else mask.astype(bool),
+            penalty_mask=off_class_mask(owners, shape[0]) if mask is None else mask,
             l1_weight=float(l1_weight),
             l2_weight=float(l2_weight),
         ),
@@ -170,10 +185,3 @@ def _check_indices(name: str, values: ArrayLike) -> NDArray[np.int64]:
         raise ValueError(f"{name} must hold indices of classes, integers from 0, got {values!r}.")
     checked: NDArray[np.int64] = indices.astype(np.int64)
     return checked
-
-
-def _check_matrix(name: str, values: ArrayLike | None) -> Array | None:
-    if values is None:
-        return None
-    matrix: Array = check_array(values, dtype=np.float64, input_name=name)
-    return matrix

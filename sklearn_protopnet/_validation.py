@@ -134,11 +134,10 @@ def check_labels(
             f"{name} must have one label for each of the {n_images} images in {images_name}, "
             f"got shape {labels.shape}."
         )
-    unknown = np.setdiff1d(labels, classes)
-    if len(unknown):
+    unknown = list(dict.fromkeys(labels[~np.isin(labels, classes)].tolist()))
+    if unknown:
         raise ValueError(
-            f"{name} must hold classes of the training y only, {classes.tolist()}, got "
-            f"{unknown.tolist()}."
+            f"{name} must hold classes of the training y only, {classes.tolist()}, got {unknown}."
         )
     indices: NDArray[np.int64] = np.searchsorted(classes, labels)
     return indices

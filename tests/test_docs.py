@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -115,3 +116,14 @@ def test_examples_parse_and_have_a_title(path):
         title, underline, *_ = docstring.splitlines()
         assert set(underline) == {"="}
         assert len(underline) == len(title)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name
+)
+def test_benchmarks_import(path, monkeypatch):
+    monkeypatch.syspath_prepend(path.parent)
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert path.stem == "common" or callable(module.main)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from sklearn_protopnet import solve_last_layer
+from sklearn_protopnet._last_layer import Problem, solve
 
 PRECISE = {"tol": 1e-13, "max_iter": 20_000}
 
@@ -265,14 +267,28 @@ class TestPenalties:
 
 
 class TestNumerics:
-    @pytest.mark.parametrize("scale", [1e-8, 1e4, -1e4])
-    def test_similarities_of_any_size_do_not_overflow(self, scale):
+    @pytest.mark.parametrize("scale", [1e-8, 1e4, -1e4, 1e8])
+    def test_similarities_of_any_size_are_solved(self, scale):
         problem = random_problem(7, scale=scale)
-        solution = solve_a_little(problem, 200, l1_weight=1e-4, l2_weight=1e-3)
-        assert np.isfinite(solution.coef).all()
-        assert math.isfinite(solution.objective)
-        start = objective(problem, torch.from_numpy(problem["coef_init"]), 1e-4, 1e-3).item()
-        assert solution.objective <= start
+        solution = solve_last_layer(**problem, l1_weight=1e-4, l2_weight=1e-3)
+        assert solution.gap <= 1e-6 * solution.objective
+
+    @pytest.mark.parametrize("weight", [1e-300, 1e308])
+    def test_weights_of_any_size_are_relative(self, weight):
+        problem = random_problem(7)
+        problem["sample_weight"] = np.full(len(problem["y"]), weight)
+        equal = {**problem, "sample_weight": None}
+        one, other = (
+            solve_last_layer(**data, l1_weight=1e-3, l2_weight=1e-2) for data in (problem, equal)
+        )
+        assert np.array_equal(one.coef, other.coef)
+
+    def test_a_start_whose_objective_overflows_is_not_taken(self):
+        problem = random_problem(7)
+        problem["coef_init"] = np.where(off_class(problem), -5.0, 1.0)
+        solution = solve_last_layer(**problem, l1_weight=1e308, l2_weight=1e-2)
+        assert (solution.coef[off_class(problem).numpy()] == 0).all()
+        assert solution.gap <= 1e-6 * solution.objective
 
     def test_a_class_without_images_wins_nowhere(self):
         problem = random_problem(8)
@@ -291,6 +307,78 @@ class TestNumerics:
         assert iterations == sorted(iterations)
         assert iterations[0] < iterations[-1] < 2000
 
+    @pytest.mark.parametrize("factor", [1.0, 100.0, 1e6, 1e200])
+    def test_a_bad_start_costs_nothing(self, factor):
+        problem = random_problem(12)
+        penalties = {"l1_weight": 1e-3, "l2_weight": 1e-4}
+        cold = solve_last_layer(**{**problem, "coef_init": None}, **penalties)
+        start = np.random.default_rng(0).normal(scale=factor, size=cold.coef.shape)
+        warm = solve_last_layer(**{**problem, "coef_init": start}, **penalties)
+        assert warm.n_iter <= cold.n_iter + 20
+
+    @pytest.mark.parametrize("change", [lambda s: s + 100, lambda s: 1000 * s, lambda s: s - 3])
+    @pytest.mark.parametrize(("l1", "l2"), [(1e-3, 3e-4), (1e-4, 1e-5), (0.0, 1e-4)])
+    def test_a_common_part_of_the_similarities_is_no_obstacle(self, change, l1, l2):
+        problem = random_problem(16, n_images=60, per_class=3)
+        problem["similarities"] = change(problem["similarities"])
+        solution = solve_last_layer(**problem, l1_weight=l1, l2_weight=l2, max_iter=600)
+        assert solution.gap <= 1e-6 * solution.objective
+
+    @given(PROBLEMS, L1_WEIGHTS, st.integers(0, 2**32))
+    def test_balanced_weights_cost_least_and_change_no_probability(self, problem, l1, seed):
+        mask = off_class(problem).numpy()
+        stated = Problem(
+            similarities=problem["similarities"],
+            labels=problem["y"],
+            weights=problem["sample_weight"],
+            penalty_mask=mask,
+            l1_weight=l1,
+            l2_weight=0.01,
+        )
+        rng = np.random.default_rng(seed)
+        coef = rng.normal(size=mask.shape) * (rng.random(mask.shape) < 0.7)
+        start = stated.point(np.where(np.isinf(stated.penalties), 0.0, coef))
+        end = stated.balanced(start)
+        np.testing.assert_allclose(end.probabilities, start.probabilities, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(end.logits, stated.point(end.coef).logits, rtol=1e-9, atol=1e-9)
+        if np.isinf(l1):
+            assert np.array_equal(end.coef, start.coef)
+            return
+        kinks = np.concatenate([-start.coef, rng.normal(size=mask.shape)])
+
+        def cost(coef):
+            return (stated.penalties * np.abs(coef) + 0.005 * coef**2).sum(0)
+
+        for shift in (*kinks, *(end.coef[0] - start.coef[0] + kinks * 1e-6)):
+            assert (cost(end.coef) <= cost(start.coef + shift) * (1 + 1e-12)).all()
+
+    @pytest.mark.parametrize("length", [1e-7, 1e-3, 1.0, 30.0, 1e4])
+    def test_the_divergence_is_the_excess_over_the_tangent(self, length):
+        problem, rng = random_problem(17), np.random.default_rng(0)
+        stated = Problem(
+            similarities=problem["similarities"],
+            labels=problem["y"],
+            weights=problem["sample_weight"],
+            penalty_mask=np.zeros((3, 6), dtype=bool),
+            l1_weight=0.0,
+            l2_weight=0.01,
+        )
+        start = stated.point(rng.normal(size=(3, 6)))
+        move = length * rng.normal(size=(3, 6))
+        end = stated.point(start.coef + move)
+        if length < 0.1:  # the integral of the gradient's change, which rounding leaves alone
+            times, weights = np.polynomial.legendre.leggauss(6)
+            changes = [
+                stated.smooth_gradient(stated.point(start.coef + (time + 1) / 2 * move))
+                - stated.smooth_gradient(start)
+                for time in times
+            ]
+            exact = np.vdot(np.tensordot(weights / 2, changes, 1), move)
+        else:
+            exact = stated.objective(end) - stated.objective(start)
+            exact -= np.vdot(stated.smooth_gradient(start), move)
+        assert stated.divergence(start, end) == pytest.approx(exact, rel=1e-7)
+
     def test_a_warm_start_is_quicker(self):
         problem = random_problem(12)
         del problem["coef_init"]
@@ -308,6 +396,27 @@ class TestNumerics:
             with threadpool_limits(limit):
                 solutions.append(solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-3))
         assert len({solution.coef.tobytes() for solution in solutions}) == 1
+
+    def test_threads_that_solve_at_once_leave_the_limits_as_they_were(self):
+        problem = random_problem(18, n_images=200, per_class=10)
+        stated = Problem(
+            similarities=problem["similarities"],
+            labels=problem["y"],
+            weights=problem["sample_weight"],
+            penalty_mask=off_class(problem).numpy(),
+            l1_weight=1e-3,
+            l2_weight=1e-9,
+        )
+
+        def solve_in_a_thread(max_iter):
+            return solve(stated, tol=0.0, max_iter=max_iter)
+
+        with threadpool_limits(2):
+            before = [pool["num_threads"] for pool in threadpool_info()]
+            with ThreadPoolExecutor(4) as executor:
+                solutions = list(executor.map(solve_in_a_thread, [50, 400, 200, 50]))
+            assert [pool["num_threads"] for pool in threadpool_info()] == before
+        assert solutions[0].coef.tobytes() == solutions[3].coef.tobytes()
 
     def test_the_users_threads_are_left_alone(self):
         problem = random_problem(14)
@@ -357,6 +466,12 @@ class TestArguments:
             ({"prototype_classes": [0.5, 1]}, "prototype_classes must hold indices"),
             ({"coef_init": [[0.0, 0.0]]}, r"coef_init must have shape \(2, 2\), got \(1, 2\)"),
             ({"coef_init": [[0.0], [0.0]]}, r"coef_init must have shape \(2, 2\), got \(2, 1\)"),
+            (
+                {"similarities": [[1e51, 0.0], [0.0, 1.0]]},
+                r"not be larger than 1e\+50, got 1e\+51",
+            ),
+            ({"penalty_mask": [[0.0, 1.0], [1.0, 0.0]]}, "penalty_mask must .* booleans"),
+            ({"penalty_mask": [True, False]}, "penalty_mask must .* booleans"),
             ({"penalty_mask": [[True]]}, r"penalty_mask must have shape \(2, 2\)"),
             ({"sample_weight": [0.0, 0.0]}, "at least one non-zero number"),
             ({"sample_weight": [-1.0, 2.0]}, "Negative values"),

@@ -14,6 +14,7 @@ COLUMNS = [
     "objective",
     "gap",
     "n_off_class_weights",
+    "off_class_share",
     "n_prototypes_in_use",
     "mean_contributions_per_class",
     "train_score",
@@ -49,13 +50,14 @@ class TestTable:
         assert path.columns.tolist() == COLUMNS == list(module.PATH_COLUMNS)
         assert path.attrs["schema"] == "sklearn_protopnet.last_layer_path"
         assert path.attrs["l2_weight"] == fitted.l2_weight_
-        assert path.attrs["n_off_class_weights"] == 9 * len(fitted.prototypes_)
+        n_off_class = 9 * len(fitted.prototypes_)
+        assert np.array_equal(path["off_class_share"], path["n_off_class_weights"] / n_off_class)
 
     def test_it_goes_from_no_off_class_weight_to_nearly_all(self, path):
         assert path["l1_weight"].is_monotonic_decreasing
         assert path["n_off_class_weights"].is_monotonic_increasing
         assert path["n_off_class_weights"].iloc[0] == 0
-        assert path["n_off_class_weights"].iloc[-1] > 0.9 * path.attrs["n_off_class_weights"]
+        assert path["off_class_share"].iloc[-1] > 0.9
         assert path["objective"].is_monotonic_decreasing
         assert path["l1_weight"].iloc[-1] == pytest.approx(path["l1_weight"].iloc[0] / 10_000)
 
@@ -105,10 +107,7 @@ class TestTable:
     def test_penalties_of_the_users_are_sorted(self, fitted, halves):
         table = last_layer_path(fitted, *halves[:2], l1_weights=[0, 1e-3, np.inf, 1e-3])
         assert table["l1_weight"].tolist() == [np.inf, 1e-3, 0.0]
-        full = table.attrs["n_off_class_weights"]
-        counts = table["n_off_class_weights"]
-        assert counts.iloc[0] == 0
-        assert counts.iloc[-1] == full
+        assert table["off_class_share"].iloc[[0, -1]].tolist() == [0.0, 1.0]
 
     def test_weights_of_samples_and_classes_count(self, fitted, halves):
         X, y = halves[:2]
@@ -137,7 +136,7 @@ class TestTable:
             ({"y_val": [1]}, "X_val and y_val must be given together"),
             ({"X_val": np.zeros((2, 64)), "y_val": [1]}, "each of the 2 images in X_val"),
             ({"X_val": np.zeros((1, 64)), "y_val": [77]}, r"classes of the training y.*\[77\]"),
-            ({"sample_weight": [1.0]}, "sample_weight.shape"),
+            ({"sample_weight": [1.0]}, r"sample_weight.shape"),
         ],
     )
     def test_bad_arguments(self, fitted, halves, options, message):
@@ -173,8 +172,7 @@ class TestDisplay:
             assert np.array_equal(line.get_ydata(), path[name])
         (area,) = display.share_ax_.collections
         corners = area.get_paths()[0].vertices
-        share = path["n_off_class_weights"] / path.attrs["n_off_class_weights"]
-        for point in zip(path["l1_weight"], share, strict=True):
+        for point in zip(path["l1_weight"], path["off_class_share"], strict=True):
             assert np.isclose(corners, point, rtol=1e-12).all(1).any()
         assert display.share_ax_.get_ylim() == (0, 1)
         labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]

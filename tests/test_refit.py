@@ -136,6 +136,27 @@ class TestRefit:
         assert vars(refitted) == before
         assert np.array_equal(refitted.decision_function(digits[0]), predicted)
 
+    @pytest.mark.parametrize(
+        "parameters", [{"l1_weight": -5.0}, {"l2_weight": 0}, {"class_weight": "nonsense"}]
+    )
+    def test_parameters_of_the_constructor_are_checked(self, refitted, digits, parameters):
+        refitted.set_params(**parameters)
+        with pytest.raises(ValueError, match=f"'{next(iter(parameters))}' parameter"):
+            refitted.refit_last_layer(*digits)
+
+    def test_labels_that_are_none_are_refused(self, refitted, digits):
+        X, y = digits
+        with pytest.raises(ValueError, match=r"of the training y only, .* \[None\]"):
+            refitted.refit_last_layer(X, np.where(y == 3, None, y))
+
+    def test_changing_the_weights_by_hand_changes_nothing_else(self, refitted, digits):
+        X, _ = digits
+        logits = refitted.decision_function(X)
+        refitted.coef_[:] = 0
+        assert np.array_equal(refitted.decision_function(X), logits)
+        copied = pickle.loads(pickle.dumps(refitted))
+        assert np.array_equal(copied.decision_function(X), logits)
+
     def test_it_needs_a_fitted_classifier(self, digits):
         with pytest.raises(NotFittedError):
             ProtoPNetClassifier().refit_last_layer(*digits)
@@ -248,6 +269,14 @@ class TestMemory:
             clf.set_params(learning_rate=1e30).fit(X, y)
         assert not list(tmp_path.rglob("output.pkl"))
 
-    def test_memory_is_a_directory_or_has_a_cache(self, digits):
+    def test_the_network_of_this_process_is_the_one_that_predicts(self, digits):
+        X, y = digits
+        backbone = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU())
+        clf = ProtoPNetClassifier(image_shape=(8, 8), backbone=backbone, **SMALL).fit(X, y)
+        with mock.patch("sklearn_protopnet._classifier.Architecture") as architecture:
+            assert clf.score(X, y) == clf.history_table()["accuracy"].iloc[-1]
+        architecture.assert_not_called()
+
+    def test_memory_is_a_directory_or_joblibs(self, digits):
         with pytest.raises(ValueError, match="'memory' parameter"):
             ProtoPNetClassifier(memory=3).fit(*digits)

@@ -1,6 +1,6 @@
 """Stage 3, the last layer: a convex problem, solved with a certificate."""
 
-from sklearn_protopnet._last_layer._problem import Array, Problem
+from sklearn_protopnet._last_layer._problem import Array, Problem, off_class_mask
 from sklearn_protopnet._last_layer._solver import MAX_ITER, TOLERANCE, LastLayer, solve
 
-__all__ = ["MAX_ITER", "TOLERANCE", "Array", "LastLayer", "Problem", "solve"]
+__all__ = ["MAX_ITER", "TOLERANCE", "Array", "LastLayer", "Problem", "off_class_mask", "solve"]

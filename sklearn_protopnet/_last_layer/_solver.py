@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from sklearn_protopnet._last_layer._metric import GLOBAL_SCALE, LocalCurvature, Metric
 from sklearn_protopnet._last_layer._problem import Array, Point, Problem
+from sklearn_protopnet._threads import SharedLimit
 
 TOLERANCE: Final = 1e-6
 """The certified gap, relative to the objective, at which to stop."""
@@ -31,7 +32,7 @@ SMALL: Final = 5 * 10**7
 prototypes x 10 classes (2 million) took 50 times as long on two threads beside another process."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LastLayer:
     """A solved last layer and the proof of how well it is solved."""
 
@@ -55,14 +56,15 @@ def solve(
     """Minimise a problem until the certified gap is at most `tol` times the objective.
 
     Accelerated proximal gradient (FISTA, Beck and Teboulle 2009) with the restart of O'Donoghue
-    and Candes 2015, in a metric of identity plus rank one per class (Becker and Fadili 2012).
+    and Candes 2015, in a metric of identity plus rank one per class (Becker and Fadili 2012). After
+    each step the weights of all classes to a prototype are moved together to where they cost least.
     Memory: a few arrays of the size of the logits and of the weights.
 
     Parameters
     ----------
     problem : Problem
     coef_init : float64 array of shape (K, m) or None
-        Where to start; zeros with None.
+        Where to start; at zeros with None, or if these are better.
     tol : float
     max_iter : int
 
@@ -70,21 +72,18 @@ def solve(
     -------
     LastLayer
     """
-    if coef_init is None:
-        coef_init = np.zeros_like(problem.penalties)
     with _blas_threads(problem):
         return _solve(problem, coef_init, tol, max_iter)
 
 
-def _solve(problem: Problem, coef_init: Array, tol: float, max_iter: int) -> LastLayer:
-    allowed = np.where(np.isinf(problem.penalties), 0.0, coef_init)
-    point = previous = problem.point(allowed)
+def _solve(problem: Problem, coef_init: Array | None, tol: float, max_iter: int) -> LastLayer:
+    point = previous = _start(problem, coef_init)
     curvature, scale = LocalCurvature(problem), 1.0
     momentum, renewal, n_iter = 1.0, 0, 0
     while True:
         if n_iter % CHECK_INTERVAL == 0 or n_iter == max_iter:
             objective, gap = problem.objective(point), problem.gap(point)
-            converged = gap <= tol * objective
+            converged = gap <= tol * objective and math.isfinite(objective)
             if converged or n_iter == max_iter:
                 coef = point.coef + 0.0  # -0.0 is 0.0
                 return LastLayer(coef, objective, gap, n_iter, converged)
@@ -99,6 +98,17 @@ def _solve(problem: Problem, coef_init: Array, tol: float, max_iter: int) -> Las
             following = 1.0
         previous, point, momentum = point, proposal, following
         n_iter += 1
+
+
+def _start(problem: Problem, coef_init: Array | None) -> Point:
+    """Start where the user says, unless zeros are better."""
+    zeros = problem.point(np.zeros_like(problem.penalties))
+    if coef_init is None:
+        return zeros
+    with np.errstate(over="ignore", invalid="ignore"):
+        point = problem.point(np.where(np.isinf(problem.penalties), 0.0, coef_init))
+        is_better = problem.objective(point) <= problem.objective(zeros)
+    return point if is_better else zeros
 
 
 def _extrapolate(previous: Point, point: Point, factor: float) -> Point:
@@ -122,20 +132,27 @@ def _step(
         proposal, move = problem.point(coef), coef - start.coef
         bound = metric.inner(move, move) / 2
         if problem.divergence(start, proposal) <= (1 + ROUNDING) * bound or scale > GLOBAL_SCALE:
-            return proposal, metric, scale
+            return problem.balanced(proposal), metric, scale
         scale *= GROWTH
 
 
-@contextmanager
-def _blas_threads(problem: Problem) -> Iterator[None]:
-    """Give small matrix products one thread, and undo that afterwards."""
-    if problem.similarities.size * len(problem.penalties) > SMALL:
-        yield
-    else:
-        with _controller().limit(limits=1, user_api="blas"):
-            yield
+def _begin_one_blas_thread() -> Any:
+    return _controller().limit(limits=1, user_api="blas")
 
 
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def _end_one_blas_thread(limit: Any) -> None:
+    limit.restore_original_limits()
+
+
+_ONE_BLAS_THREAD: Final = SharedLimit(_begin_one_blas_thread, _end_one_blas_thread)
+
+
+def _blas_threads(problem: Problem) -> AbstractContextManager[None]:
+    """Give small matrix products one thread, and undo that afterwards."""
+    is_small = problem.similarities.size * len(problem.penalties) <= SMALL
+    return _ONE_BLAS_THREAD if is_small else nullcontext()

@@ -9,6 +9,8 @@ from typing import Final
 
 import torch
 
+from sklearn_protopnet._threads import SharedLimit
+
 TINY_IMAGE: Final = 16 * 16
 """Pixels up to which the small backbone runs on one thread. An epoch on 8 x 8 digits took
 0.6 s on one thread and 0.8 s on two, a step on 28 x 28 images 190 ms and 100 ms."""
@@ -37,28 +39,13 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-class _OneThread:
-    """One torch thread for the whole process, as long as anybody holds it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders, self._before = 0, 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._holders == 0:
-                self._before = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self._holders += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                torch.set_num_threads(self._before)
+def _begin_one_thread() -> int:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return before
 
 
-_ONE_THREAD: Final = _OneThread()
+_ONE_THREAD: Final = SharedLimit(_begin_one_thread, torch.set_num_threads)
 
 
 def thread_budget(*, tiny: bool) -> AbstractContextManager[None]:

@@ -3,7 +3,7 @@
 from sklearn_protopnet._training._canonical import TrainingSet, canonical_training_set
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
-from sklearn_protopnet._training._last_layer import LastLayerTask, see
+from sklearn_protopnet._training._last_layer import LastLayerTask, SeenImages, see
 from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
 from sklearn_protopnet._training._stages import Settings
@@ -15,6 +15,7 @@ __all__ = [
     "LabelledImages",
     "LastLayerTask",
     "ProgressBar",
+    "SeenImages",
     "Settings",
     "TrainedNetwork",
     "TrainingSet",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._last_layer import Array, LastLayer, Problem, solve
+from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._network import PrototypeNetwork, inspect_images
 from sklearn_protopnet._training._history import NAN, HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
@@ -64,7 +64,7 @@ class LastLayerTask:
                 similarities=training.similarities,
                 labels=training.labels,
                 weights=training.weights,
-                penalty_mask=np.arange(len(self.coef))[:, None] != self.prototype_classes,
+                penalty_mask=off_class_mask(self.prototype_classes, len(self.coef)),
                 l1_weight=l1_weight,
                 l2_weight=l2_weight,
             )

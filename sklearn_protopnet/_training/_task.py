@@ -6,14 +6,18 @@ over those trains the network once.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from operator import methodcaller
-from typing import Any
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,7 +25,7 @@ from joblib.hashing import NumpyHasher
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._network import Architecture, ReceptiveField, seeded_draws
+from sklearn_protopnet._network import Architecture, PrototypeNetwork, ReceptiveField, seeded_draws
 from sklearn_protopnet._training._canonical import canonical_numbers
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
@@ -30,8 +34,10 @@ from sklearn_protopnet._training._projection import Projection
 from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
 from sklearn_protopnet._training._trainer import Trainer
 
-INFLUENTIAL_PACKAGES = ("sklearn-protopnet", "torch", "torchvision")
+INFLUENTIAL_PACKAGES: Final = ("numpy", "torch", "torchvision")
 """Distributions of which another version may train another network."""
+INFLUENTIAL_SOURCES: Final = ("_images.py", "_last_layer", "_network", "_training")
+"""Files and rooms of this package of which another text may."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class TrainingTask:
         """
         plain = {
             "versions": [version(name) for name in INFLUENTIAL_PACKAGES],
+            "sources": _sources_digest(),
             "architecture": self.architecture.plain_values(),
             "module": _module_digest(self.architecture.backbone),
             "stages": [self._influence(stage) for stage in self.settings.stages()],
@@ -92,6 +99,11 @@ class TrainedNetwork:
     history: list[HistoryRow]
     last_layer: LastLayerTask
     """What is left to do."""
+    network: PrototypeNetwork | None
+    """None where it comes from a cache, and `state` has to do."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "network": None}
 
 
 def train_network(
@@ -125,12 +137,13 @@ def train_network(
             on_row=on_row,
         ).run()
     return TrainedNetwork(
-        state={name: value.cpu().numpy() for name, value in network.state_dict().items()},
+        state={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
         receptive_field=field,
         projection=result.projection,
         source_distances=result.source_distances,
         history=result.history,
         last_layer=result.last_layer,
+        network=network,
     )
 
 
@@ -141,8 +154,22 @@ def _module_draws(task: TrainingTask) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+@cache
+def _sources_digest() -> str:
+    """Digest the code that trains networks."""
+    package, hasher = Path(__file__).parents[1], blake2b(digest_size=16)
+    for name in INFLUENTIAL_SOURCES:
+        for path in sorted([package / name, *(package / name).glob("*.py")]):
+            if path.is_file():
+                hasher.update(path.read_bytes())
+    return hasher.hexdigest()
+
+
 class _ModuleHasher(NumpyHasher):  # type: ignore[misc]  # joblib ships no types
-    """Hashes tensors by their values; pickled, they hold addresses."""
+    """Hashes tensors by their values; pickled, they hold addresses.
+
+    `joblib.hash` cannot be told to, and sets and strings must not depend on the process either.
+    """
 
     def save(self, obj: Any) -> None:
         if isinstance(obj, Tensor):
@@ -153,17 +180,37 @@ class _ModuleHasher(NumpyHasher):  # type: ignore[misc]  # joblib ships no types
 
 
 def _module_digest(backbone: str | nn.Module) -> str | None:
-    """Digest a module's class, attributes and parameters."""
+    """Digest a module: its attributes and parameters, which of these are one, and its code."""
     if isinstance(backbone, str):
         return None
     try:
-        digest: str = _ModuleHasher(hash_name="md5").hash(backbone)
+        module = copy.deepcopy(backbone).eval()  # training sets the mode by itself
+        digest: str = _ModuleHasher(hash_name="md5").hash(module)
     except Exception as error:  # what a user's module holds may fail in any way
         raise ValueError(
             "memory needs a backbone that can be pickled, got an error from "
             f"{type(backbone).__name__}: {error}"
         ) from error
-    return digest
+    tensors = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    first = {id(tensor): name for name, tensor in reversed(tensors)}
+    classes = {cls for part in module.modules() for cls in type(part).__mro__}
+    code = sorted(
+        _code_of(function.__code__)
+        for cls in classes
+        if cls.__module__.partition(".")[0] not in {"builtins", "torch", "torchvision"}
+        for function in vars(cls).values()
+        if hasattr(function, "__code__")
+    )
+    return f"{digest} {[first[id(tensor)] for _, tensor in tensors]} {code}"
+
+
+def _code_of(code: CodeType) -> str:
+    """Give what a function does as text, wherever its source may be."""
+    constants = [_code_of(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 
 
 def _images_digest(images: LabelledImages) -> str:

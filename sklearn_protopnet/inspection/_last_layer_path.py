@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._compat import check_sample_weight
-from sklearn_protopnet._last_layer import Array, LastLayer, Problem, solve
+from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._solve import warn_unless_converged
+from sklearn_protopnet._training import SeenImages
 from sklearn_protopnet._validation import check_labels, effective_weights
 from sklearn_protopnet.inspection._evidence import build_table
 
@@ -26,6 +27,7 @@ PATH_COLUMNS: Final = (
     "objective",
     "gap",
     "n_off_class_weights",
+    "off_class_share",
     "n_prototypes_in_use",
     "mean_contributions_per_class",
     "train_score",
@@ -84,15 +86,18 @@ def last_layer_path(
         ``objective``, ``gap``
             What is minimised, and a certified bound on its distance from the minimum.
         ``n_off_class_weights``
-            Weights that are not zero, between a class and other classes' prototypes; there are
-            ``(n_classes - 1) * n_prototypes`` of them at most.
+            Weights that are not zero, between a class and other classes' prototypes.
+        ``off_class_share``
+            Their share of all such weights, of which there are
+            ``(n_classes - 1) * n_prototypes``.
         ``n_prototypes_in_use``
             Prototypes with a weight that is not zero to any class.
         ``mean_contributions_per_class``
             Weights that are not zero, for one class on average: so many rows of an explanation
             contribute something.
         ``train_score``, ``validation_score``
-            Accuracy; NaN without validation images.
+            Accuracy, with sample weights and without those of the classes; NaN without
+            validation images.
 
     Raises
     ------
@@ -125,16 +130,15 @@ def last_layer_path(
     True
     """
     check_is_fitted(clf)
-    similarities, labels = _see(clf, "X", X, "y", y)
-    counts = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    training = _see(clf, X, y, sample_weight)
     has_validation = X_val is not None or y_val is not None
-    validation = _see(clf, "X_val", X_val, "y_val", y_val) if has_validation else None
+    validation = _see(clf, X_val, y_val, None, "_val") if has_validation else None
     owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
     problem = Problem(
-        similarities=similarities,
-        labels=labels,
-        weights=effective_weights(sample_weight, clf.class_weight, clf.classes_, labels),
-        penalty_mask=np.arange(len(clf.classes_))[:, None] != owners,
+        similarities=training.similarities,
+        labels=training.labels,
+        weights=effective_weights(sample_weight, clf.class_weight, clf.classes_, training.labels),
+        penalty_mask=off_class_mask(owners, len(clf.classes_)),
         l1_weight=np.inf,
         l2_weight=clf.l2_weight_,
     )
@@ -148,29 +152,31 @@ def last_layer_path(
                 solution.objective,
                 solution.gap,
                 np.count_nonzero(coef[problem.penalty_mask]),
+                np.mean(coef[problem.penalty_mask] != 0),
                 np.count_nonzero(coef.any(0)),
                 np.count_nonzero(coef) / len(coef),
-                _accuracy(coef, similarities, labels, counts),
-                _accuracy(coef, *validation) if validation else np.nan,
+                training.accuracy(coef),
+                validation.accuracy(coef) if validation else np.nan,
             )
         )
     columns = dict(zip(PATH_COLUMNS, zip(*rows, strict=True), strict=True))
     table = build_table(columns, "last_layer_path")
     table.attrs["l2_weight"] = clf.l2_weight_
-    table.attrs["n_off_class_weights"] = int(problem.penalty_mask.sum())
     return table
 
 
 def _see(
-    clf: Any, images_name: str, X: Any, name: str, y: ArrayLike | None
-) -> tuple[Array, NDArray[np.int64]]:
-    """Similarities (n, P) and class indices (n,) of images."""
+    clf: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
+) -> SeenImages:
+    """Look at images; their arguments are called X and y, with a suffix."""
     if X is None or y is None:
         raise ValueError(
-            f"{images_name} and {name} must be given together, got one without the other."
+            f"X{suffix} and y{suffix} must be given together, got one without the other."
         )
     similarities: Array = clf.transform(X)
-    return similarities, check_labels(name, y, images_name, len(similarities), clf.classes_)
+    labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), clf.classes_)
+    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    return SeenImages(similarities, labels, weights)
 
 
 def _solutions(
@@ -179,6 +185,7 @@ def _solutions(
     """Yield penalties, the largest first, with their solutions."""
     # Sparse solutions come first: from no weight off class, each is near the one before it.
     solution = solve(problem)
+    warn_unless_converged(solution, stacklevel=4)
     if l1_weights is None:
         penalties = _automatic_penalties(problem, solution.coef, n_l1_weights)
     else:
@@ -206,13 +213,3 @@ def _check_penalties(l1_weights: ArrayLike) -> Array:
             f"{l1_weights!r}."
         )
     return np.unique(penalties)[::-1]
-
-
-def _accuracy(
-    coef: Array,
-    similarities: Array,
-    labels: NDArray[np.int64],
-    weights: Array | None = None,
-) -> float:
-    predicted = (similarities @ coef.T).argmax(1)
-    return float(np.average(predicted == labels, weights=weights))

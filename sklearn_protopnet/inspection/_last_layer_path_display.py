@@ -150,7 +150,7 @@ class LastLayerPathDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.share_ax_ = ax.twinx()
         penalties = self.path["l1_weight"]
-        share = self.path["n_off_class_weights"] / self.path.attrs["n_off_class_weights"]
+        share = self.path["off_class_share"]
         self.share_ax_.fill_between(penalties, share, color=SHARE, alpha=0.5, linewidth=0)
         self.share_ax_.set(ylim=(0, 1), ylabel="share of off-class weights that are not zero")
         self.share_ax_.yaxis.label.set_color("#555555")
