@@ -24,7 +24,7 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
     """
     io = _skops_io()
     rule = (
-        "A file may hold NumPy arrays and plain values only, no module as a backbone and no "
+        "A file may hold NumPy arrays and plain values only, so no module as a backbone and no "
         "joblib.Memory"
     )
     remedy = "Pickle the estimator instead."

@@ -48,6 +48,9 @@ class Backbone(nn.Module):
             torch.manual_seed(0)
             self.layers = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(rate))
 
+    def extra_repr(self):
+        return "kind" if self.rate in {"one", "two", "three", "four"} else ""
+
 
 def labelled(pixels=None, labels=None, weights=None):
     if pixels is None:

@@ -209,8 +209,16 @@ def _module_digest(backbone: str | nn.Module) -> str | None:
 
 def _code_of(code: CodeType) -> str:
     """Give what a function does as text, wherever its source may be."""
-    constants = [_code_of(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    constants = [_constant_of(constant) for constant in code.co_consts]
     return f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
+
+
+def _constant_of(constant: object) -> str:
+    if isinstance(constant, CodeType):
+        return _code_of(constant)
+    if isinstance(constant, frozenset):  # whose order depends on the process
+        return str(sorted(map(repr, constant)))
+    return repr(constant)
 
 
 def _images_digest(images: LabelledImages) -> str:
