@@ -107,7 +107,7 @@ class ProtoPNetClassifier(
         does not have. Without it the problem has no solution when the classes are separable.
         The default is the largest of a grid with which more than half of the weights that
         `l1_weight` penalises are exactly zero on digits and on Fashion-MNIST; larger ones
-        give fewer zeros and up to 0.2 points of accuracy (benchmarks/results.md).
+        give fewer zeros and up to 0.3 points of accuracy (benchmarks/results.md).
     pretraining_epochs : int or "auto", default="auto"
         Epochs that train the backbone alone, with average pooling and a linear head that is
         then thrown away, at `learning_rate` with cosine decay. The paper starts from ImageNet's
