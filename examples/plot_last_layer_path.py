@@ -47,9 +47,9 @@ path.iloc[::5]
 # %%
 # A choice
 # --------
-# The sparsest last layer whose validation accuracy is at most half a point below the best one:
+# The sparsest last layer whose validation accuracy is at most one point below the best one:
 
-good_enough = path["validation_score"] >= path["validation_score"].max() - 0.005
+good_enough = path["validation_score"] >= path["validation_score"].max() - 0.01
 chosen = path[good_enough].iloc[0]
 print(chosen)
 
