@@ -383,7 +383,9 @@ class ProtoPNetClassifier(
             ):
                 trained = train(key, task, bar.show)
                 self._name_network(task, trained)
-                row = self._solve_last_layer(trained.last_layer, self.l1_weight, self.l2_weight)
+                row = self._solve_last_layer(
+                    trained.training.last_layer, self.l1_weight, self.l2_weight
+                )
                 bar.show(row)
             if trained.network is not None:
                 trained.network.head.copy_(torch.from_numpy(self.coef_))
@@ -722,7 +724,8 @@ class ProtoPNetClassifier(
 
     def _name_network(self, task: TrainingTask, trained: TrainedNetwork) -> None:
         """Keep what training found, in NumPy arrays and plain values; a cache may map its own."""
-        projection, field = trained.projection, trained.receptive_field
+        training, field = trained.training, trained.receptive_field
+        projection = training.projection
         is_patch = projection.images != UNPROJECTED
         classes = trained.state["prototype_classes"]
         if not is_patch.all():
@@ -742,9 +745,9 @@ class ProtoPNetClassifier(
         self.prototype_sample_indices_ = rows
         self.prototype_boxes_ = boxes * is_patch[:, None]
         self.prototype_images_ = pixels[rows] * is_patch[:, None, None, None].astype(pixels.dtype)
-        self.prototype_distances_ = np.array(trained.source_distances)
-        self.history_ = [asdict(row) for row in trained.history]
-        epochs = [row for row in trained.history if row.stage not in {"projection", "last_layer"}]
+        self.prototype_distances_ = np.array(training.source_distances)
+        self.history_ = [asdict(row) for row in training.history]
+        epochs = [row for row in training.history if row.stage not in {"projection", "last_layer"}]
         self.n_iter_ = len(epochs)
         self.loss_curve_ = [row.loss for row in epochs]
         self.state_ = {

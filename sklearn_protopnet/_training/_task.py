@@ -19,7 +19,6 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-import numpy as np
 import torch
 from joblib.hashing import NumpyHasher
 from numpy.typing import NDArray
@@ -29,10 +28,8 @@ from sklearn_protopnet._network import Architecture, PrototypeNetwork, Receptive
 from sklearn_protopnet._training._canonical import canonical_numbers
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
-from sklearn_protopnet._training._last_layer import LastLayerTask
-from sklearn_protopnet._training._projection import Projection
 from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
-from sklearn_protopnet._training._trainer import Trainer
+from sklearn_protopnet._training._trainer import Trainer, Training
 
 INFLUENTIAL_PACKAGES: Final = ("numpy", "torch", "torchvision")
 """Distributions of which another version may train another network."""
@@ -92,13 +89,10 @@ class TrainingTask:
 class TrainedNetwork:
     """What a task leads to, in arrays and plain values."""
 
-    state: dict[str, NDArray[Any]]
+    training: Training
     receptive_field: ReceptiveField
-    projection: Projection
-    source_distances: NDArray[np.float64]
-    history: list[HistoryRow]
-    last_layer: LastLayerTask
-    """What is left to do."""
+    state: dict[str, NDArray[Any]]
+    """Parameters and statistics of the network, and its prototypes."""
     network: PrototypeNetwork | None
     """None where it comes from a cache, and `state` has to do."""
 
@@ -128,7 +122,7 @@ def train_network(
     network, field = task.architecture.build(task.seed)
     network.to(task.device)
     with _module_draws(task):
-        result = Trainer(
+        training = Trainer(
             network,
             task.images,
             task.settings,
@@ -137,12 +131,9 @@ def train_network(
             on_row=on_row,
         ).run()
     return TrainedNetwork(
-        state={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
+        training=training,
         receptive_field=field,
-        projection=result.projection,
-        source_distances=result.source_distances,
-        history=result.history,
-        last_layer=result.last_layer,
+        state={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
         network=network,
     )
 
