@@ -110,8 +110,7 @@ def check_validation_data(
     sample_weight_val: ArrayLike | None,
 ) -> tuple[NDArray[Any], TrainingSet] | None:
     """Check validation images; their pixels and labels, or None where there are none."""
-    if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val must be given together, got one without the other.")
+    check_given_together(X_val, y_val)
     if X_val is None:
         if sample_weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
@@ -122,6 +121,12 @@ def check_validation_data(
         sample_weight_val, labels, dtype=np.float64, ensure_non_negative=True
     )
     return pixels, TrainingSet(np.arange(len(pixels)), labels, weights)
+
+
+def check_given_together(X_val: Any, y_val: ArrayLike | None) -> None:
+    """Raise where there are validation images without labels, or labels without images."""
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val must be given together, got one without the other.")
 
 
 def check_labels(

@@ -33,5 +33,11 @@ class LabelledImages:
 
     def accuracy(self, predicted: NDArray[np.int64]) -> float:
         """Weighted share of right predictions."""
-        members = self.members
-        return float(np.average(predicted == members.labels, weights=members.weights))
+        return weighted_accuracy(predicted, self.members.labels, self.members.weights)
+
+
+def weighted_accuracy(
+    predicted: NDArray[np.int64], labels: NDArray[np.int64], weights: NDArray[np.float64]
+) -> float:
+    """Weighted share of predictions that are the labels, (n,) each."""
+    return float(np.average(predicted == labels, weights=weights))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._network import PrototypeNetwork, inspect_images
 from sklearn_protopnet._training._history import NAN, HistoryRow
-from sklearn_protopnet._training._labelled_images import LabelledImages
+from sklearn_protopnet._training._labelled_images import LabelledImages, weighted_accuracy
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SeenImages:
     def accuracy(self, coef: Array) -> float:
         """Weighted accuracy with the weights (K, P) of a last layer."""
         predicted = (self.similarities @ coef.T).argmax(1)
-        return float(np.average(predicted == self.labels, weights=self.weights))
+        return weighted_accuracy(predicted, self.labels, self.weights)
 
 
 def see(network: PrototypeNetwork, images: LabelledImages) -> tuple[SeenImages, Array]:

@@ -19,7 +19,7 @@ from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._solve import warn_unless_converged
 from sklearn_protopnet._training import SeenImages
-from sklearn_protopnet._validation import check_labels, effective_weights
+from sklearn_protopnet._validation import check_given_together, check_labels, effective_weights
 from sklearn_protopnet.inspection._evidence import build_table
 
 PATH_COLUMNS: Final = (
@@ -130,9 +130,9 @@ def last_layer_path(
     True
     """
     check_is_fitted(clf)
+    check_given_together(X_val, y_val)
     training = _see(clf, X, y, sample_weight)
-    has_validation = X_val is not None or y_val is not None
-    validation = _see(clf, X_val, y_val, None, "_val") if has_validation else None
+    validation = None if X_val is None else _see(clf, X_val, y_val, None, "_val")
     owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
     problem = Problem(
         similarities=training.similarities,
@@ -169,10 +169,6 @@ def _see(
     clf: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
 ) -> SeenImages:
     """Look at images; their arguments are called X and y, with a suffix."""
-    if X is None or y is None:
-        raise ValueError(
-            f"X{suffix} and y{suffix} must be given together, got one without the other."
-        )
     similarities: Array = clf.transform(X)
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), clf.classes_)
     weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
