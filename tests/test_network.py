@@ -185,7 +185,8 @@ class TestNetwork:
         network, _ = plan.build()
         network.eval()
         images = random(4, 2, 8, 9)
-        for evidence in (network(images), network.inspect(network.raw_patches(images))[0]):
+        maps = network.backbone(images)
+        for evidence in (network(maps), network.inspect(network.raw_patches(maps))[0]):
             head = network.head.to(evidence.logits.dtype)
             by_hand = torch.einsum("np,kp->nk", evidence.similarities, head)
             torch.testing.assert_close(evidence.logits, by_hand)
@@ -197,8 +198,8 @@ class TestNetwork:
         network, _ = architecture(similarity=similarity).build()
         network.eval()
         images = random(4, 2, 8, 9)
-        trained = network(images)
-        inspected, _ = network.inspect(network.raw_patches(images))
+        trained = network(network.backbone(images))
+        inspected, _ = network.inspect(network.raw_patches(network.backbone(images)))
         assert inspected.distances.dtype == inspected.logits.dtype == DOUBLE
         torch.testing.assert_close(
             trained.distances.double(), inspected.distances, rtol=1e-4, atol=1e-6
@@ -208,17 +209,17 @@ class TestNetwork:
         network, _ = architecture(prototype_size=(2, 2)).build()
         network.eval()
         images = random(3, 2, 8, 9)
-        patches = brute_force_patches(network.features(images), (2, 2))
+        patches = brute_force_patches(network.add_on(network.backbone(images)), (2, 2))
         distances = brute_force_distances(patches, network.prototypes.flatten(1))
         pooled = functional.log_similarity(distances).amax(2)
-        found, positions = network.inspect(network.raw_patches(images))
+        found, positions = network.inspect(network.raw_patches(network.backbone(images)))
         torch.testing.assert_close(found.similarities, pooled, rtol=1e-12, atol=0)
         assert torch.equal(positions, distances.argmin(2))
 
     def test_cosine_evidence_is_the_cosine_of_patch_and_prototype(self):
         network, _ = architecture(similarity="cosine").build()
         network.eval()
-        raw = network.raw_patches(random(3, 2, 8, 9))
+        raw = network.raw_patches(network.backbone(random(3, 2, 8, 9)))
         cosines = nn.functional.cosine_similarity(
             raw.double()[:, None], network.prototypes.double().flatten(1)[None, :, None], dim=3
         )
@@ -234,7 +235,7 @@ class TestNetwork:
 
     def test_latent_values_lie_between_0_and_1(self):
         network, _ = architecture().build()
-        latent = network.features(100 * random(2, 2, 8, 9))
+        latent = network.add_on(network.backbone(100 * random(2, 2, 8, 9)))
         assert latent.shape == (2, 5, 8, 9)
         assert (latent >= 0).all()
         assert (latent <= 1).all()
@@ -380,7 +381,11 @@ class TestErrors:
 
     def test_a_prototype_as_large_as_the_map_is_accepted(self):
         network, _ = architecture(prototype_size=(8, 9)).build()
-        assert network.raw_patches(torch.zeros(1, 2, 8, 9)).shape == (1, 1, 5 * 72)
+        assert network.raw_patches(network.backbone(torch.zeros(1, 2, 8, 9))).shape == (
+            1,
+            1,
+            5 * 72,
+        )
 
     def test_a_failed_build_leaves_the_global_random_state_alone(self):
         before = torch.get_rng_state()

@@ -14,6 +14,7 @@ from torchvision import models
 
 from sklearn_protopnet._network import ReceptiveField, build_backbone
 from sklearn_protopnet._network._backbones import small_backbone
+from sklearn_protopnet._network._efficientnet_lite import efficientnet_lite0
 from sklearn_protopnet._network._receptive_field import trace_receptive_field
 
 
@@ -80,13 +81,13 @@ def assert_whole(backbone, channels, image_size):
 
 
 def thin(backbone):
-    """Copy a VGG or a ResNet with one channel everywhere: the same reach, far cheaper."""
+    """Copy a network of blocks with one channel everywhere: the same reach, far cheaper."""
     backbone = copy.deepcopy(backbone)
     for module in list(backbone.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d):
                 geometry = child.kernel_size, child.stride, child.padding, child.dilation
-                setattr(module, name, nn.Conv2d(1, 1, *geometry))
+                setattr(module, name, type(child)(1, 1, *geometry))
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.BatchNorm2d(1))
     return backbone
@@ -168,6 +169,15 @@ class TestExactness:
         expected = oracle(thin(backbone), 1, image_size)
         assert traced(backbone, 1, image_size) == list(expected)
 
+    @pytest.mark.parametrize(
+        ("n_layers", "image_size"),
+        [(1, (7, 8)), (3, (31, 34)), (6, (57, 44)), (9, (97, 61)), (12, (131, 45)), (18, (33, 66))],
+    )
+    def test_of_efficientnet_lite(self, n_layers, image_size):
+        backbone = efficientnet_lite0(channels=1)[:n_layers]
+        expected = oracle(thin(backbone), 1, image_size)
+        assert traced(backbone, 1, image_size) == list(expected)
+
     def test_of_densenet(self):
         slim = models.DenseNet(
             growth_rate=2, block_config=(6, 12, 24, 16), num_init_features=4, bn_size=1
@@ -211,6 +221,19 @@ class TestExactness:
                 nn.Sequential(nn.Conv2d(2, 1, 2, padding=3), nn.MaxPool2d(2)),
                 id="borders that see nothing",
             ),
+            pytest.param(nn.ZeroPad2d((2, 1, 0, 3)), id="zero padding"),
+            pytest.param(nn.ConstantPad2d((-2, 1, -3, -1), 7.0), id="padding that crops"),
+            pytest.param(nn.ZeroPad2d((-14, 3, 0, 2)), id="padding that leaves no pixel"),
+            pytest.param(Of(lambda x: nn.functional.pad(x, (1, 2))), id="padding of columns"),
+            pytest.param(Of(lambda x: nn.functional.pad(x, ())), id="padding of nothing"),
+            pytest.param(
+                Of(lambda x: nn.functional.pad(x, (0, 1, 2, 0, 3, 0))), id="padding of channels"
+            ),
+            pytest.param(
+                nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(2, 2, 3, 2)),
+                id="asymmetric padding",
+            ),
+            pytest.param(Residual(nn.ZeroPad2d((1, -1, -2, 2))), id="shifted residual"),
         ],
     )
     def test_of_single_operators(self, backbone):
@@ -222,9 +245,13 @@ class TestExactness:
         pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
         layers = []
         for _ in range(data.draw(st.integers(1, 4))):
-            kind = data.draw(st.sampled_from(["convolution", "max", "average", "residual"]))
+            kinds = ["convolution", "max", "average", "residual", "border"]
+            kind = data.draw(st.sampled_from(kinds))
             kernel, stride = data.draw(pair(1, 4)), data.draw(pair(1, 3))
-            if kind == "residual":
+            if kind == "border":
+                sides = (data.draw(st.integers(-2, 3)) for _ in range(4))
+                layers.append(nn.ZeroPad2d(tuple(sides)))
+            elif kind == "residual":
                 layers.append(Residual(nn.Conv2d(1, 1, kernel, padding="same")))
                 assume(all(size % 2 for size in kernel))
             elif kind == "convolution":
@@ -287,7 +314,6 @@ class TestSufficiency:
     @pytest.mark.parametrize(
         "backbone",
         [
-            nn.ZeroPad2d((2, 1, 0, 3)),
             nn.ConvTranspose2d(2, 2, 3, 2),
             nn.Upsample(scale_factor=2),
             nn.PixelUnshuffle(2),

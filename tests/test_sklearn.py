@@ -169,7 +169,7 @@ def test_fitted_state_is_arrays_and_plain_values(fitted):
         return {type(value)}
 
     state = {name: value for name, value in vars(fitted).items() if name.endswith("_")}
-    assert kinds(state) <= {np.ndarray, int, float, str}
+    assert kinds(state) <= {np.ndarray, int, float, str, type(None)}
 
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])

@@ -146,8 +146,8 @@ class TestWhatMoves:
             pretraining_epochs=1, warmup_epochs=2, joint_epochs=3, projection_interval=2
         ).fit(*images)
         learning = [(modes, moves) for learns, modes, moves, _ in notes if learns]
-        moved, frozen = ({True}, {True}), ({False}, {False})
-        assert learning == [moved, *2 * [frozen], *3 * [moved]]
+        # Warm-up epochs do not run the backbone: its maps are kept.
+        assert learning == 4 * [({True}, {True})]
         assert all(modes == {False} for learns, modes, *_ in notes if not learns)
 
     def test_validation_changes_no_mode(self, images, notes):
@@ -155,7 +155,7 @@ class TestWhatMoves:
         clf = classifier(pretraining_epochs=2, warmup_epochs=1, joint_epochs=2)
         clf.fit(X, y, X_val=X[:3], y_val=y[:3])
         learning = [modes for learns, modes, *_ in notes if learns]
-        assert learning == [{True}, {True}, {False}, {True}, {True}]
+        assert learning == 4 * [{True}]
 
     @pytest.mark.parametrize(("n_images", "batch_size"), [(17, 2), (17, 8), (5, 2), (3, 2), (4, 3)])
     def test_batches_are_even_and_never_of_one_image(self, images, notes, n_images, batch_size):

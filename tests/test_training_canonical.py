@@ -7,9 +7,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from sklearn_protopnet._images import ArrayImages
 from sklearn_protopnet._training import TrainingSet, canonical_training_set
 
 WEIGHTS = [0.0, 0.1, 0.3, 1.0, 2.5, 1e-9]
+
+
+def canonical(flat, labels, weights):
+    """The canonical set of rows, each of which is an image of one pixel."""
+    digests = ArrayImages(flat[:, None, None]).survey.digests
+    return canonical_training_set(digests, labels, weights)
 
 
 @st.composite
@@ -37,7 +44,7 @@ def assert_same_bits(one, other, flat_one, flat_other):
 @given(labelled_rows())
 def test_equal_pairs_are_merged_and_their_weights_added(data):
     flat, labels, weights = data
-    found = canonical_training_set(flat, labels, weights)
+    found = canonical(flat, labels, weights)
     expected = {}
     for i in np.flatnonzero(weights):
         expected.setdefault((*flat[i], labels[i]), []).append(i)
@@ -57,8 +64,8 @@ def test_the_order_of_the_rows_does_not_change_a_bit(data, random):
     flat, labels, weights = data
     order = np.arange(len(flat))
     random.shuffle(order)
-    one = canonical_training_set(flat, labels, weights)
-    other = canonical_training_set(flat[order], labels[order], weights[order])
+    one = canonical(flat, labels, weights)
+    other = canonical(flat[order], labels[order], weights[order])
     assert_same_bits(one, other, flat, flat[order])
 
 
@@ -66,24 +73,24 @@ def test_the_order_of_the_rows_does_not_change_a_bit(data, random):
 def test_a_weight_and_repetitions_give_the_same_bits(data):
     flat, labels, weights = data
     index = np.repeat(np.arange(len(flat)), weights.astype(int))
-    one = canonical_training_set(flat, labels, weights)
-    other = canonical_training_set(flat[index], labels[index], np.ones(len(index)))
+    one = canonical(flat, labels, weights)
+    other = canonical(flat[index], labels[index], np.ones(len(index)))
     assert_same_bits(one, other, flat, flat[index])
 
 
 def test_weights_of_rows_of_one_value_are_added_in_one_order():
     weights = np.random.default_rng(0).exponential(size=1000)
     flat, labels = np.repeat([[1.0], [2.0]], 500, axis=0), np.zeros(1000, dtype=np.int64)
-    reference = canonical_training_set(flat, labels, weights)
+    reference = canonical(flat, labels, weights)
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(1000)
-        again = canonical_training_set(flat[order], labels, weights[order])
+        again = canonical(flat[order], labels, weights[order])
         assert_same_bits(reference, again, flat, flat[order])
 
 
 def test_one_row_with_two_labels_stays_apart():
     flat = np.array([[5.0, 6.0]] * 4)
-    found = canonical_training_set(flat, np.array([1, 0, 1, 0]), np.array([1.0, 2.0, 3.0, 0.0]))
+    found = canonical(flat, np.array([1, 0, 1, 0]), np.array([1.0, 2.0, 3.0, 0.0]))
     assert found.rows.tolist() == [1, 0]
     assert found.labels.tolist() == [0, 1]
     assert found.weights.tolist() == [2 / 3, 4 / 3]
@@ -91,27 +98,27 @@ def test_one_row_with_two_labels_stays_apart():
 
 def test_the_first_row_that_counts_stands_for_all():
     flat = np.array([[1.0], [1.0], [1.0]])
-    found = canonical_training_set(flat, np.zeros(3, dtype=np.int64), np.array([0.0, 1.0, 1.0]))
+    found = canonical(flat, np.zeros(3, dtype=np.int64), np.array([0.0, 1.0, 1.0]))
     assert found.rows.tolist() == [1]
 
 
 def test_the_two_zeros_are_one_number():
     flat = np.array([[0.0, 1.0], [-0.0, 1.0]])
-    assert len(canonical_training_set(flat, np.zeros(2, dtype=np.int64), np.ones(2))) == 1
+    assert len(canonical(flat, np.zeros(2, dtype=np.int64), np.ones(2))) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float16, np.float32])
 def test_equal_numbers_of_different_dtypes_are_sorted_alike(dtype):
     rng = np.random.default_rng(0)
     flat, labels = rng.integers(0, 200, (40, 6)), rng.integers(0, 3, 40)
-    one = canonical_training_set(flat.astype(np.float64), labels, np.ones(40))
-    other = canonical_training_set(flat.astype(dtype), labels, np.ones(40))
+    one = canonical(flat.astype(np.float64), labels, np.ones(40))
+    other = canonical(flat.astype(dtype), labels, np.ones(40))
     assert np.array_equal(one.rows, other.rows)
 
 
 def test_rows_that_differ_in_the_last_bit_are_two():
     flat = np.array([[1.0], [np.nextafter(1.0, 2.0)]])
-    assert len(canonical_training_set(flat, np.zeros(2, dtype=np.int64), np.ones(2))) == 2
+    assert len(canonical(flat, np.zeros(2, dtype=np.int64), np.ones(2))) == 2
 
 
 class TestTake:

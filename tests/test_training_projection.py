@@ -235,7 +235,8 @@ def test_a_larger_prototype_is_a_window_of_a_feature_map_bit_for_bit(size, simil
     network = network_of([0, 0, 1], prototype_size=size, similarity=similarity).eval()
     images = torch.rand((4, DEPTH, 4, 5), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        features, patches = network.features(images), network.raw_patches(images)
+        maps = network.backbone(images)
+        features, patches = network.add_on(maps), network.raw_patches(maps)
     expected = brute_force(network, patches, [0, 0, 1, 1], similarity)
     projection = project(network, patches, [0, 0, 1, 1], chunks=[1, 3])
     assert_projected_as(network, projection, patches, expected)

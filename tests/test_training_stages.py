@@ -32,6 +32,7 @@ def settings(**changes):
         "separation_weight": 0.08,
         "l1_weight": 1e-4,
         "l2_weight": 1e-3,
+        "freeze_statistics": False,
         "patience": None,
     }
     return Settings(**{**plain, **changes})

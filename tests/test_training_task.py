@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import v2
 
-from sklearn_protopnet._images import ImageSource, Standardization
+from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
 from sklearn_protopnet._network import Architecture
 from sklearn_protopnet._training import (
     LabelledImages,
@@ -35,6 +36,7 @@ SETTINGS = Settings(
     separation_weight=0.08,
     l1_weight=1e-4,
     l2_weight=1e-3,
+    freeze_statistics=False,
     patience=None,
 )
 ARCHITECTURE = Architecture("auto", (4, 4, 1), 2, 2, 8, (1, 1), "log")
@@ -57,14 +59,22 @@ def labelled(pixels=None, labels=None, weights=None):
         pixels = np.arange(96).reshape(6, 4, 4, 1)
     labels = np.arange(6) % 2 if labels is None else labels
     weights = np.ones(6) if weights is None else weights
-    members = canonical_training_set(pixels.reshape(6, -1), labels, weights)
-    standard = Standardization.of(pixels, members.rows, members.weights)
-    return LabelledImages(ImageSource(pixels, standard), members)
+    images = ArrayImages(pixels)
+    members = canonical_training_set(images.survey.digests, labels, weights)
+    standard = Standardization.of(images.survey, members.rows, members.weights)
+    return LabelledImages(ImageSource(images, standard), members)
 
 
 def task(**changes):
     """A task with other settings, architecture or fields."""
-    fields = {"images": labelled(), "validation": None, "seed": 0, "device": torch.device("cpu")}
+    fields = {
+        "images": labelled(),
+        "validation": None,
+        "augment": None,
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "precision": torch.float32,
+    }
     architecture = {k: changes.pop(k) for k in list(changes) if k in vars(ARCHITECTURE)}
     settings = {k: changes.pop(k) for k in list(changes) if k in vars(SETTINGS)}
     return TrainingTask(
@@ -89,9 +99,15 @@ def task(**changes):
         {"batch_size": 11},
         {"cluster_weight": 0.7},
         {"separation_weight": 0.0},
+        {"freeze_statistics": True},
         {"patience": 3},
+        {"augment": "paper"},
+        {"augment": v2.GaussianBlur(3)},
+        {"precision": torch.bfloat16},
         {"backbone": "resnet18"},
         {"backbone": nn.Conv2d(1, 3, 3)},
+        {"weights": "imagenet"},
+        {"feature_stride": 2},
         {"n_prototypes_per_class": 3},
         {"prototype_depth": 9},
         {"prototype_size": (2, 1)},

@@ -4,35 +4,45 @@ from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
 from sklearn_protopnet._network._backbones import BACKBONES, LinearHead, build_backbone
 from sklearn_protopnet._network._inference import (
+    Chunk,
     Inspection,
-    inspect_images,
+    backbone_maps,
+    inspect_maps,
     inspect_patches,
     latent_patches,
 )
 from sklearn_protopnet._network._prototype_network import Evidence, PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
 from sklearn_protopnet._network._runtime import (
+    PRECISIONS,
     TINY_IMAGE,
     resolve_device,
+    resolve_precision,
     seeded_draws,
     thread_budget,
 )
+from sklearn_protopnet._network._weights import published_standardization
 
 __all__ = [
     "BACKBONES",
+    "PRECISIONS",
     "TINY_IMAGE",
     "Architecture",
+    "Chunk",
     "Evidence",
     "Inspection",
     "LinearHead",
     "PrototypeNetwork",
     "ReceptiveField",
+    "backbone_maps",
     "build_backbone",
     "functional",
-    "inspect_images",
+    "inspect_maps",
     "inspect_patches",
     "latent_patches",
+    "published_standardization",
     "resolve_device",
+    "resolve_precision",
     "seeded_draws",
     "thread_budget",
 ]

@@ -1,4 +1,7 @@
-"""Backbones: what turns an image into a feature map."""
+"""Backbones: what turns an image into a feature map.
+
+Shapes: N images of H x W pixels and C channels, F channels of a feature map.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from sklearn_protopnet._network._efficientnet_lite import efficientnet_lite0
+from sklearn_protopnet._network._weights import load_weights
+
 SMALLEST_MAP: Final = 7
 """The small backbone halves its map while at least 7 cells a side remain: the paper's 7 x 7."""
 
 LAST_WIDTH: Final = 64
 """Channels of the small backbone's last convolution; half as many one scale before, 16 at least."""
+
+EFFICIENTNET_LITE0: Final = "efficientnet_lite0"
 
 TORCHVISION_BACKBONES: Final = (
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
@@ -22,31 +30,60 @@ TORCHVISION_BACKBONES: Final = (
 )
 """The paper's families, by their torchvision names."""
 
-BACKBONES: Final = ("auto", *TORCHVISION_BACKBONES)
+BACKBONES: Final = ("auto", EFFICIENTNET_LITE0, *TORCHVISION_BACKBONES)
+
+PROBE_SIZE: Final = 256
+"""Pixels a side of the image on which strides are measured: all strides up to 64 divide it."""
 
 
 def build_backbone(
-    backbone: str | nn.Module, channels: int, image_size: tuple[int, int]
+    backbone: str | nn.Module,
+    channels: int,
+    image_size: tuple[int, int],
+    *,
+    feature_stride: int | None = None,
+    weights: str | None = None,
 ) -> nn.Module:
     """Build a backbone that maps (n, channels, *image_size) to feature maps.
 
     Parameters
     ----------
-    backbone : {"auto"}, torchvision name or Module
+    backbone : {"auto"}, name of a network or Module
         A module is copied, to the CPU.
     channels : int
-        A torchvision network gets a first convolution for this many channels.
+        A network that has a name gets a first convolution for this many channels.
     image_size : (int, int)
+    feature_stride : int or None
+        Pixels a side that a cell of the map stands for; None: as many as the network has.
+    weights : {"imagenet"}, path of a state dict or None
+        None: random weights, or those that the module has.
 
     Returns
     -------
     Module
+
+    Raises
+    ------
+    ValueError
+        If the network has no map of that stride, or the weights are not its own.
     """
     if isinstance(backbone, nn.Module):
-        return copy.deepcopy(backbone).cpu()
+        built = copy.deepcopy(backbone).cpu()
+        load_weights(built, type(built).__name__, weights, is_published=False)
+        if feature_stride is not None:
+            raise ValueError(
+                "feature_stride needs a backbone that has a name, got the module "
+                f"{type(built).__name__}: cut it yourself."
+            )
+        return built
     if backbone == "auto":
-        return small_backbone(channels, image_size)
-    return _torchvision_backbone(backbone, channels)
+        built = small_backbone(channels, image_size)
+        load_weights(built, backbone, weights, is_published=False)
+    else:
+        built = _named_backbone(backbone, weights)
+        if channels != 3:
+            _adapt_channels(built, channels, weights)
+    return built if feature_stride is None else _cut(built, channels, feature_stride)
 
 
 def small_backbone(channels: int, image_size: tuple[int, int]) -> nn.Sequential:
@@ -78,31 +115,71 @@ def _block(channels_in: int, channels_out: int, kernel: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)]
 
 
-def _torchvision_backbone(name: str, channels: int) -> nn.Module:
+def _named_backbone(name: str, weights: str | None) -> nn.Sequential:
+    """Build a published network for colour images, with its weights, less its classifier."""
+    if name == EFFICIENTNET_LITE0:
+        network = efficientnet_lite0()
+        load_weights(network, name, weights)
+        return network
     model = models.get_model(name, weights=None)
+    load_weights(model, name, weights)
     if name.startswith("resnet"):
         layers = [layer for key, layer in model.named_children() if key not in {"avgpool", "fc"}]
-        backbone = nn.Sequential(*layers)
-    elif name.startswith("densenet"):
-        backbone = nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))
-    else:
-        backbone = model.features
-    if channels != 3:
-        backbone[0] = _with_channels(backbone[0], channels)
-    return backbone
+        return nn.Sequential(*layers)
+    if name.startswith("densenet"):
+        return nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))
+    features: nn.Sequential = model.features
+    return features
 
 
-def _with_channels(convolution: nn.Module, channels: int) -> nn.Conv2d:
-    """Build a convolution like another one, for images of another number of channels."""
-    assert isinstance(convolution, nn.Conv2d)
-    return nn.Conv2d(
-        channels,
-        convolution.out_channels,
-        kernel_size=convolution.kernel_size,  # type: ignore[arg-type]
-        stride=convolution.stride,  # type: ignore[arg-type]
-        padding=convolution.padding,  # type: ignore[arg-type]
-        bias=convolution.bias is not None,
+def _adapt_channels(backbone: nn.Module, channels: int, weights: str | None) -> None:
+    """Give a network for colour images a first convolution for this many channels.
+
+    A grey image through the sums of the weights is the image in all three colours through the
+    weights themselves.
+    """
+    name, found = next(
+        (name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)
     )
+    if weights is not None and channels != 1:
+        raise ValueError(
+            f"weights={weights!r} are for images of 3 channels, or of 1, got {channels}."
+        )
+    adapted = type(found)(
+        channels,
+        found.out_channels,
+        kernel_size=found.kernel_size,  # type: ignore[arg-type]
+        stride=found.stride,  # type: ignore[arg-type]
+        padding=found.padding,  # type: ignore[arg-type]
+        bias=found.bias is not None,
+    )
+    if weights is not None:
+        state = found.state_dict()
+        adapted.load_state_dict({**state, "weight": state["weight"].sum(1, keepdim=True)})
+    backbone.set_submodule(name, adapted)
+
+
+def _cut(backbone: nn.Module, channels: int, feature_stride: int) -> nn.Sequential:
+    """End a network after its last layer of a stride."""
+    layers = list(backbone.children())
+    strides = _strides(layers, channels)
+    if feature_stride not in strides:
+        found = ", ".join(map(str, sorted(set(strides))))
+        raise ValueError(
+            f"feature_stride must be a stride of the backbone, {found}, got {feature_stride}."
+        )
+    last = len(strides) - strides[::-1].index(feature_stride)
+    return nn.Sequential(*layers[:last])
+
+
+@torch.no_grad()
+def _strides(layers: list[nn.Module], channels: int) -> list[int]:
+    """Measure the stride after each layer."""
+    values, strides = torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE), []
+    for layer in layers:
+        values = layer.eval()(values)
+        strides.append(PROBE_SIZE // values.shape[2])
+    return strides
 
 
 class LinearHead(nn.Module):

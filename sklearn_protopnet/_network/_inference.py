@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 
 Chunk = tuple[NDArray[np.int64], Tensor]
-"""Positions (N,), and images of which the first N are meant; the rest fills the chunk up."""
+"""Positions (N,), and images or maps of which the first N are meant; the rest fills the chunk."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,19 @@ class Inspection:
 
 
 @torch.no_grad()
-def latent_patches(
-    network: PrototypeNetwork, chunks: Iterable[Chunk]
-) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield positions (N,) and raw patches (N or more, L, D1), with the network in ``eval()``."""
+def backbone_maps(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yield chunks of backbone maps of chunks of images, with the network in ``eval()``."""
     network.eval()
     for index, images in chunks:
-        yield index, network.raw_patches(images.to(network.prototypes.device))
+        yield index, network.backbone(images.to(network.prototypes.device))
+
+
+@torch.no_grad()
+def latent_patches(network: PrototypeNetwork, maps: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yield chunks of raw patches (N or more, L, D1), with the network in ``eval()``."""
+    network.eval()
+    for index, chunk in maps:
+        yield index, network.raw_patches(chunk.to(network.prototypes.device))
 
 
 def inspect_patches(
@@ -54,7 +60,7 @@ def inspect_patches(
     return Inspection(index, *(array[: len(index)].cpu().numpy() for array in arrays))
 
 
-def inspect_images(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterator[Inspection]:
-    """Yield the evidence of every chunk."""
-    for index, patches in latent_patches(network, chunks):
+def inspect_maps(network: PrototypeNetwork, maps: Iterable[Chunk]) -> Iterator[Inspection]:
+    """Yield the evidence of every chunk of backbone maps."""
+    for index, patches in latent_patches(network, maps):
         yield inspect_patches(network, index, patches)

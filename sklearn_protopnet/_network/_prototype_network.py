@@ -1,6 +1,9 @@
-"""The prototypical part network: image -> features -> distances -> similarities -> logits.
+"""The prototypical part network: image -> map -> distances -> similarities -> logits.
 
-Shapes: N images, C channels, D depth, P prototypes, K classes, L patches of an image.
+A backbone's map comes before everything else, so that one that does not move can be kept.
+
+Shapes: N images, C channels, F channels of the backbone's map, D depth, P prototypes,
+K classes, L patches of an image.
 """
 
 from __future__ import annotations
@@ -76,21 +79,18 @@ class PrototypeNetwork(nn.Module):
         # A buffer: no stage moves it by gradients; the last layer is solved for.
         self.register_buffer("head", initial_head(prototype_classes, n_classes))
 
-    def features(self, images: Tensor) -> Tensor:
-        """Latent map of (N, C, H0, W0) images, of shape (N, D, H, W)."""
-        latent: Tensor = self.add_on(self.backbone(images))
-        return latent
+    def raw_patches(self, maps: Tensor) -> Tensor:
+        """Latent patches of maps (N, F, H, W) as the projection copies them, (N, L, D1)."""
+        return functional.extract_patches(self.add_on(maps), self.prototype_size)
 
-    def raw_patches(self, images: Tensor) -> Tensor:
-        """Latent patches of (N, C, H0, W0) images as the projection copies them, (N, L, D1)."""
-        return functional.extract_patches(self.features(images), self.prototype_size)
-
-    def forward(self, images: Tensor) -> Evidence:
-        """Evidence for a training step: differentiable, in the precision of the images."""
-        patches = self.comparable(self.raw_patches(images))  # (N, L, D1)
-        prototypes = self.comparable(self.prototypes.flatten(1))  # (P, D1)
-        distances = functional.squared_distances(patches, prototypes)  # (N, P, L)
-        return self._conclude(distances.amin(2))
+    def forward(self, maps: Tensor) -> Evidence:
+        """Evidence of backbone maps for a training step: differentiable, distances in float32."""
+        patches = self.raw_patches(maps)  # (N, L, D1)
+        with torch.autocast(maps.device.type, enabled=False):
+            vectors = self.comparable(patches.float())  # (N, L, D1)
+            prototypes = self.comparable(self.prototypes.flatten(1))  # (P, D1)
+            distances = functional.squared_distances(vectors, prototypes)  # (N, P, L)
+            return self._conclude(distances.amin(2))
 
     @torch.no_grad()
     def inspect(self, raw_patches: Tensor) -> tuple[Evidence, Tensor]:

@@ -2,9 +2,9 @@
 
 A dispatch mode watches the operators that the pass really executes, and carries for each cell
 of each intermediate map the interval of input rows and of input columns that it depends on.
-Windows (convolution, pooling) are followed index by index, so borders, strides, dilation and
-odd sizes come out exact; an operator of unknown reach is taken to see the whole image, which
-keeps every interval sufficient.
+Windows (convolution, pooling, borders of constants) are followed index by index, so borders,
+strides, dilation and odd sizes come out exact; an operator of unknown reach is taken to see the
+whole image, which keeps every interval sufficient.
 """
 
 from __future__ import annotations
@@ -281,6 +281,13 @@ def _average_pooling(args: Sequence[Any], fields: list[_Field], output: Tensor) 
     return _slide(fields[0], output, kernel, stride or kernel, padding, [1])
 
 
+def _constant_padding(args: Sequence[Any], fields: list[_Field], output: Tensor) -> _Field:
+    """Follow a border of constants, or a cropped one: a window of one cell that starts before."""
+    border: list[int] = args[1]  # left, right, top, bottom, as far as given
+    left, _, top, *_ = [*border, 0, 0, 0]
+    return _slide(fields[0], output, [1], [1], [top, left], [1])
+
+
 _POOLING_DEFAULTS: Final[tuple[list[int], ...]] = ([], [0], [1])
 """Stride (none: the kernel), padding and dilation where a call leaves them out."""
 
@@ -288,4 +295,5 @@ _WINDOWS: Final[dict[Any, Callable[[Sequence[Any], list[_Field], Tensor], _Field
     aten.convolution: _convolution,
     aten.max_pool2d_with_indices: _max_pooling,
     aten.avg_pool2d: _average_pooling,
+    aten.constant_pad_nd: _constant_padding,
 }

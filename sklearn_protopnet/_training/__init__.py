@@ -4,6 +4,7 @@ from sklearn_protopnet._training._canonical import TrainingSet, canonical_traini
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask, SeenImages, see
+from sklearn_protopnet._training._maps import frozen_maps
 from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
 from sklearn_protopnet._training._stages import Settings
@@ -21,6 +22,7 @@ __all__ = [
     "TrainingSet",
     "TrainingTask",
     "canonical_training_set",
+    "frozen_maps",
     "see",
     "train_network",
 ]

@@ -1,13 +1,11 @@
 """The canonical training set: what a fit may depend on, whatever the order of the rows.
 
-Shapes: n rows of q numbers; u distinct rows.
+Shapes: n rows; u distinct ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +33,7 @@ class TrainingSet:
 
 
 def canonical_training_set(
-    flat: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float64]
+    digests: NDArray[np.uint64], labels: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> TrainingSet:
     """Drop rows of weight 0, merge equal pairs of row and label, sort by label and digest.
 
@@ -44,8 +42,8 @@ def canonical_training_set(
 
     Parameters
     ----------
-    flat : array of shape (n, q)
-        Finite numbers of any dtype; equal numbers of different dtypes are equal.
+    digests : uint64 array of shape (n, 2)
+        Equal for equal rows only.
     labels : int64 array of shape (n,)
     weights : float64 array of shape (n,)
         Non-negative, not all 0.
@@ -55,8 +53,7 @@ def canonical_training_set(
     TrainingSet
     """
     kept = np.flatnonzero(weights > 0)
-    digests = np.frombuffer(b"".join(_digest(flat[row]) for row in kept), dtype=np.uint64)
-    low, high = digests.reshape(-1, 2).T  # (n,) each
+    low, high = digests[kept].T  # (n,) each
     # Weights are a key too, so that those of equal rows are always added in one order.
     order = np.lexsort((weights[kept], high, low, labels[kept]))
     kept = kept[order]
@@ -69,12 +66,3 @@ def canonical_training_set(
         labels=labels[kept][starts],
         weights=summed / summed.mean(),
     )
-
-
-def canonical_numbers(row: NDArray[Any]) -> bytes:
-    """Give the same bytes for equal numbers of any dtype."""
-    return (row.astype(np.float64) + 0.0).tobytes()  # -0.0 equals 0.0
-
-
-def _digest(row: NDArray[Any]) -> bytes:
-    return blake2b(canonical_numbers(row), digest_size=16).digest()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._training._canonical import TrainingSet
@@ -22,14 +20,6 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.members)
-
-    def batch(self, index: NDArray[np.int64]) -> Tensor:
-        """Images at these positions of the set, (N, C, H, W)."""
-        return self.source.batch(self.members.rows[index])
-
-    def chunks(self) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """All images in chunks of one shape, with their positions in the set."""
-        return self.source.chunks(self.members.rows)
 
     def accuracy(self, predicted: NDArray[np.int64]) -> float:
         """Weighted share of right predictions."""

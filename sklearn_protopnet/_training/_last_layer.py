@@ -6,15 +6,17 @@ Shapes: n images, P prototypes, K classes.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
-from sklearn_protopnet._network import PrototypeNetwork, inspect_images
+from sklearn_protopnet._network import Chunk, PrototypeNetwork, inspect_maps
+from sklearn_protopnet._training._canonical import TrainingSet
 from sklearn_protopnet._training._history import NAN, HistoryRow
-from sklearn_protopnet._training._labelled_images import LabelledImages, weighted_accuracy
+from sklearn_protopnet._training._labelled_images import weighted_accuracy
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,38 @@ class SeenImages:
         return weighted_accuracy(predicted, self.labels, self.weights)
 
 
-def see(network: PrototypeNetwork, images: LabelledImages) -> tuple[SeenImages, Array]:
-    """Compute the similarities of images in one pass, and the distances (n, P) with them."""
-    seen = list(inspect_images(network, images.chunks()))
-    similarities = np.concatenate([part.similarities for part in seen])
-    distances = np.concatenate([part.distances for part in seen])
-    return SeenImages(similarities, images.members.labels, images.members.weights), distances
+def see(
+    network: PrototypeNetwork,
+    maps: Iterable[Chunk],
+    members: TrainingSet,
+    sources: NDArray[np.int64] | None = None,
+) -> tuple[SeenImages, Array]:
+    """Compute the similarities of the images of a set.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+    maps : iterable of Chunk
+        Backbone maps of all images of the set.
+    members : TrainingSet
+    sources : int64 array of shape (P,), default=None
+        An image of the set for each prototype; none where negative, or with None.
+
+    Returns
+    -------
+    seen : SeenImages
+    distances : float64 array of shape (P,)
+        Of each prototype to its source; NaN where there is none.
+    """
+    n_prototypes = len(network.prototypes)
+    similarities = np.empty((len(members), n_prototypes))  # at once: parts would need twice that
+    distances = np.full(n_prototypes, np.nan)
+    sources = np.full(n_prototypes, -1) if sources is None else sources
+    for part in inspect_maps(network, maps):
+        similarities[part.index] = part.similarities
+        here = np.flatnonzero(np.isin(sources, part.index))
+        distances[here] = part.distances[sources[here] - part.index[0], here]
+    return SeenImages(similarities, members.labels, members.weights), distances
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ class Settings:
     separation_weight: float
     l1_weight: float
     l2_weight: float
+    freeze_statistics: bool
+    """Whether the backbone's batch normalisation keeps the statistics that it came with."""
     patience: int | None
     """Epochs of a stage without a better validation score after which to stop; None: never."""
 
@@ -104,6 +106,12 @@ class Settings:
                 yield GradientStage("joint", epochs, all_parts, self._step_decay, is_last)
             yield ProjectionStage()
             yield LastLayerStage(is_last)
+
+    @property
+    def is_backbone_frozen(self) -> bool:
+        """Whether no stage moves the backbone."""
+        is_joint = self.joint_epochs > 0 and self.backbone_learning_rate > 0
+        return not (self.pretraining_epochs or is_joint)
 
     @property
     def n_epochs(self) -> int:

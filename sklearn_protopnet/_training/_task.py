@@ -6,35 +6,29 @@ over those trains the network once.
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from hashlib import blake2b
-from importlib.metadata import version
-from operator import methodcaller
-from pathlib import Path
-from types import CodeType
-from typing import Any, Final
+from typing import Any
 
+import numpy as np
 import torch
-from joblib.hashing import NumpyHasher
+from joblib import Memory
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from sklearn_protopnet._images import Transform
 from sklearn_protopnet._network import Architecture, PrototypeNetwork, ReceptiveField, seeded_draws
-from sklearn_protopnet._training._canonical import canonical_numbers
 from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._keys import (
+    callable_digest,
+    digest_bytes,
+    digest_of,
+    module_digest,
+)
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
 from sklearn_protopnet._training._trainer import Trainer, Training
-
-INFLUENTIAL_PACKAGES: Final = ("numpy", "torch", "torchvision")
-"""Distributions of which another version may train another network."""
-INFLUENTIAL_SOURCES: Final = ("_images.py", "_last_layer", "_network", "_training")
-"""Files and rooms of this package of which another text may."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,12 @@ class TrainingTask:
     settings: Settings
     images: LabelledImages
     validation: LabelledImages | None
+    augment: str | Transform | None
+    """Name of what varies the training images, or a callable that does."""
     seed: int
     device: torch.device
+    precision: torch.dtype
+    """Of the gradient stages."""
 
     def key(self) -> str:
         """Digest all that the trained network depends on, and nothing else.
@@ -56,24 +54,27 @@ class TrainingTask:
         ValueError
             If the backbone is a module that cannot be pickled.
         """
-        plain = {
-            "versions": [version(name) for name in INFLUENTIAL_PACKAGES],
-            "sources": _sources_digest(),
-            "architecture": self.architecture.plain_values(),
-            "module": _module_digest(self.architecture.backbone),
-            "stages": [self._influence(stage) for stage in self.settings.stages()],
-            "batch_size": self.settings.batch_size,
-            "weight_decay": self.settings.weight_decay,
-            "cluster_weight": self.settings.cluster_weight,
-            "separation_weight": self.settings.separation_weight,
-            "patience": self.settings.patience,
-            "images": _images_digest(self.images),
-            "validation": self.validation and _images_digest(self.validation),
-            "seed": self.seed,
-            "device": str(self.device),
-        }
-        text = json.dumps(plain, default=methodcaller("item"))  # NumPy's integers
-        return blake2b(text.encode(), digest_size=16).hexdigest()
+        backbone = self.architecture.backbone
+        return digest_of(
+            architecture=self.architecture.plain_values(),
+            module=module_digest(backbone) if isinstance(backbone, nn.Module) else None,
+            weights=self.architecture.weights_key(),
+            augment=callable_digest("augment", self.augment)
+            if callable(self.augment)
+            else self.augment,
+            stages=[self._influence(stage) for stage in self.settings.stages()],
+            batch_size=self.settings.batch_size,
+            weight_decay=self.settings.weight_decay,
+            cluster_weight=self.settings.cluster_weight,
+            separation_weight=self.settings.separation_weight,
+            freeze_statistics=self.settings.freeze_statistics,
+            patience=self.settings.patience,
+            images=_images_digest(self.images),
+            validation=self.validation and _images_digest(self.validation),
+            seed=self.seed,
+            device=str(self.device),
+            precision=str(self.precision),
+        )
 
     def _influence(self, stage: Stage) -> list[Any]:
         """Say what of a stage influences the network; a last layer at the end does not."""
@@ -103,6 +104,7 @@ class TrainedNetwork:
 def train_network(
     key: str,  # noqa: ARG001 - by which joblib knows the task
     task: TrainingTask,
+    memory: Memory,
     on_row: Callable[[HistoryRow], None],
 ) -> TrainedNetwork:
     """Train a network and project its prototypes.
@@ -112,6 +114,8 @@ def train_network(
     key : str
         The task's, where the result is cached.
     task : TrainingTask
+    memory : joblib.Memory
+        Where maps of a backbone that does not move are cached.
     on_row : callable
         Called with every row of the history.
 
@@ -128,12 +132,18 @@ def train_network(
             task.settings,
             torch.Generator().manual_seed(task.seed),
             validation=task.validation,
+            augment=task.augment,
+            precision=task.precision,
+            memory=memory if task.settings.is_backbone_frozen else Memory(None, verbose=0),
             on_row=on_row,
         ).run()
     return TrainedNetwork(
         training=training,
         receptive_field=field,
-        state={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
+        state={
+            name: np.array(value.cpu().numpy(), order="C")
+            for name, value in network.state_dict().items()
+        },
         network=network,
     )
 
@@ -145,78 +155,8 @@ def _module_draws(task: TrainingTask) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-@cache
-def _sources_digest() -> str:
-    """Digest the code that trains networks."""
-    package, hasher = Path(__file__).parents[1], blake2b(digest_size=16)
-    for name in INFLUENTIAL_SOURCES:
-        for path in sorted([package / name, *(package / name).glob("*.py")]):
-            if path.is_file():
-                hasher.update(path.read_bytes())
-    return hasher.hexdigest()
-
-
-class _ModuleHasher(NumpyHasher):  # type: ignore[misc]  # joblib ships no types
-    """Hashes tensors by their values; pickled, they hold addresses.
-
-    `joblib.hash` cannot be told to, and sets and strings must not depend on the process either.
-    """
-
-    def save(self, obj: Any) -> None:
-        if isinstance(obj, Tensor):
-            as_bytes = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            shape = ",".join(map(str, obj.shape))
-            obj = (type(obj).__name__, str(obj.dtype), shape, obj.requires_grad, as_bytes)
-        super().save(obj)
-
-
-def _module_digest(backbone: str | nn.Module) -> str | None:
-    """Digest a module: its attributes and parameters, which of these are one, and its code."""
-    if isinstance(backbone, str):
-        return None
-    try:
-        module = copy.deepcopy(backbone).eval()  # training sets the mode by itself
-        digest: str = _ModuleHasher(hash_name="md5").hash(module)
-    except Exception as error:  # what a user's module holds may fail in any way
-        raise ValueError(
-            "memory needs a backbone that can be pickled, got an error from "
-            f"{type(backbone).__name__}: {error}"
-        ) from error
-    tensors = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-    first = {id(tensor): name for name, tensor in reversed(tensors)}
-    classes = {cls for part in module.modules() for cls in type(part).__mro__}
-    code = sorted(
-        _code_of(function.__code__)
-        for cls in classes
-        if cls.__module__.partition(".")[0] not in {"builtins", "torch", "torchvision"}
-        for function in vars(cls).values()
-        if hasattr(function, "__code__")
-    )
-    return f"{digest} {[first[id(tensor)] for _, tensor in tensors]} {code}"
-
-
-def _code_of(code: CodeType) -> str:
-    """Give what a function does as text, wherever its source may be."""
-    constants = [_constant_of(constant) for constant in code.co_consts]
-    return f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
-
-
-def _constant_of(constant: object) -> str:
-    if isinstance(constant, CodeType):
-        return _code_of(constant)
-    if isinstance(constant, frozenset):  # whose order depends on the process
-        return str(sorted(map(repr, constant)))
-    return repr(constant)
-
-
 def _images_digest(images: LabelledImages) -> str:
     """Digest images in the order of the set, with their labels and weights."""
-    hasher = blake2b(digest_size=16)
-    for row in images.members.rows:
-        hasher.update(canonical_numbers(images.source.pixels[row]))
-    for array in (images.members.labels, images.members.weights):
-        hasher.update(array.tobytes())
-    return hasher.hexdigest()
+    members = images.members
+    arrays = (images.source.images.survey.digests[members.rows], members.labels, members.weights)
+    return digest_bytes(*(array.tobytes() for array in arrays))

@@ -10,17 +10,20 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sklearn_protopnet._images import Transform
 from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
-    inspect_images,
+    inspect_maps,
     inspect_patches,
     latent_patches,
 )
@@ -29,7 +32,7 @@ from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask, see
 from sklearn_protopnet._training._objective import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import BestState, Optimizer
-from sklearn_protopnet._training._projection import UNPROJECTED, Projection, Projector
+from sklearn_protopnet._training._projection import Projection, Projector
 from sklearn_protopnet._training._stages import (
     GradientStage,
     InitializationStage,
@@ -38,6 +41,7 @@ from sklearn_protopnet._training._stages import (
     Settings,
     Stage,
 )
+from sklearn_protopnet._training._views import Views
 
 _Step = tuple[Tensor, Costs, Tensor]
 """Loss and costs of a batch, and its logits (N, K)."""
@@ -70,6 +74,12 @@ class Trainer:
         Draws initial prototypes and the order of the batches.
     validation : LabelledImages or None
         Images to score after every epoch.
+    augment : str, callable or None
+        What varies the images of a gradient stage.
+    precision : torch.dtype
+        Of the gradient stages.
+    memory : joblib.Memory
+        Where maps of a backbone that does not move are cached.
     on_row : callable
         Called with every `HistoryRow`.
     """
@@ -82,6 +92,9 @@ class Trainer:
         generator: torch.Generator,
         *,
         validation: LabelledImages | None,
+        augment: str | Transform | None,
+        precision: torch.dtype,
+        memory: Memory,
         on_row: Callable[[HistoryRow], None],
     ) -> None:
         self.network = network
@@ -89,13 +102,21 @@ class Trainer:
         self.settings = settings
         self.generator = generator
         self.validation = validation
-        self.on_row = on_row
         self.device = network.prototypes.device
+        self.views = Views(network, images, validation, augment=augment, memory=memory)
+        self.autocast = partial(
+            torch.autocast,
+            self.device.type,
+            torch.bfloat16,
+            enabled=precision == torch.bfloat16,
+        )
+        self.on_row = on_row
         self.labels = torch.from_numpy(images.members.labels)  # (n,)
         self.weights = torch.from_numpy(images.members.weights).float()  # (n,)
         self.history: list[HistoryRow] = []
         self.round, self.epoch = 1, 0
         linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
+        self.linear_head = linear_head
         self.pretrained = nn.Sequential(network.backbone, linear_head)
         self.trainable = {id(p) for p in network.parameters() if p.requires_grad}
         self.trainable |= {id(p) for p in linear_head.parameters()}
@@ -132,11 +153,12 @@ class Trainer:
         The paper draws uniform numbers; on digits that cost 3 points of test accuracy
         (benchmarks/results.md).
         """
-        self._set_modes(stage.moving)
+        self._begin(stage.moving)
         prototypes = self.network.prototypes
         index = self._draw_images_of(self.network.prototype_classes.cpu().numpy())  # (P,)
         for batch in self._batches(len(index)):
-            patches = self._raw_patches(index[batch])  # (N, L, D1)
+            maps = self.views.maps_of(index[batch])
+            patches = self.network.raw_patches(maps)  # (N, L, D1)
             drawn = torch.randint(patches.shape[1], (len(batch),), generator=self.generator)
             picked = patches[torch.arange(len(batch)), drawn]  # (N, D1)
             prototypes[torch.from_numpy(batch)] = picked.view(-1, *prototypes.shape[1:])
@@ -172,14 +194,19 @@ class Trainer:
     def _run_epoch(self, stage: GradientStage) -> list[float]:
         """One pass over the training images; mean loss, its three costs, and the accuracy."""
         optimizer = self._optimizer(stage)
-        self._set_modes(stage.learning_rates)
+        self._begin(stage.learning_rates)
+        step = self._pretraining_step if stage.is_pretraining else self._prototype_step
         sums = torch.zeros(5, dtype=torch.float64)
-        for batch in self._batches(len(self.images)):
-            images = self.images.batch(batch).to(self.device)
+        batches = list(self._batches(len(self.images)))
+        for batch, images in zip(batches, self.views.varied(batches, self.generator), strict=True):
             labels = self.labels[batch].to(self.device)
             weights = self.weights[batch].to(self.device)
-            step = self._pretraining_step if stage.is_pretraining else self._prototype_step
-            loss, parts, logits = step(images, labels, weights)
+            with self.autocast():
+                if images is None:
+                    maps = self.views.maps_of(batch)
+                else:
+                    maps = self.views.through_backbone(images)
+                loss, parts, logits = step(maps, labels, weights)
             self._check_finite(stage, loss)
             optimizer.step(loss)
             accuracy = (weights * (logits.argmax(1) == labels)).mean()
@@ -188,16 +215,16 @@ class Trainer:
         optimizer.end_epoch()
         return [float(value) for value in sums / len(self.images)]
 
-    def _pretraining_step(self, images: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+    def _pretraining_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
         """Compute the loss of the linear head."""
-        logits = self.pretrained(images)
+        logits = self.linear_head(maps).float()
         loss = weighted_cross_entropy(logits, labels, weights)
         no_cost = torch.full_like(loss, math.nan)
         return loss, Costs(loss, no_cost, no_cost), logits
 
-    def _prototype_step(self, images: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+    def _prototype_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
         """Compute the loss of the prototypes."""
-        evidence = self.network(images)
+        evidence = self.network(maps)
         parts = costs(evidence, labels, weights, self.network.prototype_classes)
         loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
         return loss, parts, evidence.logits
@@ -205,9 +232,10 @@ class Trainer:
     def _project(self, stage: ProjectionStage) -> Projection:
         """Stage 2; one pass also gives the accuracy before it."""
         start = time.perf_counter()
+        self._begin(())
         projector = Projector(self.network)
         predicted = np.empty(len(self.images), dtype=np.int64)
-        for index, patches in latent_patches(self.network, self.images.chunks()):
+        for index, patches in latent_patches(self.network, self.views.training.chunks()):
             if not patches.isfinite().all():  # after the last step there was no loss to look at
                 raise ValueError(
                     f"Features must stay finite; some are not in stage {stage.name!r}, after epoch "
@@ -228,9 +256,13 @@ class Trainer:
         """Compute the similarities for stage 3, and each prototype's distance to its source."""
         start = time.perf_counter()
         network, sources = self.network, projection.images
-        training, distances = see(network, self.images)
-        validation = see(network, self.validation)[0] if self.validation else None
-        at_sources = distances[sources, np.arange(len(sources))]  # (P,)
+        training, distances = see(
+            network, self.views.training.chunks(), self.images.members, sources
+        )
+        validation = None
+        if self.validation is not None and self.views.validation is not None:
+            maps = self.views.validation.chunks()
+            validation, _ = see(network, maps, self.validation.members)
         task = LastLayerTask(
             network.prototype_classes.cpu().numpy(),
             network.head.cpu().numpy().copy(),
@@ -238,7 +270,7 @@ class Trainer:
             validation,
             HistoryRow(self.round, stage.name, self.epoch, time.perf_counter() - start),
         )
-        return task, np.where(sources == UNPROJECTED, np.nan, at_sources)
+        return task, distances
 
     def _solve_last_layer(self, task: LastLayerTask) -> None:
         """Stage 3, between two rounds."""
@@ -247,14 +279,22 @@ class Trainer:
         self._note(row)
         self.round += 1
 
-    def _set_modes(self, moving: Collection[str]) -> None:
-        """Freeze all parts but these, and what the user has frozen: no statistics move either."""
+    def _begin(self, moving: Collection[str]) -> None:
+        """Freeze all parts but these, and what the user has frozen: no statistics move either.
+
+        While the backbone is frozen and images do not vary, its maps are kept.
+        """
         for name, part in self.parts.items():
             parameters = list(part.parameters()) if isinstance(part, nn.Module) else [part]
             for parameter in parameters:
                 parameter.requires_grad_(name in moving and id(parameter) in self.trainable)
             if isinstance(part, nn.Module):
                 part.train(any(parameter.requires_grad for parameter in parameters))
+        if self.settings.freeze_statistics:
+            for module in self.network.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        self.views.begin(by_gradients=bool(moving))
 
     def _optimizer(self, stage: GradientStage) -> Optimizer:
         """Give a stage its optimizer; its rounds go on with the same one."""
@@ -280,20 +320,17 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, stage: Stage) -> float:
         """Accuracy on the validation images; NaN without any."""
-        if self.validation is None:
+        if self.validation is None or self.views.validation is None:
             return math.nan
         if isinstance(stage, GradientStage) and stage.is_pretraining:
             self.pretrained.eval()
             parts = [
-                self.pretrained(images.to(self.device))[: len(index)].argmax(1).cpu().numpy()
-                for index, images in self.validation.chunks()
+                self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
+                for index, maps in self.views.validation.chunks()
             ]
             return self.validation.accuracy(np.concatenate(parts))
-        seen = inspect_images(self.network, self.validation.chunks())
+        seen = inspect_maps(self.network, self.views.validation.chunks())
         return self.validation.accuracy(np.concatenate([part.logits.argmax(1) for part in seen]))
-
-    def _raw_patches(self, index: NDArray[np.int64]) -> Tensor:
-        return self.network.raw_patches(self.images.batch(index).to(self.device))
 
     def _batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Shuffled batches of even size; never of one image, which has no batch statistics."""

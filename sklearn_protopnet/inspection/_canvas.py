@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,10 +58,19 @@ class Canvas:
         inset: Axes = self.ax.inset_axes((left, bottom, width / self.width, height / self.height))
         return inset
 
-    def image(self, x: float, y: float, width: float, height: float, image: NDArray[Any]) -> Axes:
-        """Draw an image, as large as fits."""
-        axes = self.axes(x, y, width, height)
-        axes.imshow(_picture(image), cmap="gray", vmin=0, vmax=1)
+    def image(
+        self,
+        x: float,
+        y: float,
+        side: float,
+        image: NDArray[Any],
+        size: Sequence[int] | None = None,
+    ) -> Axes:
+        """Draw an image, as large as fits into a square, in pixels of the size that it had."""
+        axes = self.axes(x, y, side, side)
+        rows, columns = image.shape[:2] if size is None else size
+        extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+        axes.imshow(_picture(image), cmap="gray", vmin=0, vmax=1, extent=extent)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color="#999999", linewidth=0.8 * self.scale)
@@ -135,9 +145,9 @@ def _picture(image: NDArray[Any]) -> NDArray[np.float64]:
     return (picture - low) / (high - low if high > low else 1.0)
 
 
-def is_whole_image(box: Any, image: NDArray[Any]) -> bool:
+def is_whole_image(box: Any, size: Sequence[int]) -> bool:
     y0, y1, x0, x1 = box
-    return (y1 - y0, x1 - x0) == image.shape[:2]
+    return (y1 - y0, x1 - x0) == tuple(size)
 
 
 def colour_of(i: int) -> str:

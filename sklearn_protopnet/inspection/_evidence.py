@@ -106,7 +106,7 @@ def explanation_table(
     record: PrototypeRecord,
     labels: NDArray[Any],
     explained: NDArray[np.int64],
-    image_size: tuple[int, int],
+    sizes: NDArray[np.int64],
     *,
     top_k: int | None,
 ) -> pd.DataFrame:
@@ -119,7 +119,8 @@ def explanation_table(
     labels : array of shape (K,)
     explained : int64 array of shape (n, k)
         Class indices to explain.
-    image_size : (int, int)
+    sizes : int64 array of shape (n, 2)
+        Height and width of the images.
     top_k : int or None
         Rows of a sample and class; None for all, whose contributions add up to the logit.
 
@@ -136,7 +137,8 @@ def explanation_table(
     sample = np.repeat(np.arange(n_samples), n_explained * n_rows)
     class_ = np.repeat(explained.ravel(), n_rows)
     y0, y1, x0, x1 = evidence.boxes[sample, prototype].T
-    is_whole = (y1 - y0 == image_size[0]) & (x1 - x0 == image_size[1])
+    heights, widths = sizes[sample].T
+    is_whole = (y1 - y0 == heights) & (x1 - x0 == widths)
     source_y0, source_y1, source_x0, source_x1 = record.boxes[prototype].T
     columns = {
         "sample": evidence.samples[sample],

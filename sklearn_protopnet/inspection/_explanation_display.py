@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_protopnet._images import flatten_images
+from sklearn_protopnet._validation import check_images
 from sklearn_protopnet.inspection._canvas import (
     BOX,
     FAINT,
@@ -61,6 +61,10 @@ class ExplanationDisplay:
         The class that the classifier predicts for the image.
     image_name : str, default=None
         What to call the image; ``"image <sample>"`` with None.
+    image_size : (int, int), default=None
+        Height and width of the image in whose pixels boxes are, if `image` was resized.
+    source_sizes : sequence of (int, int), default=None
+        The same of the training images.
 
     Attributes
     ----------
@@ -105,12 +109,16 @@ class ExplanationDisplay:
         source_images: Sequence[NDArray[Any]] | NDArray[Any],
         predicted_class: Any,
         image_name: str | None = None,
+        image_size: Sequence[int] | None = None,
+        source_sizes: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.evidence = evidence
         self.image = image
         self.source_images = source_images
         self.predicted_class = predicted_class
         self.image_name = image_name
+        self.image_size = image_size
+        self.source_sizes = source_sizes
 
     @classmethod
     def from_estimator(
@@ -130,7 +138,7 @@ class ExplanationDisplay:
         ----------
         estimator : ProtoPNetClassifier
             A fitted classifier.
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             As in `ProtoPNetClassifier.fit`.
         sample : int, default=0
             Position in `X` of the image to explain.
@@ -165,11 +173,14 @@ class ExplanationDisplay:
         evidence = estimator.explain(one, classes=classes)
         if not hasattr(one, "iloc"):
             evidence["sample"] = sample
-        image = np.asarray(flatten_images(one)[0]).reshape(estimator.image_shape_)
+        images, first = check_images(estimator, one), np.array([0])
+        drawn = evidence["prototype"][:top_k]
         return cls(
             evidence=evidence,
-            image=image,
-            source_images=estimator.prototype_images_[evidence["prototype"][:top_k]],
+            image=images.read(first)[0],
+            image_size=images.original_sizes(first)[0],
+            source_images=estimator.prototype_images_[drawn],
+            source_sizes=estimator.prototype_image_sizes_[drawn],
             predicted_class=estimator.predict(one)[0],
             image_name=image_name,
         ).plot(ax=ax)
@@ -211,7 +222,7 @@ class ExplanationDisplay:
         """Draw the whole image with the boxes of all rows."""
         name = self.image_name or f"image {self.evidence['sample'].iloc[0]}"
         canvas.text(1.8, 1.45, name, 11, ha="center")
-        self.image_ax_ = canvas.image(0.3, 1.75, 3.0, 3.0, self.image)
+        self.image_ax_ = canvas.image(0.3, 1.75, 3.0, self.image, self.image_size)
         boxes = self.evidence[BOX].to_numpy()[: len(self.source_images)]  # (rows, 4)
         for i, box in enumerate(boxes):
             # Where boxes coincide, the later one lies inside and numbers stand side by side.
@@ -252,7 +263,7 @@ class ExplanationDisplay:
         """Draw one piece of evidence below y: its two images, its bar and its text."""
         row = self.evidence.iloc[i]
         canvas.badge(canvas.ax, *canvas.at(3.75, y + 0.9), i)
-        part = canvas.image(4.0, y + 0.25, 1.3, 1.3, self.image)
+        part = canvas.image(4.0, y + 0.25, 1.3, self.image, self.image_size)
         canvas.box(part, row[BOX], colour_of(i))
         if row["box_kind"] == "whole_image":
             canvas.text(4.65, y + 0.17, "the whole image", 9, ha="center")
@@ -272,14 +283,15 @@ class ExplanationDisplay:
         """Draw the training patch that a prototype is, or say that there is none."""
         row = self.evidence.iloc[i]
         if row["source_sample"] == NO_SOURCE:
-            axes = canvas.image(x, y + 0.25, 1.3, 1.3, np.ones((1, 1, 1), np.uint8) * 235)
+            axes = canvas.image(x, y + 0.25, 1.3, np.ones((1, 1, 1), np.uint8) * 235)
             text = f"prototype {row['prototype']} of class {row['prototype_class']}"
             axes.text(0, 0, "no training\nimage", ha="center", va="center")
         else:
-            axes = canvas.image(x, y + 0.25, 1.3, 1.3, source)
+            size = source.shape[:2] if self.source_sizes is None else self.source_sizes[i]
+            axes = canvas.image(x, y + 0.25, 1.3, source, size)
             canvas.box(axes, row[SOURCE_BOX], colour_of(i))
             text = f"training row {row['source_sample']}, class {row['prototype_class']}"
-            text += ", all of it" if is_whole_image(row[SOURCE_BOX], source) else ""
+            text += ", all of it" if is_whole_image(row[SOURCE_BOX], size) else ""
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
         return axes
 

@@ -60,7 +60,7 @@ def last_layer_path(
     ----------
     clf : ProtoPNetClassifier
         A fitted classifier.
-    X : array-like, frame, CPU tensor or list of images
+    X : array-like, frame, CPU tensor, list of images or paths of images
         Training images, as in `ProtoPNetClassifier.fit`.
     y : array-like of shape (n,)
         Their labels.

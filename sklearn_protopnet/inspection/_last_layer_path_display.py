@@ -85,7 +85,7 @@ class LastLayerPathDisplay:
         ----------
         estimator : ProtoPNetClassifier
             A fitted classifier.
-        X : array-like, frame, CPU tensor or list of images
+        X : array-like, frame, CPU tensor, list of images or paths of images
             Training images.
         y : array-like of shape (n,)
             Their labels.

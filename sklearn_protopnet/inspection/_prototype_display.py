@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class PrototypeDisplay:
         Rows of `ProtoPNetClassifier.prototype_table` to draw.
     images : ndarray of shape (n_rows, H, W, C)
         The training image of each row.
+    sizes : sequence of (int, int), default=None
+        Height and width of the images in whose pixels boxes are, if `images` were resized.
 
     Attributes
     ----------
@@ -65,9 +68,16 @@ class PrototypeDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, table: pd.DataFrame, images: NDArray[Any]) -> None:
+    def __init__(
+        self,
+        *,
+        table: pd.DataFrame,
+        images: NDArray[Any],
+        sizes: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.table = table
         self.images = images
+        self.sizes = sizes
 
     @classmethod
     def from_estimator(
@@ -114,7 +124,8 @@ class PrototypeDisplay:
         groups = [table[table["prototype_class"] == label].head(max_per_class) for label in wanted]
         chosen = pd.concat(groups)
         images = estimator.prototype_images_[chosen["prototype"]]
-        return cls(table=chosen, images=images).plot(ax=ax)
+        sizes = estimator.prototype_image_sizes_[chosen["prototype"]]
+        return cls(table=chosen, images=images, sizes=sizes).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> PrototypeDisplay:
         """Draw the display.
@@ -161,11 +172,12 @@ class PrototypeDisplay:
         """Draw one prototype below and to the right of (x, y)."""
         row = self.table.iloc[[j]].to_dict("records")[0]  # numbers stay integers
         if row["sample"] == NO_SOURCE:
-            axes = canvas.image(x, y + 0.25, 1.0, 1.0, np.ones((1, 1, 1), np.uint8) * 235)
+            axes = canvas.image(x, y + 0.25, 1.0, np.ones((1, 1, 1), np.uint8) * 235)
             axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=8)
             origin = ""
         else:
-            axes = canvas.image(x, y + 0.25, 1.0, 1.0, image)
+            size = None if self.sizes is None else self.sizes[j]
+            axes = canvas.image(x, y + 0.25, 1.0, image, size)
             canvas.box(axes, [row[name] for name in BOX], colour_of(0), 2.5)
             origin = f": row {row['sample']}"
         canvas.text(x + 0.5, y + 0.19, f"{row['prototype']}{origin}", 8.5, ha="center")

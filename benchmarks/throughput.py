@@ -1,0 +1,220 @@
+"""Memory and time of the projection, prediction, explanation and the prototype layer alone.
+
+``python benchmarks/throughput.py`` measures everything and writes results.md; ``--quick`` is a
+smoke run on small sizes that writes nothing. ``--project N`` projects on N images in a process of
+its own and prints what that took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import paper_procedure
+import torch
+from common import load_fashion_mnist, report
+from last_layer import peak_memory
+from speed import resized
+from torch import Tensor
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._network import functional
+
+UNTRAINED = {"pretraining_epochs": 0, "warmup_epochs": 0, "joint_epochs": 0, "random_state": 0}
+"""Prototypes start at random patches, are projected, and the last layer is solved."""
+REPETITIONS = 5
+"""Of which the median is reported, after one that is not timed."""
+CUB = (2_000, 512, 7, 80)
+"""Prototypes, depth, side of the feature map and images of a batch, as for CUB-200-2011."""
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """Median wall time of a few calls, after one that is not timed."""
+    function()
+    seconds = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def project_one(n_images: int) -> None:
+    """Fit without an epoch on 28x28 images; print seconds of its phases and peak memory in MB."""
+    X, y, *_ = load_fashion_mnist()
+    X, y = X[:n_images].copy(), y[:n_images].copy()
+    before = peak_memory()
+    clf = ProtoPNetClassifier(**UNTRAINED)
+    start = time.perf_counter()
+    clf.fit(X, y)
+    fit = time.perf_counter() - start
+    stages = clf.history_table().set_index("stage")["seconds"]
+    found = {
+        "projection": float(stages["projection"]),
+        "last_layer": float(stages["last_layer"]),
+        "fit": fit,
+        "before": 1_000 * before,
+        "peak": 1_000 * peak_memory(),
+    }
+    print(json.dumps(found))
+
+
+def projections(sizes: Sequence[int]) -> list[str]:
+    """Time and peak memory by the number of images, each in a fresh process."""
+    lines = [
+        "### Projection, 28x28 images, default backbone, 100 prototypes",
+        "",
+        "Fits without an epoch: what is left is the projection and the last layer, whose "
+        "similarities (800 bytes an image) stay in memory. Each in a fresh process; memory is "
+        "resident, its peak that of the whole fit, images (784 bytes each) included.",
+        "",
+        "| images | projection, s | images/s | last layer, s | fit, s | memory before the fit, MB "
+        "| peak memory, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for n_images in sizes:
+        command = [sys.executable, __file__, "--project", str(n_images)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        found = json.loads(done.stdout)
+        lines.append(
+            f"| {n_images:,} | {found['projection']:.2f} | {n_images / found['projection']:,.0f} | "
+            f"{found['last_layer']:.2f} | {found['fit']:.2f} | {found['before']:.0f} | "
+            f"{found['peak']:.0f} |"
+        )
+        print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def explanations(n_train: int, n_small: int, n_large: int) -> list[str]:
+    """Images per second of `predict` and `explain`."""
+    X, y, X_test, _ = load_fashion_mnist()
+    X, y = X[:n_train], y[:n_train]
+    networks = {
+        "28x28, default backbone": (ProtoPNetClassifier(**UNTRAINED), X, X_test[:n_small]),
+        "64x64x3, ResNet-18": (
+            ProtoPNetClassifier(backbone="resnet18", **UNTRAINED),
+            resized(X),
+            resized(X_test[:n_large]),
+        ),
+    }
+    lines = [
+        "### Prediction and explanation, 100 prototypes of 10 classes",
+        "",
+        f"Median of {REPETITIONS}. `explain` gives every prototype's contribution to the predicted "
+        "class, 100 rows an image, or the ten largest.",
+        "",
+        "| network | images | predict, images/s | explain, images/s | explain / predict, time "
+        "| explain(top_k=10), images/s | explain(top_k=10) / predict, time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (clf, train, test) in networks.items():
+        clf.fit(train, y)
+        predict = seconds_of(lambda clf=clf, test=test: clf.predict(test))
+        explain = seconds_of(lambda clf=clf, test=test: clf.explain(test))
+        shortest = seconds_of(lambda clf=clf, test=test: clf.explain(test, top_k=10))
+        n = len(test)
+        lines.append(
+            f"| {name} | {n:,} | {n / predict:,.0f} | {n / explain:,.0f} | "
+            f"{explain / predict:.2f} | {n / shortest:,.0f} | {shortest / predict:.2f} |"
+        )
+        print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def ours_nearest(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Distances (N, P) as in a training step of ours."""
+    patches = functional.extract_patches(features, (1, 1))
+    return functional.squared_distances(patches, prototypes.flatten(1)).amin(2)
+
+
+def exact_nearest(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Distances (N, P) as they are reported: float64, to the last bit."""
+    patches = functional.extract_patches(features, (1, 1))
+    return functional.nearest_patches(patches, prototypes.flatten(1), functional.as_it_is)[0]
+
+
+def convolution_nearest(n_sums: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Distances (N, P) as in the original code, which sums the squares `n_sums` times over."""
+
+    def nearest(features: Tensor, prototypes: Tensor) -> Tensor:
+        ones = torch.ones(n_sums, *prototypes.shape[1:])
+        distances = paper_procedure.convolution_distances(features, prototypes, ones)
+        return paper_procedure.nearest_distances(distances)
+
+    return nearest
+
+
+def forward_and_backward(
+    nearest: Callable[[Tensor, Tensor], Tensor], features: Tensor, prototypes: Tensor
+) -> None:
+    """Take the gradient of the mean similarity with respect to features and prototypes."""
+    leaves = [part.detach().requires_grad_() for part in (features, prototypes)]
+    similarities = paper_procedure.log_similarity(nearest(*leaves))
+    torch.autograd.grad(similarities.mean(), leaves)
+
+
+def prototype_layer(n_prototypes: int, depth: int, side: int, n_images: int) -> list[str]:
+    """Milliseconds of the layer between feature maps and similarities, for one batch."""
+    torch.manual_seed(0)
+    features = torch.rand(n_images, depth, side, side)
+    prototypes = torch.rand(n_prototypes, depth, 1, 1)
+    exact = exact_nearest(features, prototypes)
+    ways = {
+        "ours, training": ours_nearest,
+        "convolutions, as in the original code": convolution_nearest(n_prototypes),
+        "the same, squares summed once": convolution_nearest(1),
+    }
+    lines = [
+        f"### The prototype layer alone: {n_prototypes:,} prototypes, D = {depth}, {side}x{side} "
+        f"maps, {n_images} images",
+        "",
+        f"From features to log similarities; median of {REPETITIONS}, on uniform numbers.",
+        "",
+        "| how | forward, ms | forward and backward, ms | largest error of a distance |",
+        "|---|---|---|---|",
+    ]
+    for name, nearest in ways.items():
+        with torch.no_grad():
+            error = (nearest(features, prototypes) - exact).abs().max()
+            forward = seconds_of(
+                lambda it=nearest: paper_procedure.log_similarity(it(features, prototypes))
+            )
+        both = seconds_of(lambda it=nearest: forward_and_backward(it, features, prototypes))
+        lines.append(f"| {name} | {1_000 * forward:.0f} | {1_000 * both:.0f} | {error:.1e} |")
+        print(lines[-1], flush=True)
+    inspection = seconds_of(
+        lambda: paper_procedure.log_similarity(exact_nearest(features, prototypes))
+    )
+    lines.append(f"| ours, exact inspection (float64) | {1_000 * inspection:.0f} | | 0 |")
+    print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def main(*, is_quick: bool) -> None:
+    """Measure everything."""
+    layer = (200, 64, 7, 8) if is_quick else CUB
+    lines = [
+        *projections((200, 1_000) if is_quick else (1_000, 10_000, 60_000)),
+        *(explanations(200, 200, 50) if is_quick else explanations(2_000, 10_000, 500)),
+        *prototype_layer(*layer),
+    ]
+    if is_quick:
+        print("\n".join(lines))
+    else:
+        report("Memory and throughput", lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--project", type=int, metavar="N")
+    given = parser.parse_args()
+    if given.project:
+        project_one(given.project)
+    else:
+        main(is_quick=given.quick)

@@ -1,0 +1,44 @@
+"""What users pass as X, as one source of batches."""
+
+from sklearn_protopnet._images._augmentation import AUGMENTATIONS, Changes, Transform, transform_by
+from sklearn_protopnet._images._decoding import read_header
+from sklearn_protopnet._images._inputs import (
+    ImageShape,
+    as_array,
+    check_shape,
+    check_size,
+    describe,
+    find_images,
+    find_paths,
+    resize_all,
+    shape_of_rows,
+)
+from sklearn_protopnet._images._reading import read_ahead
+from sklearn_protopnet._images._source import ImageSource, Standardization, fill_up
+from sklearn_protopnet._images._store import ArrayImages, FileImages, Images, Survey, naming_row
+
+__all__ = [
+    "AUGMENTATIONS",
+    "ArrayImages",
+    "Changes",
+    "FileImages",
+    "ImageShape",
+    "ImageSource",
+    "Images",
+    "Standardization",
+    "Survey",
+    "Transform",
+    "as_array",
+    "check_shape",
+    "check_size",
+    "describe",
+    "fill_up",
+    "find_images",
+    "find_paths",
+    "naming_row",
+    "read_ahead",
+    "read_header",
+    "resize_all",
+    "shape_of_rows",
+    "transform_by",
+]

@@ -1,0 +1,75 @@
+"""Images brought to one size, and boxes brought back to the size that they had.
+
+Shapes: N images of H x W pixels and C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.transforms.v2 import functional
+
+NATIVE_DTYPES: Final = ("uint8", "float32")
+"""Dtypes that are resized as they are; other numbers are resized in float64."""
+
+
+def resize(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Resize images (N, H, W, C) to (N, *size, C), bilinear with antialiasing.
+
+    An image has the same bits whatever the images beside it.
+    """
+    if pixels.shape[1:3] == size:
+        return pixels
+    if pixels.dtype.name not in NATIVE_DTYPES:
+        pixels = pixels.astype(np.float64)
+    resized = np.empty((len(pixels), *size, pixels.shape[3]), pixels.dtype)
+    for image, target in zip(pixels, resized, strict=True):
+        channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        target[...] = functional.resize(channels_first, list(size)).numpy().transpose(1, 2, 0)
+    return resized
+
+
+def original_boxes(
+    boxes: NDArray[np.int64], sizes: NDArray[np.int64], size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Find the pixels of the original images that boxes in resized ones depend on.
+
+    Parameters
+    ----------
+    boxes : int64 array of shape (N, ..., 4)
+        ``y0, y1, x0, x1`` in resized images, half-open.
+    sizes : int64 array of shape (N, 2)
+        Height and width of the original images.
+    size : (int, int)
+        Height and width of the resized ones.
+
+    Returns
+    -------
+    int64 array of shape (N, ..., 4)
+        An empty box stays empty.
+    """
+    heights, widths = sizes.reshape(len(sizes), *(1,) * (boxes.ndim - 2), 2).T
+    y = _original_interval(boxes[..., 0], boxes[..., 1], heights.T, size[0])
+    x = _original_interval(boxes[..., 2], boxes[..., 3], widths.T, size[1])
+    return np.stack([*y, *x], axis=-1)
+
+
+def _original_interval(
+    start: NDArray[np.int64], stop: NDArray[np.int64], original: NDArray[np.int64], resized: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Unite what the cells of an interval are means of.
+
+    Cell i is a mean of the original around ``(i + 0.5) * scale``, with weights that fall to
+    zero at a distance of ``max(scale, 1)``: the triangular filter of an antialiased bilinear
+    resize. Where sizes agree nothing was resized.
+    """
+    scale = original / resized
+    support = np.maximum(scale, 1)
+    low = np.floor((start + 0.5) * scale - support + 0.5).astype(np.int64)
+    high = np.floor((stop - 0.5) * scale + support + 0.5).astype(np.int64)
+    low, high = np.maximum(low, 0), np.minimum(high, original)
+    is_as_it_was = (original == resized) | (start >= stop)
+    return np.where(is_as_it_was, start, low), np.where(is_as_it_was, stop, high)

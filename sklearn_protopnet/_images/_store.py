@@ -1,0 +1,189 @@
+"""Images where they are: in an array, or on disk.
+
+Shapes: n images, N of them in a batch, of H x W pixels and C channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_protopnet._images._decoding import read_image
+from sklearn_protopnet._images._inputs import ImageShape
+from sklearn_protopnet._images._reading import Reader, read_ahead
+from sklearn_protopnet._images._resizing import original_boxes, resize
+
+SURVEY_BATCH: Final = 32
+"""Images of a batch that is surveyed at once."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one look at every image tells of each."""
+
+    digests: NDArray[np.uint64]
+    """(n, 2) digests of the pixels: equal for equal numbers of any dtype."""
+    means: NDArray[np.float64]
+    """(n, C)"""
+    variances: NDArray[np.float64]
+    """(n, C) of the pixels of one image, around its own mean."""
+
+
+class Images(ABC):
+    """Images of one shape that have been checked; pixels are read when they are needed."""
+
+    shape: ImageShape
+    sizes: NDArray[np.int64] | None
+    """(n, 2) height and width of the images before they were resized; None if they were not."""
+    n_jobs: int | None
+    """Processes that read or change images, as in scikit-learn."""
+    is_quick: bool
+    """Whether to read a batch takes no time, so that no other process should do it."""
+    are_bytes: bool
+    """Whether pixels are numbers from 0 to 255."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def reader(self, rows: NDArray[np.int64]) -> Reader:
+        """Give a callable that returns the pixels (len(rows), H, W, C), and can be pickled."""
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Pixels (len(rows), H, W, C)."""
+        pixels: NDArray[Any] = self.reader(rows)()
+        return pixels
+
+    @cached_property
+    def survey(self) -> Survey:
+        """Look at every image once."""
+        starts = range(0, len(self), SURVEY_BATCH)
+        batches = (np.arange(i, min(i + SURVEY_BATCH, len(self))) for i in starts)
+        readers = (_Surveyor(self.reader(rows)) for rows in batches)
+        parts = list(read_ahead(readers, 1 if self.is_quick else self.n_jobs))
+        return Survey(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def original_boxes(
+        self, rows: NDArray[np.int64], boxes: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Bring boxes (len(rows), ..., 4) to pixels of the images before they were resized."""
+        if self.sizes is None:
+            return boxes
+        return original_boxes(boxes, self.sizes[rows], self.shape[:2])
+
+    def original_sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Height and width (len(rows), 2) of images before they were resized."""
+        if self.sizes is None:
+            return np.tile(np.array(self.shape[:2]), (len(rows), 1))
+        return self.sizes[rows]
+
+
+@dataclass(frozen=True)
+class ArrayImages(Images):
+    """Images in memory."""
+
+    pixels: NDArray[Any]
+    """(n, H, W, C) of any dtype."""
+    sizes: NDArray[np.int64] | None = None
+    n_jobs: int | None = None
+    is_quick = True
+
+    @property
+    def are_bytes(self) -> bool:  # type: ignore[override]
+        return self.pixels.dtype == np.uint8
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> ImageShape:  # type: ignore[override]
+        height, width, channels = self.pixels.shape[1:]
+        return height, width, channels
+
+    def reader(self, rows: NDArray[np.int64]) -> Reader:
+        return _Pixels(self.pixels[rows])
+
+
+@dataclass(frozen=True)
+class FileImages(Images):
+    """Images on disk, decoded whenever they are needed."""
+
+    paths: list[str]
+    shape: ImageShape
+    sizes: NDArray[np.int64]
+    n_jobs: int | None = None
+    is_quick = False
+    are_bytes = True
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def reader(self, rows: NDArray[np.int64]) -> Reader:
+        return _Files([(int(row), self.paths[row]) for row in rows], self.shape)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    pixels: NDArray[Any]
+
+    def __call__(self) -> NDArray[Any]:
+        return self.pixels
+
+
+@dataclass(frozen=True)
+class _Files:
+    rows: list[tuple[int, str]]
+    """Row of X and path of each image."""
+    shape: ImageShape
+
+    def __call__(self) -> NDArray[Any]:
+        height, width, channels = self.shape
+        images = [
+            resize(naming_row(row, read_image, path, channels)[None], (height, width))
+            for row, path in self.rows
+        ]
+        return np.concatenate(images)
+
+
+def naming_row(row: int, read: Any, path: str, *args: Any) -> Any:
+    """Read a file; an error names the row of X that it stands in.
+
+    Raises
+    ------
+    OSError, ValueError
+        What `read` raises, and with the row in the message.
+    """
+    try:
+        return read(path, *args)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"Row {row} of X: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Surveyor:
+    reader: Reader
+
+    def __call__(self) -> tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64]]:
+        pixels = self.reader()
+        digests = b"".join(_digests(pixels))
+        values = pixels.astype(np.float64).reshape(len(pixels), -1, pixels.shape[3])
+        # Seen from one of its pixels, the mean of a constant image is free of rounding.
+        deviations = values - values[:, :1]  # (N, H W, C)
+        means = deviations.mean(1)  # (N, C)
+        variances = np.square(deviations - means[:, None]).mean(1)
+        table = np.frombuffer(digests, np.uint64).reshape(-1, 2)
+        return table, values[:, 0] + means, variances
+
+
+def _digests(pixels: NDArray[Any]) -> Iterator[bytes]:
+    for image in pixels:
+        # Equal numbers of any dtype have the same bytes, and -0.0 those of 0.0.
+        numbers = image.astype(np.float64) + 0.0
+        yield blake2b(numbers.tobytes(), digest_size=16).digest()
