@@ -309,7 +309,7 @@ class TestTorchvisionBackbones:
     def test_a_backbone_computes_what_torchvisions_features_are(self, name):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            backbone = build_backbone(name, 3, (32, 48)).eval()
+            backbone = build_backbone(name).eval()
             torch.default_generator.manual_seed(0)
             model = models.get_model(name, weights=None).eval()
         images = random(2, 3, 32, 48)
@@ -320,7 +320,7 @@ class TestTorchvisionBackbones:
     @pytest.mark.parametrize("channels", [1, 2, 4])
     @pytest.mark.parametrize("name", ["vgg11", "resnet18", "densenet121"])
     def test_the_first_convolution_takes_any_number_of_channels(self, name, channels):
-        backbone = build_backbone(name, channels, (32, 32)).eval()
+        backbone = build_backbone(name, channels=channels).eval()
         original = next(
             layer
             for layer in models.get_model(name, weights=None).modules()
@@ -337,7 +337,7 @@ class TestTorchvisionBackbones:
     @pytest.mark.parametrize("name", TORCHVISION_BACKBONES)
     def test_every_name_builds_and_traces(self, name):
         with torch.device("meta"):
-            backbone = build_backbone(name, 3, (64, 96)).eval()
+            backbone = build_backbone(name).eval()
             field = trace_receptive_field(backbone, 3, (64, 96))
             features = backbone(torch.zeros(2, 3, 64, 96))
         assert features.shape == (2, field.depth, *field.map_size)

@@ -165,7 +165,7 @@ class TestExactness:
         [("vgg11", (64, 48)), ("vgg11_bn", (48, 64)), ("resnet18", (64, 50))],
     )
     def test_of_torchvision_networks(self, name, image_size):
-        backbone = build_backbone(name, 1, image_size)
+        backbone = build_backbone(name, channels=1, image_size=image_size)
         expected = oracle(thin(backbone), 1, image_size)
         assert traced(backbone, 1, image_size) == list(expected)
 
@@ -183,7 +183,7 @@ class TestExactness:
             growth_rate=2, block_config=(6, 12, 24, 16), num_init_features=4, bn_size=1
         )
         slim = nn.Sequential(*slim.features.children(), nn.ReLU())
-        found = traced(build_backbone("densenet121", 3, (48, 64)), 3, (48, 64))
+        found = traced(build_backbone("densenet121"), 3, (48, 64))
         assert found == list(oracle(slim, 3, (48, 64)))
 
     @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from sklearn_protopnet._images._inputs import ImageShape
 from sklearn_protopnet._images._reading import Reader
+from sklearn_protopnet._images._resizing import channels_first
 
 AUGMENTATIONS: Final = ("paper", "no_flip")
 """What varies images by name: the paper's, and that without flips."""
@@ -26,7 +27,7 @@ SMALLEST_SIDE: Final = 4
 """Pixels of the shorter side from which on there is something to turn and to skew."""
 
 Transform = Callable[[Tensor], Tensor]
-"""Maps an image (C, H, W) to another one of this shape."""
+"""Maps an image (C, H, W) to another one of this shape and dtype."""
 
 _DRAWS: Final = threading.Lock()
 """Transforms draw from torch's global generator, which threads share."""
@@ -52,15 +53,34 @@ def transform_by(
         return augment
     if min(shape[:2]) < SMALLEST_SIDE:
         return None
-    options: dict[str, Any] = {"fill": fill.tolist(), "interpolation": InterpolationMode.BILINEAR}
+    options: dict[str, Any] = {"fill": None, "interpolation": InterpolationMode.BILINEAR}
     warps = [
         v2.RandomRotation(15, **options),
         v2.RandomPerspective(0.2, p=1.0, **options),
         v2.RandomAffine(0, shear=(-10, 10, -10, 10), **options),
     ]
     flips = [v2.RandomHorizontalFlip()] if augment == "paper" else []
-    transform: Transform = v2.Compose([v2.RandomChoice(warps), *flips])
+    transform: Transform = v2.Compose([_Filled(v2.RandomChoice(warps), fill), *flips])
     return transform
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A warp, with a fill for what lies outside of the image.
+
+    Torchvision's own fill weighs pixels on the border twice: constant images that equal their
+    fill of 1 came out at 0.75 there. Above the fill, outside is 0.
+    """
+
+    warp: Transform
+    fill: NDArray[np.float64]  # (C,)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        is_short = image.dtype.itemsize <= 2 or image.dtype == torch.float32
+        values = image.to(torch.float32 if is_short else torch.float64)
+        origin = torch.from_numpy(self.fill).to(values.dtype)[:, None, None]  # (C, 1, 1)
+        changed = self.warp(values - origin) + origin
+        return (changed if image.is_floating_point() else changed.round()).to(image.dtype)
 
 
 @dataclass(frozen=True)
@@ -95,13 +115,15 @@ class _AugmentedReader:
 
 def _changed(image: NDArray[Any], transform: Transform, seed: int) -> NDArray[Any]:
     torch.default_generator.manual_seed(seed)
-    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
-    found = transform(torch.from_numpy(channels_first))
-    if not isinstance(found, Tensor) or found.shape != channels_first.shape:
-        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    tensor = channels_first(image)
+    shape, dtype = tensor.shape, tensor.dtype
+    found = transform(tensor)
+    if not isinstance(found, Tensor) or (found.shape, found.dtype) != (shape, dtype):
+        is_tensor = isinstance(found, Tensor)
+        what = f"{tuple(found.shape)} in {found.dtype}" if is_tensor else type(found).__name__
         raise ValueError(
-            "augment must map a tensor (channels, height, width) to one of the same shape, got "
-            f"{what} for {channels_first.shape}."
+            "augment must map a tensor (channels, height, width) to one of the same shape and "
+            f"dtype, got {what} for {tuple(shape)} in {dtype}."
         )
     array: NDArray[Any] = found.detach().numpy().transpose(1, 2, 0)
     return array

@@ -168,10 +168,8 @@ def _header(image: ImageFile) -> Header:
 
 
 def _orientation(image: ImageFile) -> int:
-    """EXIF's orientation from 1 to 8 that is still to be applied; 1 where there is none."""
-    if image.format == "TIFF":
-        return 1  # Pillow applies it
-    # `getexif` decodes a PNG in search of it, and warns where the block is corrupt.
+    """EXIF's orientation from 1 to 8; 1 where there is none, or where Pillow applies it (TIFF)."""
+    # `getexif` would decode a PNG in search of it, and warn where the block is corrupt.
     exif = image.info.get("exif")
     return _orientation_in(exif) if isinstance(exif, bytes) else 1
 

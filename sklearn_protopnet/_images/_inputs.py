@@ -46,7 +46,7 @@ def find_paths(X: Any) -> list[str] | None:
                 "X must hold paths of images only where it holds one, got "
                 f"{type(item).__name__} in row {row}."
             )
-    return [os.fspath(item) for item in items]
+    return [str(os.fsdecode(item)) for item in items]  # NumPy's str shows its type in messages
 
 
 def _items(X: Any) -> Sequence[Any]:
@@ -128,7 +128,7 @@ def resize_all(
     pixels: NDArray[Any], image_size: tuple[int, int] | None
 ) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     """Resize images (n, H, W, C) of one size; give their sizes (n, 2) before that, if they were."""
-    if image_size is None or pixels.shape[1:3] == image_size or not len(pixels):
+    if image_size is None or pixels.shape[1:3] == image_size or pixels.size == 0:
         return pixels, None
     return resize(pixels, image_size), np.tile(np.array(pixels.shape[1:3]), (len(pixels), 1))
 

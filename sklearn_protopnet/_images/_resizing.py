@@ -10,26 +10,53 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-NATIVE_DTYPES: Final = ("uint8", "float32")
-"""Dtypes that are resized as they are; other numbers are resized in float64."""
+KEPT_DTYPES: Final = ("uint8", "float32")
+"""Dtypes that resized images keep; other numbers become float64."""
+
+
+def channels_first(image: NDArray[Any]) -> Tensor:
+    """Copy an image (H, W, C) into a tensor (C, H, W), whatever its memory is like."""
+    native = image.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), native, order="C"))
 
 
 def resize(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Resize images (N, H, W, C) to (N, *size, C), bilinear with antialiasing.
 
     An image has the same bits whatever the images beside it.
+
+    Raises
+    ------
+    ValueError
+        If pixels are complex numbers.
     """
     if pixels.shape[1:3] == size:
         return pixels
-    if pixels.dtype.name not in NATIVE_DTYPES:
-        pixels = pixels.astype(np.float64)
-    resized = np.empty((len(pixels), *size, pixels.shape[3]), pixels.dtype)
+    if pixels.dtype.kind == "c":
+        raise ValueError(f"Images must hold real numbers, got {pixels.dtype}.")
+    name = pixels.dtype.name
+    resized = np.empty(
+        (len(pixels), *size, pixels.shape[3]), name if name in KEPT_DTYPES else np.float64
+    )
     for image, target in zip(pixels, resized, strict=True):
-        channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        target[...] = functional.resize(channels_first, list(size)).numpy().transpose(1, 2, 0)
+        # In float32 rounding moves the ends of the filter, and boxes would miss pixels of weight
+        # 1e-7: for 7 pixels resized to 3, and for 6 % of all pairs of lengths up to 60.
+        numbers = image if name == "uint8" else image.astype(np.float64)
+        target[...] = _resized(channels_first(numbers), size).numpy().transpose(1, 2, 0)
     return resized
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an image (C, H, W) to (C, *size)."""
+    height, width = size
+    if width > 1 or image.shape[1] == height:
+        return functional.resize(image, [height, width])
+    # torch 2.15 goes wrong vertically where one column is left, so that one is laid on its side.
+    column = functional.resize(image, [image.shape[1], 1])  # (C, H, 1)
+    return functional.resize(column.mT.contiguous(), [1, height]).mT
 
 
 def original_boxes(

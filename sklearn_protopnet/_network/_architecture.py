@@ -58,10 +58,10 @@ class Architecture:
         with seeded_construction(seed):
             backbone = build_backbone(
                 self.backbone,
-                channels,
-                (height, width),
-                feature_stride=self.feature_stride,
+                channels=channels,
+                image_size=(height, width),
                 weights=self.weights,
+                feature_stride=self.feature_stride,
             )
             field = self._trace(backbone.eval())
             self._check_prototype_size(field)

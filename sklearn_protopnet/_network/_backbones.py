@@ -38,34 +38,55 @@ PROBE_SIZE: Final = 256
 
 def build_backbone(
     backbone: str | nn.Module,
-    channels: int,
-    image_size: tuple[int, int],
     *,
-    feature_stride: int | None = None,
+    channels: int = 3,
+    image_size: tuple[int, int] = (224, 224),
     weights: str | None = None,
+    feature_stride: int | None = None,
 ) -> nn.Module:
-    """Build a backbone that maps (n, channels, *image_size) to feature maps.
+    """Build the network that a classifier's parameters name, to look at it or to change it.
+
+    What it returns may be frozen in part, cut or wrapped, and given to `ProtoPNetClassifier`.
 
     Parameters
     ----------
-    backbone : {"auto"}, name of a network or Module
-        A module is copied, to the CPU.
-    channels : int
-        A network that has a name gets a first convolution for this many channels.
-    image_size : (int, int)
-    feature_stride : int or None
-        Pixels a side that a cell of the map stands for; None: as many as the network has.
-    weights : {"imagenet"}, path of a state dict or None
-        None: random weights, or those that the module has.
+    backbone : {"auto"}, name of a network or torch.nn.Module
+        As the classifier's. A module is copied, to the CPU.
+    channels : int, default=3
+        Channels of the images. A network that has a name gets a first convolution for them.
+    image_size : (int, int), default=(224, 224)
+        Height and width of the images, to which ``"auto"`` is fitted.
+    weights : {"imagenet"} or str, default=None
+        As the classifier's: random weights with None, or those that the module has.
+    feature_stride : int, default=None
+        As the classifier's: pixels a side that a cell of the map stands for.
 
     Returns
     -------
-    Module
+    torch.nn.Module
+        Maps images ``(n, channels, H, W)`` to feature maps ``(n, F, H', W')``. A network that
+        has a name is a `torch.nn.Sequential`.
 
     Raises
     ------
+    ImportError
+        If the weights come from a package that is not installed.
+    OSError
+        If the weights must be fetched and cannot be, or there is no such file.
     ValueError
-        If the network has no map of that stride, or the weights are not its own.
+        If there is no such network or no map of that stride, or the weights do not fit.
+
+    See Also
+    --------
+    ProtoPNetClassifier : Builds its backbone by itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_protopnet import build_backbone
+    >>> backbone = build_backbone("resnet18", channels=1, feature_stride=16)
+    >>> backbone(torch.zeros(2, 1, 224, 224)).shape
+    torch.Size([2, 256, 14, 14])
     """
     if isinstance(backbone, nn.Module):
         built = copy.deepcopy(backbone).cpu()
@@ -76,6 +97,8 @@ def build_backbone(
                 f"{type(built).__name__}: cut it yourself."
             )
         return built
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone must be a module or one of {BACKBONES}, got {backbone!r}.")
     if backbone == "auto":
         built = small_backbone(channels, image_size)
         load_weights(built, backbone, weights, is_published=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,12 @@ IMAGENET: Final = "imagenet"
 
 CLASSIFIERS: Final = ("fc.", "classifier.")
 """How the names of what comes after the feature map begin."""
+
+COUNTERS: Final = ".num_batches_tracked"
+"""How the names of counters end that older files do not have, and that nothing depends on."""
+
+OLD_NAMES: Final = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+"""Names in the published files of DenseNets, which torchvision writes without the last dot."""
 
 NAMED: Final = 5
 """Keys that a message names at most."""
@@ -60,18 +67,19 @@ def load_weights(
             "weights='imagenet' needs a backbone that was published with such weights, got "
             f"{name!r}."
         )
-    wanted = _less_classifier(network.state_dict())
-    found = _less_classifier(found)
-    problem = _mismatch(wanted, found)
+    found = {OLD_NAMES.sub(r"\1\2", key): value for key, value in found.items()}
+    wanted = network.state_dict()
+    problem = _mismatch(_less_classifier(wanted), _less_classifier(found))
     if problem:
         raise ValueError(
             f"weights={weights!r} must hold the state dict of the backbone {name}: {problem}."
         )
-    network.load_state_dict(found, strict=False)
+    fitting = {k: v for k, v in found.items() if k in wanted and v.shape == wanted[k].shape}
+    network.load_state_dict(fitting, strict=False)
 
 
 def published_standardization(
-    name: str, weights: str | None, channels: int
+    name: str | nn.Module, weights: str | None, channels: int
 ) -> tuple[list[float], list[float]] | None:
     """Give the mean and the scale of each channel, of 0 to 255, that published weights expect.
 
@@ -83,7 +91,7 @@ def published_standardization(
     mean, scale : list of float, of length C
         Or None, where weights are not the published ones.
     """
-    if weights != IMAGENET:
+    if weights != IMAGENET or name == "auto" or isinstance(name, nn.Module):
         return None
     if name == "efficientnet_lite0":
         mean, scale = [_efficientnet_lite.PIXEL_MEAN] * 3, [_efficientnet_lite.PIXEL_SCALE] * 3
@@ -100,7 +108,7 @@ def weights_key(name: str, weights: str | None) -> str | None:
     if weights is None:
         return None
     if weights != IMAGENET:
-        return blake2b(Path(weights).expanduser().read_bytes(), digest_size=16).hexdigest()
+        return blake2b(_file_of(weights).read_bytes(), digest_size=16).hexdigest()
     try:
         return f"{name} {version(_efficientnet_lite.WEIGHTS_PACKAGE)}"
     except PackageNotFoundError:
@@ -114,7 +122,7 @@ def _less_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """Say how two states differ in their keys and shapes; nothing if they do not."""
-    missing = [key for key in wanted if key not in found]
+    missing = [key for key in wanted if key not in found and not key.endswith(COUNTERS)]
     unknown = [key for key in found if key not in wanted]
     wrong = [
         f"{key} {tuple(found[key].shape)} for {tuple(wanted[key].shape)}"
@@ -130,14 +138,19 @@ def _list(keys: list[str]) -> str:
     return ", ".join(keys[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a state dict without executing anything."""
+def _file_of(path: str | os.PathLike[str]) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(
             f"weights must be None, 'imagenet' or the path of a state dict, got {str(path)!r}, "
             "which is no file."
         )
+    return file
+
+
+def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a state dict without executing anything."""
+    file = _file_of(path)
     try:
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zipfile and torch each raise their own

@@ -95,19 +95,15 @@ def callable_digest(name: str, value: Any) -> str:
     ValueError
         If it cannot be pickled.
     """
-    parts = list(value.modules()) if isinstance(value, nn.Module) else [value]
+    owner = getattr(value, "__self__", None)  # of a method
+    parts = list(value.modules()) if isinstance(value, nn.Module) else [value, owner]
     classes = {cls for part in parts for cls in type(part).__mro__}
-    functions = [function for cls in classes if _is_foreign(cls) for function in vars(cls).values()]
-    code = sorted(
-        _code_of(function.__code__)
-        for function in [*functions, value]
-        if hasattr(function, "__code__")
-    )
+    members = [member for cls in classes if _is_foreign(cls) for member in vars(cls).values()]
+    functions = map(_function_of, [*members, value])
+    code = sorted(_code_of(each.__code__) for each in functions if hasattr(each, "__code__"))
     try:
-        attributes = [getattr(value, "__closure__", None), getattr(value, "__defaults__", None)]
-        contents = [cell.cell_contents for cell in attributes[0] or ()]
         is_function = hasattr(value, "__code__")
-        hashed = [contents, attributes[1]] if is_function else value
+        hashed = [owner, *_values_of(value)] if is_function else value
         digest: str = _ObjectHasher(hash_name="md5").hash(hashed)
     except Exception as error:  # what a user's object holds may fail in any way
         raise ValueError(
@@ -115,6 +111,19 @@ def callable_digest(name: str, value: Any) -> str:
             f"{type(value).__name__}: {error}"
         ) from error
     return f"{digest} {code}"
+
+
+def _function_of(value: Any) -> Any:
+    """Unwrap what calls a function: partial ones, methods, properties."""
+    for name in ("func", "__func__", "fget"):
+        value = getattr(value, name, value)
+    return value
+
+
+def _values_of(function: Any) -> list[Any]:
+    """Give what a function sees beside its arguments: what it encloses, and its defaults."""
+    enclosed = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [enclosed, function.__defaults__, function.__kwdefaults__]
 
 
 def _is_foreign(cls: type) -> bool:

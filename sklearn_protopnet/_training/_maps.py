@@ -5,8 +5,10 @@ Shapes: n images, N of them in a batch, F channels of an H x W map.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -54,6 +56,7 @@ class KeptMaps:
             self._array = np.empty((n_images, *self._shape), np.float32)
         else:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this lives
+            weakref.finalize(self, self._file.close)
 
     @staticmethod
     def has_room(n_images: int, shape: tuple[int, int, int]) -> bool:
@@ -195,9 +198,10 @@ def _computed(key: str, compute: Callable[[], Tensor]) -> NDArray[np.float32]:  
 def _backbone_key(network: PrototypeNetwork, source: ImageSource) -> str:
     """Digest what a map depends on, but for the image."""
     standard = source.standardization
+    backbone = copy.deepcopy(network.backbone).eval().requires_grad_(False)  # as a fit leaves it
     return digest_of(
-        backbone=callable_digest("backbone", network.backbone),
-        state=state_digest(network.backbone),
+        backbone=callable_digest("backbone", backbone),
+        state=state_digest(backbone),
         standardization=[standard.mean.tolist(), standard.scale.tolist()],
         shape=source.images.shape,
         device=str(network.prototypes.device),
