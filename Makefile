@@ -19,13 +19,17 @@ test: $(STAMP)-test
 docs: $(STAMP)-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(STAMP)-plot
+bench: $(STAMP)-examples
 	$(BIN)/python benchmarks/digits.py
 	$(BIN)/python benchmarks/fashion_mnist.py
 	$(BIN)/python benchmarks/last_layer.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/image_files.py
+	$(BIN)/python benchmarks/grid_search.py
 
 clean:
-	rm -rf $(VENV) benchmarks/.cache demo_output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) benchmarks/.cache benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated
 
 $(STAMP)-%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict[str, object]] = {
         "decay_interval": 15,
     },
     "15 warm-up epochs, no joint epochs": {"joint_epochs": 0, "warmup_epochs": 15},
+    "augment='no_flip'": {"augment": "no_flip"},
+    "augment='paper'": {"augment": "paper"},
 }
 
 

@@ -40,7 +40,7 @@ from sklearn_protopnet._network import (
     inspect_maps,
     resolve_device,
     resolve_precision,
-    thread_budget,
+    working_conditions,
 )
 from sklearn_protopnet._solve import L1_WEIGHTS, L2_WEIGHTS
 from sklearn_protopnet._training import (
@@ -447,7 +447,7 @@ class ProtoPNetClassifier(
             train = memory.cache(train_network, ignore=["task", "memory", "on_row"])
             key = "" if self.memory is None else task.key()
             with (
-                thread_budget(tiny=self._is_tiny()),
+                working_conditions(tiny=self._is_tiny()),
                 ProgressBar(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
             ):
                 trained = train(key, task, memory, bar.show)
@@ -518,7 +518,7 @@ class ProtoPNetClassifier(
         members = canonical_members(self, source.images, labels, sample_weight)
         check_two_classes(self.classes_, members)
         start = time.perf_counter()
-        with thread_budget(tiny=self._is_tiny()):
+        with working_conditions(tiny=self._is_tiny()):
             seen, _ = see(self._rebuilt_network(), self._maps(source, members.rows), members)
         last = self.history_[-1]
         row = HistoryRow(last["round"], "refit", last["epoch"], time.perf_counter() - start)
@@ -705,7 +705,8 @@ class ProtoPNetClassifier(
                 ``"last_layer"``, ``"refit"``. A round ends with a last layer; a projection
                 belongs to the epoch before it.
             ``seconds``
-                Wall time.
+                Wall time. What comes before the first row of a stage, the initial prototypes
+                and the maps of a frozen backbone, counts in that row.
             ``loss``, ``cross_entropy``, ``cluster``, ``separation``
                 Objective of the stage, and the costs of stage 1.
             ``accuracy_before``, ``accuracy``, ``validation_accuracy``
@@ -816,7 +817,7 @@ class ProtoPNetClassifier(
     def _inspect(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
         """Fields of `Inspection` for all images of a source."""
         parts: list[list[NDArray[Any]]] = [[] for _ in names]
-        with thread_budget(tiny=self._is_tiny()):
+        with working_conditions(tiny=self._is_tiny()):
             maps = self._maps(source, np.arange(len(source)))
             for seen in inspect_maps(self._rebuilt_network(), maps):
                 for part, name in zip(parts, names, strict=True):

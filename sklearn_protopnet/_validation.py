@@ -199,7 +199,13 @@ def _check_files(
         )
     if channels is None:
         channels = 3 if any(header.is_colour for header in headers) else 1
-    return FileImages(paths, (*(size or headers[0].size), channels), sizes)
+    elif channels not in {1, 3}:
+        raise ValueError(
+            f"Images in X must have {channels} channels as in fit, and files give 1 or 3: pass "
+            "arrays."
+        )
+    depth = max(header.depth for header in headers)
+    return FileImages(paths, (*(size or headers[0].size), channels), sizes, depth)
 
 
 def check_validation_data(

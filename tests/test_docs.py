@@ -2,7 +2,7 @@
 
 import ast
 import doctest
-import importlib.util
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -12,11 +12,11 @@ import pytest
 from numpydoc.validate import validate
 
 import sklearn_protopnet
-from sklearn_protopnet import inspection
+from sklearn_protopnet import datasets, inspection
 
 ROOT = Path(__file__).parents[1]
 
-PUBLIC_MODULES = (sklearn_protopnet, inspection)
+PUBLIC_MODULES = (sklearn_protopnet, datasets, inspection)
 
 # Sections and parameters are there, in order, and described; summaries are one sentence.
 CHECKED = {
@@ -122,8 +122,11 @@ def test_examples_parse_and_have_a_title(path):
     "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name
 )
 def test_benchmarks_import(path, monkeypatch):
+    code = path.read_text(encoding="utf-8")
+    if path.stem == "cabrnet_worker":  # runs in an environment of its own
+        compile(code, path.name, "exec")
+        return
     monkeypatch.syspath_prepend(path.parent)
-    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert path.stem == "common" or callable(module.main)
+    module = importlib.import_module(path.stem)
+    is_script = '__name__ == "__main__"' in code
+    assert not is_script or callable(module.main)

@@ -1,6 +1,5 @@
 """Files become the pixels that were put into them, or an error that names the file."""
 
-import os
 import pickle
 import struct
 import threading
@@ -40,14 +39,15 @@ def exif(orientation):
     return block.tobytes()
 
 
-def raw_exif(orientation, order=">", kind=3):
-    """Header, one entry and the end, put together by hand."""
+def raw_exif(orientation, order=">", kind=3, tag=0x0112):
+    """Header, an entry of the width, that of the orientation and the end, put together by hand."""
     layout = {3: "HH", 4: "I"}[kind]
     values = (orientation, 0) if kind == 3 else (orientation,)
     return (
         {">": b"MM\0*", "<": b"II*\0"}[order]
-        + struct.pack(f"{order}IH", 8, 1)
-        + struct.pack(f"{order}HHI{layout}", 0x0112, kind, 1, *values)
+        + struct.pack(f"{order}IH", 8, 2)
+        + struct.pack(f"{order}HHII", 0x0100, 4, 1, 3)
+        + struct.pack(f"{order}HHI{layout}", tag, kind, 1, *values)
         + struct.pack(f"{order}I", 0)
     )
 
@@ -291,7 +291,7 @@ def test_16_bits_share_the_scale_of_8(tmp_path, name, options):
         pixels = read_image(path, channels)
         assert pixels.dtype == np.float32
         np.testing.assert_array_equal(pixels, np.tile(expected[None, :, None], (1, 1, channels)))
-    assert read_header(path) == Header((1, 5), is_colour=False)
+    assert read_header(path) == Header((1, 5), is_colour=False, depth=16)
 
 
 def test_16_bits_of_big_endian_tiff(tmp_path):
@@ -390,8 +390,10 @@ def test_orientation_is_found_in_any_layout(order, kind, prefix):
         b"Exif\0\0" + b"\xff" * 40,
         raw_exif(9),
         raw_exif(0),
-        raw_exif(6)[:13],
-        raw_exif(6)[:17],
+        raw_exif(6, tag=0x0113),
+        raw_exif(6)[:9],
+        raw_exif(6)[:25],
+        raw_exif(6)[:30],
         b"II*\0" + struct.pack("<I", 2**31),
         b"MM\0*" + struct.pack(">IH", 8, 65535),
     ],
@@ -514,13 +516,6 @@ def test_directory(tmp_path):
     assert "directory" in message_of(read_header, path / "b.png")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
-def test_file_without_permission(tmp_path):
-    path = save(GREY, tmp_path / "a.png")
-    path.chmod(0)
-    assert message_of(read_header, path) == "Permission denied."
-
-
 def test_error_of_the_system_is_told_in_its_words(tmp_path, monkeypatch):
     def deny(*args, **kwargs):
         raise PermissionError(13, "Permission denied", str(tmp_path))
@@ -618,9 +613,9 @@ def test_large_scan_is_read_in_silence(tmp_path, monkeypatch, extension, action)
 
 
 def corrupt_tiff(path):
-    """A TIFF with a tag whose values lie behind the end of the file."""
-    content = bytearray(save(GREY, path, tiffinfo={270: "x" * 50}).read_bytes())
-    entry = content.index(struct.pack("<HHI", 270, 2, 51))
+    """A TIFF with a tag, its last, whose values lie behind the end of the file."""
+    content = bytearray(save(GREY, path, tiffinfo={65000: "x" * 50}).read_bytes())
+    entry = content.index(struct.pack("<HHI", 65000, 2, 51))
     content[entry + 4 : entry + 8] = struct.pack("<I", 10**6)
     path.write_bytes(content)
     return path

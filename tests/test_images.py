@@ -1,5 +1,6 @@
-"""What users pass as X, and the batches that come of it."""
+"""What users pass as X: paths, images of every form, rows; and images brought to one size."""
 
+import os
 import re
 from pathlib import Path
 
@@ -10,24 +11,126 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from sklearn_protopnet._images import (
-    CHUNK_PIXELS,
-    LARGEST_CHUNK,
-    ImageSource,
-    Standardization,
-    flatten_images,
-    resolve_image_shape,
+    as_array,
+    check_shape,
+    check_size,
+    describe,
+    find_images,
+    find_paths,
+    resize_all,
+    shape_of_rows,
 )
+from sklearn_protopnet._images._resizing import original_boxes, resize
+
+PATHS = ["a.png", "folder/b c.jpg", "/d.bmp"]
 
 
 def colours(n=5, shape=(4, 3, 2), dtype=np.float64):
     return np.random.default_rng(0).integers(0, 200, (n, *shape)).astype(dtype)
 
 
-class TestFlattenImages:
+def found_in(X, image_size=None):
+    """Images found in what users pass, which are always an array and never a subclass."""
+    pixels, sizes = find_images(as_array(X), image_size)
+    assert type(pixels) is np.ndarray
+    return pixels, sizes
+
+
+def filter_weights(original, resized):
+    """The triangular filter of a bilinear resize with antialiasing, (resized, original)."""
+    scale = original / resized
+    centres = (np.arange(resized)[:, None] + 0.5) * scale
+    distances = np.abs(np.arange(original) + 0.5 - centres) / max(scale, 1)
+    weights = np.clip(1 - distances, 0, None)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def measured_weights(original, resized, dtype=np.float64):
+    """What `resize` weighs the pixels of a column with, (resized, original)."""
+    impulses = np.eye(original, dtype=dtype)[None, :, None, :]  # one column, many channels
+    return resize(impulses, (resized, 1))[0, :, 0, :]
+
+
+class TestPaths:
+    @pytest.mark.parametrize(
+        "form",
+        [
+            pytest.param(list, id="list"),
+            pytest.param(tuple, id="tuple"),
+            pytest.param(lambda p: [Path(path) for path in p], id="list of Path"),
+            pytest.param(lambda p: [p[0], Path(p[1]), np.str_(p[2])], id="list of several kinds"),
+            pytest.param(lambda p: np.array(p, dtype=object), id="object array"),
+            pytest.param(lambda p: np.array([Path(x) for x in p]), id="array of Path"),
+            pytest.param(np.array, id="string array"),
+            pytest.param(lambda p: np.array(p, np.dtypes.StringDType()), id="new string array"),
+            pytest.param(lambda p: np.array(p)[:, None], id="string column"),
+            pytest.param(lambda p: np.array(p, dtype=object)[:, None], id="object column"),
+            pytest.param(pd.Series, id="series"),
+            pytest.param(lambda p: pd.Series(p, index=[7, 7, 1], dtype=object), id="object series"),
+            pytest.param(lambda p: pd.Series([Path(x) for x in p]), id="series of Path"),
+            pytest.param(lambda p: pd.DataFrame({"path": p}), id="frame"),
+            pytest.param(lambda p: pl.Series(p), id="polars series"),
+            pytest.param(lambda p: pl.DataFrame({"path": p}), id="polars frame"),
+        ],
+    )
+    def test_paths_of_every_form_become_plain_strings(self, form):
+        found = find_paths(form(PATHS))
+        assert found == PATHS
+        assert {type(path) for path in found} == {str}
+
+    def test_a_scanned_folder_holds_paths(self, tmp_path):
+        (tmp_path / "one.png").touch()
+        assert find_paths(list(os.scandir(tmp_path))) == [str(tmp_path / "one.png")]
+
+    @pytest.mark.parametrize("item", [None, np.nan, 1.0, b"a.png", ["a.png"], np.zeros((4, 4))])
+    @pytest.mark.parametrize("form", [list, pd.Series])
+    def test_paths_do_not_mix_with_anything_else(self, item, form):
+        message = r"paths of images only where it holds one, got \w+ in row 2"
+        with pytest.raises(TypeError, match=message):
+            find_paths(form(["a.png", Path("b.png"), item, "d.png", None]))
+
+    @pytest.mark.parametrize("kind", "?bBhHiIlLqQefdgFDSVmM")
+    @pytest.mark.parametrize("shape", [(), (3,), (3, 1), (3, 2), (3, 4, 4), (3, 4, 4, 1)])
+    def test_arrays_of_anything_else_hold_no_paths(self, kind, shape):
+        dtype = {"m": "m8[s]", "M": "M8[s]", "V": "V4", "S": "S5"}.get(kind, kind)
+        assert find_paths(np.zeros(shape, dtype)) is None
+
+    @pytest.mark.parametrize(
+        "X",
+        [
+            None,
+            "images",
+            b"images",
+            Path("images"),
+            [],
+            (),
+            np.array([], dtype=str),
+            pd.Series([], dtype=object),
+            np.array("a.png"),
+            np.array([["a.png", "b.png"]]),
+            [["a.png"], ["b.png"]],
+            [0.0, 1.0],
+            [b"a.png"],
+            [None, "a.png"],
+            np.array([1.0, 2.0], dtype=object),
+            [np.zeros((4, 4))],
+            {"a.png": 0},
+            torch.zeros(3, 1),
+            pd.Series([1.0, 2.0]),
+            pd.DataFrame({"a": ["a.png"], "b": ["b.png"]}),
+            pd.DataFrame(np.zeros((3, 4))),
+            pl.DataFrame(np.zeros((3, 4))),
+        ],
+        ids=repr,
+    )
+    def test_what_is_no_column_of_paths_is_none(self, X):
+        assert find_paths(X) is None
+
+
+class TestImages:
     @pytest.mark.parametrize(
         "form",
         [
@@ -47,26 +150,24 @@ class TestFlattenImages:
         ],
     )
     @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1), (4, 3, 2), (1, 7, 3), (1, 1, 5)])
-    def test_images_of_every_form_become_rows(self, form, shape):
+    def test_images_of_every_form_become_one_array(self, form, shape):
         images = colours(shape=shape)
-        flat, found = flatten_images(form(images))
-        assert found == (*shape, 1)[:3]
-        assert type(flat) is np.ndarray
-        assert np.array_equal(flat, images.reshape(5, -1))
+        pixels, sizes = found_in(form(images))
+        assert pixels.shape == (5, *(*shape, 1)[:3])
+        assert np.array_equal(pixels, images.reshape(pixels.shape))
+        assert sizes is None
 
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float16, np.float32])
     def test_the_dtype_stays(self, dtype):
         images = colours(dtype=dtype)
-        assert flatten_images(images)[0].dtype == dtype
-        assert flatten_images(list(images))[0].dtype == dtype
-        assert flatten_images(torch.from_numpy(images))[0].dtype == dtype
+        for form in (images, list(images), torch.from_numpy(images)):
+            assert found_in(form)[0].dtype == dtype
 
     @pytest.mark.parametrize("shape", [(4, 3, 1), (4, 3, 3), (4, 3, 4)])
     def test_pictures_of_pillow(self, shape):
         images = colours(shape=shape, dtype=np.uint8)
-        flat, found = flatten_images([Image.fromarray(a.squeeze()) for a in images])
-        assert found == shape
-        assert np.array_equal(flat, images.reshape(5, -1))
+        pixels, _ = found_in([Image.fromarray(a.squeeze()) for a in images])
+        assert np.array_equal(pixels, images)
 
     @pytest.mark.parametrize(
         "X",
@@ -79,68 +180,181 @@ class TestFlattenImages:
             (),
             pd.DataFrame(np.zeros((3, 4))),
             pl.DataFrame(np.zeros((3, 4))),
-            pd.Series(["one.png", "other.png"]),
+            ["one.png", "other.png"],
             None,
             "images",
         ],
         ids=lambda X: type(X).__name__,
     )
-    def test_what_is_no_array_of_images_is_left_to_scikit_learn(self, X):
-        flat, shape = flatten_images(X)
-        assert flat is X
-        assert shape is None
+    @pytest.mark.parametrize("image_size", [None, (2, 2)])
+    def test_what_is_no_array_of_images_is_left_to_scikit_learn(self, X, image_size):
+        assert as_array(X) is X
+        assert find_images(X, image_size) is None
 
     def test_rows_in_a_tensor_become_an_array(self):
-        flat, shape = flatten_images(torch.ones(2, 3))
-        assert shape is None
-        assert np.array_equal(flat, np.ones((2, 3)))
+        X = as_array(torch.ones(2, 3))
+        assert np.array_equal(X, np.ones((2, 3)))
+        assert find_images(X, None) is None
 
     def test_an_array_is_not_copied(self):
         images = colours()
-        assert np.shares_memory(flatten_images(images)[0], images)
-        tensor = torch.from_numpy(images)
-        assert np.shares_memory(flatten_images(tensor)[0], images)
+        assert np.shares_memory(found_in(images)[0], images)
+        assert np.shares_memory(found_in(torch.from_numpy(images))[0], images)
 
-    def test_no_images_have_a_shape_too(self):
-        flat, shape = flatten_images(np.zeros((0, 4, 3)))
-        assert flat.shape == (0, 12)
-        assert shape == (4, 3, 1)
+    @pytest.mark.parametrize("image_size", [None, (2, 2)])
+    @pytest.mark.parametrize("shape", [(0, 4, 3), (3, 0, 3), (3, 4, 0), (3, 4, 3, 0)])
+    def test_no_pixels_are_left_to_scikit_learn(self, shape, image_size):
+        pixels, sizes = found_in(np.zeros(shape), image_size)
+        assert pixels.shape == (*shape, 1)[:4]
+        assert sizes is None
 
     @pytest.mark.parametrize("n_dimensions", [5, 6])
-    def test_too_many_dimensions(self, n_dimensions):
+    @pytest.mark.parametrize("image_size", [None, (2, 2)])
+    def test_too_many_dimensions(self, n_dimensions, image_size):
         message = rf"must be 2-D rows, 3-D .* or 4-D .* got an array with {n_dimensions} dimensions"
-        with pytest.raises(ValueError, match=message):
-            flatten_images(np.zeros((2,) * n_dimensions))
-        with pytest.raises(ValueError, match=message):
-            flatten_images(list(np.zeros((2,) * n_dimensions)))
+        for form in (np.asarray, list):
+            with pytest.raises(ValueError, match=message):
+                find_images(form(np.zeros((2,) * n_dimensions)), image_size)
 
-    def test_images_of_several_shapes_are_named(self):
+    def test_images_of_several_shapes_are_named_with_the_remedy(self):
         images = [np.zeros(shape) for shape in [(4, 4), (4, 3), (4, 4), (2, 2), (9, 9)]]
-        found = "one shape, got (2, 2), (4, 3), (4, 4) and so on. Resize or crop them first."
+        found = "one shape, got (2, 2), (4, 3), (4, 4) and so on. Set image_size to have them"
         with pytest.raises(ValueError, match=re.escape(found)):
-            flatten_images(images)
+            find_images(images, None)
 
     def test_grey_and_colour_images_do_not_mix(self):
         with pytest.raises(ValueError, match=r"got \(4, 4\), \(4, 4, 3\)"):
-            flatten_images([np.zeros((4, 4)), np.zeros((4, 4, 3))])
-
-    @pytest.mark.parametrize("path", ["one.png", Path("one.png")])
-    def test_paths_are_refused_by_name(self, path):
-        with pytest.raises(TypeError, match="not paths of images"):
-            flatten_images([path, path])
+            find_images([np.zeros((4, 4)), np.zeros((4, 4, 3))], None)
 
     def test_bfloat16_becomes_float32(self):
         images = torch.arange(24, dtype=torch.bfloat16).reshape(2, 3, 4)
-        flat, shape = flatten_images(images)
-        assert shape == (3, 4, 1)
-        assert np.array_equal(flat, np.arange(24, dtype=np.float32).reshape(2, 12))
+        for form in (images, list(images)):
+            pixels, _ = found_in(form)
+            assert pixels.dtype == np.float32
+            assert np.array_equal(pixels, np.arange(24).reshape(2, 3, 4, 1))
 
     def test_tensors_elsewhere_are_refused(self):
         with pytest.raises(TypeError, match="must be on the CPU, got one on meta"):
-            flatten_images(torch.zeros(2, 3, 4, device="meta"))
+            as_array(torch.zeros(2, 3, 4, device="meta"))
+        with pytest.raises(TypeError, match="must be on the CPU, got one on meta"):
+            find_images([torch.zeros(3, 4, device="meta")], None)
 
 
-class TestResolveImageShape:
+class TestImagesOfOneSize:
+    @pytest.mark.parametrize("form", [np.asarray, list, torch.from_numpy])
+    def test_images_are_resized_and_their_sizes_kept(self, form):
+        images = colours()
+        pixels, sizes = found_in(form(images), (7, 2))
+        assert np.array_equal(pixels, resize(images, (7, 2)))
+        assert sizes.dtype == np.int64
+        assert sizes.tolist() == [[4, 3]] * 5
+
+    def test_images_of_that_size_are_not_copied(self):
+        images = colours()
+        pixels, sizes = found_in(images, (4, 3))
+        assert np.shares_memory(pixels, images)
+        assert sizes is None
+
+    def test_rows_that_were_unfolded_are_resized_alike(self):
+        images = colours()
+        for found, expected in zip(
+            resize_all(images, (7, 2)), found_in(images, (7, 2)), strict=True
+        ):
+            assert np.array_equal(found, expected)
+        assert resize_all(images, None) == (images, None)
+
+    @pytest.mark.parametrize("n_channels", [None, 1, 2, 3])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+    def test_images_of_several_sizes_equal_each_resized_alone(self, n_channels, dtype):
+        rng = np.random.default_rng(0)
+        sizes = [(4, 3), (5, 5), (9, 2), (1, 1), (5, 5)]
+        channels = () if n_channels is None else (n_channels,)
+        images = [rng.integers(0, 200, (*size, *channels)).astype(dtype) for size in sizes]
+        pixels, found = found_in(images, (5, 5))
+        assert found.dtype == np.int64
+        assert found.tolist() == [list(size) for size in sizes]
+        assert pixels.shape == (5, 5, 5, n_channels or 1)
+        for image, resized in zip(images, pixels, strict=True):
+            (alone,), _ = found_in(image[None], (5, 5))
+            assert np.array_equal(resized, alone)
+            assert resized.dtype == alone.dtype or image.shape[:2] == (5, 5)
+
+    @pytest.mark.parametrize(
+        "form", [torch.from_numpy, Image.fromarray, np.ndarray.tolist], ids=lambda f: f.__name__
+    )
+    def test_images_of_several_sizes_of_every_form(self, form):
+        images = [colours(1, (4, 3, 3), np.uint8)[0], colours(1, (2, 6, 3), np.uint8)[0]]
+        pixels, sizes = found_in([form(image) for image in images], (3, 3))
+        expected, _ = found_in([np.asarray(form(image)) for image in images], (3, 3))
+        assert np.array_equal(pixels, expected)
+        assert sizes.tolist() == [[4, 3], [2, 6]]
+
+    @pytest.mark.parametrize(
+        "shapes",
+        [
+            [(4, 4, 3), (4, 4, 3), (5, 5, 4)],
+            [(4, 4), (4, 4), (5, 5, 1)],
+            [(4, 4), (5, 5), (5,)],
+            [(4, 4, 3), (5, 5, 3), (5, 5)],
+            [(4, 4, 3), (5, 5, 3), (5, 5, 3, 1)],
+        ],
+    )
+    def test_another_number_of_channels_is_named_by_its_row(self, shapes):
+        message = f"one number of channels, got {shapes[0]} and, in row 2, {shapes[2]}."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            find_images([np.zeros(shape) for shape in shapes], (4, 4))
+
+    @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
+    def test_an_image_without_pixels_is_named_by_its_row(self, shape):
+        message = re.escape(f"must have pixels, got {shape} in row 1")
+        with pytest.raises(ValueError, match=message):
+            find_images([np.zeros((4, 4)), np.zeros(shape)], (4, 4))
+
+    def test_complex_numbers_are_refused(self):
+        with pytest.raises(ValueError, match="must hold real numbers, got complex128"):
+            find_images(np.zeros((2, 4, 4), complex), (2, 2))
+
+
+class TestParameters:
+    @pytest.mark.parametrize(
+        "image_size", [(4, 16), [4, 16], np.array([4, 16]), (np.int64(4), np.uint8(16))]
+    )
+    def test_a_size_is_two_integers(self, image_size):
+        found = check_size(image_size)
+        assert found == (4, 16)
+        assert {type(n) for n in found} == {int}
+
+    def test_no_size_is_none(self):
+        assert check_size(None) is None
+
+    @pytest.mark.parametrize(
+        "image_size", [(), (8,), (8, 8, 1), (8, 0), (8, -8), (8.0, 8.0), ("8", "8"), (8, None)]
+    )
+    def test_what_is_no_size_is_refused(self, image_size):
+        message = "image_size must be (height, width) in positive integers, got "
+        with pytest.raises(ValueError, match=re.escape(f"{message}{image_size!r}.")):
+            check_size(image_size)
+
+    @pytest.mark.parametrize(
+        "image_shape",
+        [(4, 16), [4, 16], (4, 16, 1), (np.int64(4), np.uint8(16)), np.array([4, 16, 1])],
+    )
+    def test_a_shape_is_three_integers_of_which_the_last_may_be_left_out(self, image_shape):
+        found = check_shape(image_shape)
+        assert found == (4, 16, 1)
+        assert {type(n) for n in found} == {int}
+
+    def test_no_shape_is_none(self):
+        assert check_shape(None) is None
+
+    @pytest.mark.parametrize(
+        "image_shape", [(), (8,), (8, 8, 1, 1), (8, 0), (8, -8), (8.0, 8.0), ("8", "8"), (8, None)]
+    )
+    def test_what_is_no_shape_is_refused(self, image_shape):
+        message = "in positive integers, got " + re.escape(repr(image_shape))
+        with pytest.raises(ValueError, match=message):
+            check_shape(image_shape)
+
     @pytest.mark.parametrize(
         ("n_features", "shape"),
         [
@@ -155,180 +369,194 @@ class TestResolveImageShape:
         ],
     )
     def test_a_row_alone_unfolds_to_a_square_or_to_one_pixel(self, n_features, shape):
-        assert resolve_image_shape(None, None, n_features) == shape
+        assert shape_of_rows(None, n_features) == shape
 
-    @pytest.mark.parametrize("of_arrays", [(8, 8, 1), (4, 16, 1), (4, 4, 4), (1, 64, 1)])
-    def test_an_arrays_own_shape_wins_over_the_length_of_its_rows(self, of_arrays):
-        assert resolve_image_shape(None, of_arrays, 64) == of_arrays
-
-    @pytest.mark.parametrize(
-        "parameter",
-        [(4, 16), [4, 16], (4, 16, 1), (np.int64(4), np.uint8(16)), np.array([4, 16, 1])],
-    )
-    @pytest.mark.parametrize("of_arrays", [None, (4, 16, 1)])
-    def test_a_parameter_is_taken_by_its_word(self, parameter, of_arrays):
-        found = resolve_image_shape(parameter, of_arrays, 64)
-        assert found == (4, 16, 1)
-        assert {type(n) for n in found} == {int}
-
-    @pytest.mark.parametrize(
-        "parameter", [(), (8,), (8, 8, 1, 1), (8, 0), (8, -8), (8.0, 8.0), ("8", "8"), (8, None)]
-    )
-    def test_what_is_no_shape_is_refused(self, parameter):
-        message = "in positive integers, got " + re.escape(repr(parameter))
-        with pytest.raises(ValueError, match=message):
-            resolve_image_shape(parameter, None, 64)
-
-    def test_arrays_of_another_shape_are_refused(self):
-        message = re.escape("must have the shape of image_shape=(8, 8), got (4, 16, 1)")
-        with pytest.raises(ValueError, match=message):
-            resolve_image_shape((8, 8), (4, 16, 1), 64)
+    @pytest.mark.parametrize("shape", [(8, 8, 1), (4, 16, 1), (4, 4, 4), (1, 64, 1)])
+    def test_a_row_unfolds_as_the_parameter_says(self, shape):
+        assert shape_of_rows(shape, 64) == shape
 
     def test_rows_of_another_length_are_refused(self):
-        message = re.escape("must have 192 features to unfold to image_shape=(8, 8, 3), got 64")
+        message = "192 features to unfold to images of 8 x 8 pixels and 3 channels, got 64."
         with pytest.raises(ValueError, match=message):
-            resolve_image_shape((8, 8, 3), None, 64)
+            shape_of_rows((8, 8, 3), 64)
+
+    def test_a_shape_is_described_in_words(self):
+        assert describe((8, 9, 1)) == "8 x 9 pixels and 1 channel"
+        assert describe((8, 9, 3)) == "8 x 9 pixels and 3 channels"
 
 
-TENTHS = st.integers(-(10**6), 10**6).map(lambda n: n / 10)
+SIZES = [(1, 1), (2, 1), (1, 2), (3, 7), (8, 5), (4, 16), (13, 2)]
 
 
-class TestStandardization:
-    @given(
-        arrays(np.float64, st.tuples(st.integers(1, 9), *3 * [st.integers(1, 3)]), elements=TENTHS),
-        st.data(),
-    )
-    def test_mean_and_scale_are_those_of_all_pixels_with_weights(self, pixels, data):
-        n = len(pixels)
-        rows = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=12)))
-        weights = data.draw(arrays(np.float64, len(rows), elements=st.floats(0.1, 10)))
-        found = Standardization.of(pixels, rows, weights)
-        values = pixels[rows].reshape(len(rows), -1, pixels.shape[3])
-        repeated = np.repeat(weights, values.shape[1])
-        flat = values.reshape(-1, pixels.shape[3])
-        mean = np.average(flat, axis=0, weights=repeated)
-        scale = np.sqrt(np.average(np.square(flat - mean), axis=0, weights=repeated))
-        is_constant = (flat == flat[0]).all(0)
-        size = np.abs(flat).max()
-        np.testing.assert_allclose(found.mean, mean, rtol=0, atol=1e-14 * size)
-        np.testing.assert_allclose(
-            found.scale, np.where(is_constant, 1, scale), rtol=1e-12, atol=1e-14 * size
+class TestResize:
+    def test_numbers_worked_out_by_hand(self):
+        wider = resize(np.array([0.0, 10.0]).reshape(1, 1, 2, 1), (1, 4))
+        assert wider.ravel().tolist() == [0, 2.5, 7.5, 10]
+        # Weights 3/4, 3/4, 1/4 and 0, over their sum of 7/4.
+        narrower = resize(np.array([0.0, 2.0, 4.0, 6.0]).reshape(1, 1, 4, 1), (1, 2))
+        np.testing.assert_allclose(narrower.ravel(), [10 / 7, 32 / 7], rtol=1e-15)
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("original", SIZES)
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32, np.uint8])
+    def test_cells_are_means_with_triangular_weights(self, original, size, dtype):
+        images = np.random.default_rng(0).integers(0, 256, (2, *original, 3)).astype(dtype)
+        rows, columns = (filter_weights(*pair) for pair in zip(original, size, strict=True))
+        expected = np.einsum("ih,nhwc,jw->nijc", rows, images.astype(float), columns)
+        error = np.abs(resize(images, size) - expected).max()
+        # Bytes are rounded after each of two passes, with weights of 8 bits or more.
+        assert error <= {"uint8": 1.25, "float32": 1e-5}.get(np.dtype(dtype).name, 1e-12)
+
+    @pytest.mark.parametrize("size", [(3, 4), (9, 11), (3, 11), (7, 4), (1, 2)])
+    @pytest.mark.parametrize("n_channels", [1, 3, 5])
+    def test_it_is_torchs_interpolation(self, size, n_channels):
+        images = np.random.default_rng(0).normal(size=(2, 7, 5, n_channels))
+        expected = torch.nn.functional.interpolate(
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            size=size,
+            mode="bilinear",
+            antialias=True,
         )
+        assert np.array_equal(resize(images, size), expected.permute(0, 2, 3, 1).numpy())
 
-    @pytest.mark.parametrize("n_images", [LARGEST_CHUNK, LARGEST_CHUNK + 1, 3 * LARGEST_CHUNK + 7])
-    def test_parts_are_combined(self, n_images):
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint16, np.int64, np.float16])
+    def test_numbers_but_bytes_are_resized_in_float64(self, dtype):
+        images = colours(shape=(7, 5, 3)).astype(dtype)
+        resized, exact = resize(images, (3, 4)), resize(images.astype(np.float64), (3, 4))
+        assert exact.dtype == np.float64
+        if dtype == np.uint8:
+            assert resized.dtype == np.uint8
+            assert np.abs(resized - exact).max() <= 1.25
+        else:
+            assert resized.dtype == np.float64
+            assert np.array_equal(resized, exact)
+
+    def test_float32_is_rounded_once(self):
+        images = np.random.default_rng(0).normal(size=(3, 7, 5, 3)).astype(np.float32)
+        resized = resize(images, (3, 4))
+        assert resized.dtype == np.float32
+        exact = resize(images.astype(np.float64), (3, 4))
+        assert np.array_equal(resized, exact.astype(np.float32))
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    def test_an_image_has_the_same_bits_whatever_the_images_beside_it(self, dtype):
+        images = colours(n=40, shape=(9, 7, 3), dtype=dtype)
+        together = resize(images, (5, 8))
+        assert np.array_equal(together[::-3], resize(images[::-3], (5, 8)))
+        assert np.array_equal(together[17:18], resize(images[17:18], (5, 8)))
+
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float16, np.float64])
+    def test_to_the_same_size_is_the_identity(self, dtype):
+        images = colours(dtype=dtype)
+        assert resize(images, (4, 3)) is images
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    @pytest.mark.parametrize("value", [0, 1, 117, 255])
+    def test_a_constant_image_stays_constant(self, dtype, value):
+        resized = resize(np.full((1, 7, 5, 3), value, dtype), (4, 9))
+        np.testing.assert_allclose(resized, value, rtol=4e-16, strict=False)
+
+    @pytest.mark.parametrize("n_channels", [1, 3])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.uint16])
+    def test_memory_does_not_matter(self, n_channels, dtype):
+        images = colours(shape=(6, 5, n_channels), dtype=dtype)
+        expected = resize(images, (4, 3))
+        read_only = images.copy()
+        read_only.flags.writeable = False
+        for same in (
+            read_only,
+            np.asfortranarray(images),
+            images[:, ::-1, ::-1].copy()[:, ::-1, ::-1],
+            images.astype(images.dtype.newbyteorder()),
+        ):
+            assert np.array_equal(resize(same, (4, 3)), expected)
+            assert resize(same, (4, 3)).dtype.isnative
+        turned = np.ones((2, 1, 6, n_channels), dtype)[:, ::-1]
+        assert (resize(turned, (4, 3)) == 1).all()
+
+
+class TestOriginalBoxes:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("original", [1, 2, 3, 5, 7, 12, 16, 21, 24])
+    def test_an_interval_holds_every_weight_and_ends_with_the_filter(self, original, dtype):
+        for resized in range(1, 20):
+            weights = measured_weights(original, resized, dtype) > 0  # (resized, original)
+            starts, lengths = (index.ravel() for index in np.indices((resized, resized)))
+            stops = np.minimum(starts + lengths + 1, resized)
+            boxes = np.stack([starts, stops, 0 * starts, 0 * starts + 1], axis=1)
+            found = original_boxes(boxes, np.tile([original, 1], (len(boxes), 1)), (resized, 1))
+            assert (found[:, 2:] == [0, 1]).all()
+            scale = original / resized
+            for start, stop, (low, high) in zip(starts, stops, found[:, :2], strict=True):
+                seen = np.flatnonzero(weights[start:stop].any(0))
+                assert low == seen[0]
+                beyond = high - 1 - seen[-1]
+                assert beyond in {0, 1}
+                if beyond:  # a pixel exactly where the filter has fallen to 0
+                    end = (stop - 0.5) * scale + max(scale, 1)
+                    assert high - 0.5 == pytest.approx(end, rel=1e-14)
+
+    @given(st.data(), st.sampled_from([np.uint8, np.float32, np.float64]))
+    def test_pixels_outside_do_not_matter_and_those_on_the_border_do(self, data, dtype):
+        lengths = st.integers(1, 40)
+        original, size = (data.draw(st.tuples(lengths, lengths)) for _ in range(2))
+        y0, y1 = sorted(data.draw(st.tuples(*2 * [st.integers(0, size[0])])))
+        x0, x1 = sorted(data.draw(st.tuples(*2 * [st.integers(0, size[1])])))
+        if y0 == y1 or x0 == x1:
+            y0, y1, x0, x1 = 0, 1, 0, 1
+        box = np.array([[y0, y1, x0, x1]])
+        ((top, bottom, left, right),) = original_boxes(box, np.array([original]), size).tolist()
+        assert 0 <= top < bottom <= original[0]
+        assert 0 <= left < right <= original[1]
+
+        def region(image):
+            return resize(image[None], size)[0, y0:y1, x0:x1]
+
         rng = np.random.default_rng(0)
-        pixels = rng.normal([1e5, -3.0], [1.0, 1e-3], (n_images, 2, 3, 2))
-        rows, weights = rng.permutation(n_images), rng.exponential(size=n_images)
-        found = Standardization.of(pixels, rows, weights)
-        values = pixels[rows].transpose(3, 0, 1, 2).reshape(2, n_images, 6)
-        mean = np.average(values.mean(2), axis=1, weights=weights)
-        deviation = np.square(values - mean[:, None, None]).mean(2)
-        scale = np.sqrt(np.average(deviation, axis=1, weights=weights))
-        np.testing.assert_allclose(found.mean, mean, rtol=1e-13)
-        np.testing.assert_allclose(found.scale, scale, rtol=1e-10)
+        image, other = rng.integers(0, 256, (2, *original, 3)).astype(dtype)
+        inside = slice(top, bottom), slice(left, right)
+        other[inside] = image[inside]
+        assert np.array_equal(region(other), region(image))
 
-    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.uint16, np.float16, np.float32])
-    def test_any_dtype_counts_as_its_numbers(self, dtype):
-        pixels = np.random.default_rng(0).integers(0, 2000, (300, 3, 4, 2)).astype(dtype)
-        rows, weights = np.arange(300), np.ones(300)
-        found = Standardization.of(pixels, rows, weights)
-        same = Standardization.of(pixels.astype(np.float64), rows, weights)
-        assert np.array_equal(found.mean, same.mean)
-        assert np.array_equal(found.scale, same.scale)
-        flat = pixels.reshape(-1, 2).astype(np.float64)
-        np.testing.assert_allclose(found.mean, flat.mean(0), rtol=1e-12)
-        np.testing.assert_allclose(found.scale, flat.std(0), rtol=1e-12)
+        rows, columns = (measured_weights(*pair) for pair in zip(original, size, strict=True))
+        for line, weights in (
+            (np.s_[top, left:right], rows[y0:y1, top]),
+            (np.s_[bottom - 1, left:right], rows[y0:y1, bottom - 1]),
+            (np.s_[top:bottom, left], columns[x0:x1, left]),
+            (np.s_[top:bottom, right - 1], columns[x0:x1, right - 1]),
+        ):
+            brighter = image.astype(np.float64)
+            brighter[line] += 1e6
+            is_seen = not np.array_equal(region(brighter), region(image.astype(np.float64)))
+            assert is_seen == (weights > 0).any()
 
-    @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, -7.3, 1e9 + 0.1, 1e-300])
-    def test_a_constant_channel_has_scale_1_whatever_its_value(self, value):
+    def test_where_sizes_agree_nothing_was_resized(self):
+        boxes = np.array([[[1, 3, 0, 2], [0, 4, 1, 2]]])
+        assert np.array_equal(original_boxes(boxes, np.array([[4, 3]]), (4, 3)), boxes)
+        found = original_boxes(boxes, np.array([[4, 30]]), (4, 3))
+        assert np.array_equal(found[..., :2], boxes[..., :2])
+        assert found[..., 2:].tolist() == [[[0, 25], [5, 25]]]
+
+    @pytest.mark.parametrize("original", [(1, 1), (3, 50), (50, 3), (17, 17)])
+    def test_the_whole_image_stays_whole(self, original):
+        found = original_boxes(np.array([[0, 8, 0, 9]]), np.array([original]), (8, 9))
+        assert found.tolist() == [[0, original[0], 0, original[1]]]
+
+    def test_an_empty_box_stays_empty(self):
+        boxes = np.array([[0, 0, 0, 0], [3, 3, 1, 5], [1, 5, 8, 8], [8, 8, 8, 8]])
+        found = original_boxes(boxes, np.array([[90, 70]] * 4), (8, 8))
+        heights, widths = (np.diff(found[:, axes]).ravel() for axes in ([0, 1], [2, 3]))
+        assert (heights * widths == 0).all()
+        assert found[0].tolist() == [0, 0, 0, 0]
+
+    def test_every_box_is_of_its_own_image(self):
         rng = np.random.default_rng(0)
-        pixels = np.stack([np.full((600, 7, 5), value), rng.normal(size=(600, 7, 5))], axis=-1)
-        found = Standardization.of(pixels, np.arange(600), rng.uniform(0.1, 2, 600))
-        assert found.mean[0] == value
-        assert found.scale[0] == 1
-        assert 0.9 < found.scale[1] < 1.1
-        batch = ImageSource(pixels, found).batch(np.arange(3))
-        assert (batch[:, 0] == 0).all()
-
-    def test_small_variations_on_a_large_offset_are_seen(self):
-        pixels = 1e9 + np.random.default_rng(0).normal(size=(400, 4, 4, 1))
-        found = Standardization.of(pixels, np.arange(400), np.ones(400))
-        assert found.scale[0] == pytest.approx(pixels.std(), rel=1e-9)
-
-    def test_weights_count_like_repetitions(self):
-        pixels, counts = colours(n=6), np.array([1, 3, 2, 1, 4, 1])
-        one = Standardization.of(pixels, np.arange(6), counts.astype(float))
-        index = np.repeat(np.arange(6), counts)
-        other = Standardization.of(pixels, index, np.ones(len(index)))
-        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-14)
-        np.testing.assert_allclose(one.scale, other.scale, rtol=1e-14)
-
-
-def plain(channels):
-    return Standardization(np.zeros(channels), np.ones(channels))
-
-
-class TestBatches:
-    def test_a_batch_is_standardised_with_its_channels_first(self):
-        pixels = colours(dtype=np.uint8)
-        standard = Standardization(np.array([10.0, 20.0]), np.array([2.0, 4.0]))
-        batch = ImageSource(pixels, standard).batch(np.array([3, 0, 3]))
-        assert batch.dtype == torch.float32
-        assert batch.is_contiguous()
-        assert batch.shape == (3, 2, 4, 3)
-        expected = (pixels[[3, 0, 3]].astype(float) - [10, 20]) / [2, 4]
-        assert np.array_equal(batch.numpy(), expected.transpose(0, 3, 1, 2).astype(np.float32))
-
-    def test_the_training_images_have_mean_0_and_scale_1(self):
-        rng = np.random.default_rng(0)
-        pixels = rng.normal([1e6, -3e-5], [1e3, 1e-5], (500, 4, 4, 2))
-        standard = Standardization.of(pixels, np.arange(500), np.ones(500))
-        batch = ImageSource(pixels, standard).batch(np.arange(500)).double()
-        means, scales = batch.mean((0, 2, 3)), batch.std((0, 2, 3), correction=0)
-        assert means.tolist() == pytest.approx([0, 0], abs=1e-6)
-        assert scales.tolist() == pytest.approx([1, 1], abs=1e-6)
-
-    def test_integers_do_not_wrap(self):
-        pixels = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
-        standard = Standardization(np.array([128.0]), np.array([1.0]))
-        assert ImageSource(pixels, standard).batch(np.arange(2)).flatten().tolist() == [-128, 127]
-
-    @pytest.mark.parametrize("size", [(1, 1), (8, 8), (100, 90), (300, 300)])
-    @pytest.mark.parametrize("n_images", [1, 3, 7, 8, 600])
-    def test_chunks_have_one_shape_and_every_image_once(self, size, n_images):
-        pixels = np.broadcast_to(np.arange(20.0)[:, None, None, None], (20, *size, 1))
-        source = ImageSource(pixels, plain(1))
-        limit = min(LARGEST_CHUNK, max(1, CHUNK_PIXELS // (size[0] * size[1])))
-        rows = np.random.default_rng(0).integers(0, 20, min(n_images, 4 * limit))
-        seen, shapes = [], set()
-        for index, images in source.chunks(rows):
-            assert len(index) <= len(images)
-            own = images[: len(index), 0, 0, 0].numpy()
-            assert np.array_equal(own, rows[index])
-            shapes.add(tuple(images.shape))
-            seen.extend(index.tolist())
-        assert seen == list(range(len(rows)))
-        assert shapes == {(limit, 1, *size)}
-
-    def test_the_last_chunk_is_filled_with_images_of_its_own(self):
-        pixels = np.arange(3.0).reshape(3, 1, 1, 1)
-        ((index, images),) = ImageSource(pixels, plain(1)).chunks(np.array([2, 0]))
-        assert index.tolist() == [0, 1]
-        assert images.shape == (LARGEST_CHUNK, 1, 1, 1)
-        assert images.flatten().tolist() == [2, 0] * (LARGEST_CHUNK // 2)
-
-    def test_an_image_is_the_same_bits_in_any_chunk(self):
-        pixels = np.random.default_rng(0).normal(size=(600, 3, 4, 2))
-        source = ImageSource(pixels, Standardization.of(pixels, np.arange(600), np.ones(600)))
-        ((_, alone),) = source.chunks(np.array([431]))
-        together = {}
-        for index, images in source.chunks(np.arange(600)):
-            together.update(zip(index.tolist(), images, strict=False))
-        assert torch.equal(alone[0], together[431])
-
-    def test_no_rows_give_no_chunks(self):
-        assert list(ImageSource(colours(), plain(2)).chunks(np.arange(0))) == []
-
-    def test_the_length_is_the_number_of_images(self):
-        assert len(ImageSource(colours(n=7), plain(2))) == 7
+        starts = rng.integers(0, 6, (7, 5, 2))
+        stops = starts + rng.integers(1, 3, (7, 5, 2))
+        boxes = np.stack([starts, stops], axis=-1).reshape(7, 5, 4)
+        sizes = rng.integers(1, 40, (7, 2))
+        found = original_boxes(boxes, sizes, (8, 8))
+        assert found.shape == (7, 5, 4)
+        for i, j in np.ndindex(7, 5):
+            alone = original_boxes(boxes[i, j][None], sizes[i : i + 1], (8, 8))
+            assert np.array_equal(found[i, j], alone[0])

@@ -1,6 +1,7 @@
 """The network: its formulas by hand, its parts against independent ones."""
 
 import copy
+import functools
 import itertools
 import math
 
@@ -345,6 +346,121 @@ class TestTorchvisionBackbones:
 
     def test_the_papers_three_families_are_on_offer(self):
         assert {"auto", "vgg19", "resnet34", "densenet121", "densenet161"} <= set(BACKBONES)
+
+
+RECEPTIVE_FIELDS = {
+    # A window of k cells that are s pixels apart adds (k - 1) s pixels to what a cell sees.
+    "vgg11": {1: 3, 2: 8, 4: 26, 8: 62, 16: 134, 32: 150},
+    "resnet18": {2: 7, 4: 43, 8: 99, 16: 211, 32: 435},
+    "densenet121": {4: 59, 8: 255, 16: 1031, 32: 2071},
+    "efficientnet_lite0": {4: 19, 8: 67, 16: 339, 32: 851},
+}
+"""Pixels that a cell of the last map of each stride sees, summed up by hand."""
+
+DEPTHS = {
+    "vgg11": {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512},
+    "resnet18": {2: 64, 4: 64, 8: 128, 16: 256, 32: 512},
+    "densenet121": {4: 256, 8: 512, 16: 1024, 32: 1024},
+    "efficientnet_lite0": {4: 24, 8: 40, 16: 112, 32: 1280},
+}
+"""Channels of that map: the paper's figures of each family."""
+
+STRIDES = [(name, stride) for name, fields in RECEPTIVE_FIELDS.items() for stride in fields]
+
+
+@functools.cache
+def cut(name, stride):
+    """A network less what comes after its last map of a stride, without values."""
+    with torch.device("meta"):
+        return build_backbone(name, feature_stride=stride).eval()
+
+
+class TestFeatureStride:
+    @pytest.mark.parametrize(("name", "stride"), STRIDES)
+    def test_a_cell_stands_for_as_many_pixels(self, name, stride):
+        found = cut(name, stride)(torch.zeros(2, 3, 64, 128, device="meta")).shape
+        assert found == (2, DEPTHS[name][stride], 64 // stride, 128 // stride)
+
+    @pytest.mark.parametrize(("name", "stride"), STRIDES)
+    def test_a_cell_sees_what_the_cut_network_does(self, name, stride):
+        seen = RECEPTIVE_FIELDS[name][stride]
+        size = max(64, 32 * math.ceil((2 * seen + 64) / 32))  # some cell is far from both borders
+        with torch.device("meta"):
+            field = trace_receptive_field(cut(name, stride), 3, (64, size))
+        assert field.depth == DEPTHS[name][stride]
+        assert field.map_size == (64 // stride, size // stride)
+        lengths = field.columns[:, 1] - field.columns[:, 0]
+        assert lengths.max() == seen
+        inner = (field.columns[:, 0] > 0) & (field.columns[:, 1] < size)
+        assert inner.any()
+        assert (lengths[inner] == seen).all()
+        assert (np.diff(field.columns[inner, 0]) == stride).all()
+
+    @pytest.mark.parametrize("name", RECEPTIVE_FIELDS)
+    def test_it_ends_before_the_next_layer_that_strides(self, name):
+        with torch.device("meta"):
+            layers = list(build_backbone(name).eval().children())
+        assert len(cut(name, 32)) == len(layers)
+        for stride in [stride for stride in RECEPTIVE_FIELDS[name] if stride < 32]:
+            n_layers = len(cut(name, stride))
+            longer = nn.Sequential(*cut(name, stride), layers[n_layers])
+            assert longer(torch.zeros(1, 3, 64, 64, device="meta")).shape[2] == 32 // stride
+
+    def test_efficientnet_lite_at_16_is_cut_after_its_eleventh_block(self):
+        backbone = build_backbone("efficientnet_lite0", channels=1, feature_stride=16)
+        names = [name for name, _ in backbone.named_children()]
+        assert len(names) == 12
+        with torch.no_grad():
+            assert backbone.eval()(torch.zeros(1, 1, 224, 224)).shape == (1, 112, 14, 14)
+
+    def test_what_is_left_computes_what_it_did(self):
+        images = random(2, 3, 48, 32)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            backbone = build_backbone("resnet18", feature_stride=8).eval()
+            torch.default_generator.manual_seed(0)
+            model = models.resnet18(weights=None).eval()
+        seen = []
+        model.layer2.register_forward_hook(lambda module, args, output: seen.append(output))
+        with torch.no_grad():
+            model(images)
+            assert torch.equal(backbone(images), seen[0])
+        statistics = [
+            value for name, value in backbone.state_dict().items() if "running_mean" in name
+        ]
+        assert not any(value.any() for value in statistics)  # measuring strides moves none
+
+    @pytest.mark.parametrize(("stride", "n_layers", "map_size"), [(1, 6, 28), (2, 13, 14)])
+    def test_the_small_network_may_be_cut_too(self, stride, n_layers, map_size):
+        backbone = build_backbone("auto", channels=1, image_size=(28, 28), feature_stride=stride)
+        assert len(backbone) == n_layers
+        assert backbone(torch.zeros(1, 1, 28, 28)).shape[2:] == (map_size, map_size)
+
+    @pytest.mark.parametrize(
+        ("name", "stride", "strides"),
+        [
+            ("vgg11", 3, "1, 2, 4, 8, 16, 32"),
+            ("resnet18", 1, "2, 4, 8, 16, 32"),
+            ("efficientnet_lite0", 7, "2, 4, 8, 16, 32"),
+            ("auto", 8, "1, 2, 4"),
+        ],
+    )
+    def test_another_stride_is_refused_with_those_that_there_are(self, name, stride, strides):
+        message = f"feature_stride must be a stride of the backbone, {strides}, got {stride}\\."
+        with torch.device("meta"), pytest.raises(ValueError, match=message):
+            build_backbone(name, image_size=(28, 28), feature_stride=stride)
+
+    def test_a_module_is_to_be_cut_by_its_owner(self):
+        message = "feature_stride needs a backbone that has a name, got the module Conv2d"
+        with pytest.raises(ValueError, match=message):
+            build_backbone(nn.Conv2d(1, 2, 3), channels=1, feature_stride=2)
+
+    def test_a_classifier_is_built_with_it(self):
+        network, field = architecture(
+            backbone="resnet18", image_shape=(32, 48, 1), feature_stride=8
+        ).build()
+        assert field.map_size == (4, 6)
+        assert network.backbone_channels == field.depth == 128
 
 
 class Pair(nn.Module):

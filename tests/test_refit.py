@@ -255,6 +255,17 @@ class TestMemory:
         clf.fit(X, y)
         assert trainings.call_count == 2
 
+    def test_what_changes_a_training_has_its_own(self, digits, tmp_path, trainings):
+        X, y = (values[::10] for values in digits)
+        dropouts = [{"augment": nn.Dropout(rate)} for rate in (0.1, 0.2)]
+        changes = ({}, *dropouts, {"precision": "bfloat16"})
+        for _ in range(2):
+            for change in changes:
+                clf = ProtoPNetClassifier(image_shape=(8, 8), memory=str(tmp_path), **SMALL)
+                clf.set_params(**change).fit(X, y)
+                assert clf.score(X, y) == clf.history_table()["accuracy"].iloc[-1]
+        assert trainings.call_count == len(changes)
+
     def test_a_damaged_file_is_trained_anew(self, small, digits, tmp_path, trainings):
         clf = clone(small).set_params(memory=str(tmp_path)).fit(*digits)
         (found,) = tmp_path.rglob("output.pkl")

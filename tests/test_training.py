@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._images import _source
+from sklearn_protopnet._training._maps import KeptMaps
 
 STILL = 1e-30
 """A learning rate that moves no float32."""
@@ -355,6 +357,205 @@ class TestHistory:
         )
         assert row["loss"] == pytest.approx(objective, rel=1e-12)
         assert row["gap"] == clf.last_layer_gap_ <= 1e-4 * objective
+
+
+class Watched(Backbone):
+    """Notes the images of training steps, and how many others there are; not the blank one."""
+
+    steps: ClassVar = []
+    others: ClassVar = []
+
+    def forward(self, images):
+        if torch.is_grad_enabled():
+            self.steps.append(images.detach().clone())
+        elif images.any():
+            self.others.append(len(images))
+        return super().forward(images)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """A backbone that notes what it is given; chunks hold one image each."""
+    monkeypatch.setattr(_source, "CHUNK_PIXELS", 5 * 6)
+    Watched.steps.clear()
+    Watched.others.clear()
+    return Watched()
+
+
+class TestFrozenBackbone:
+    STAGES = (
+        {"warmup_epochs": 4},
+        {"joint_epochs": 4, "projection_interval": 2, "backbone_learning_rate": 0},
+        {"warmup_epochs": 1, "joint_epochs": 2, "backbone_learning_rate": 0},
+    )
+
+    @pytest.mark.parametrize("stages", STAGES, ids=str)
+    def test_it_sees_every_image_once(self, images, watched, stages):
+        X, y = images
+        classifier(backbone=watched, batch_size=4, **stages).fit(X, y)
+        assert not watched.steps
+        assert watched.others == 17 * [1]
+
+    def test_validation_images_too(self, images, watched):
+        X, y = images
+        clf = classifier(backbone=watched, warmup_epochs=4, batch_size=4)
+        clf.fit(X[:12], y[:12], X_val=X[12:], y_val=y[12:])
+        assert watched.others == 17 * [1]
+
+    @pytest.mark.parametrize("stages", STAGES, ids=str)
+    def test_the_loss_is_that_of_maps_that_are_not_kept(self, images, monkeypatch, stages):
+        """A convolution's last bits depend on the size of its batch, by 6e-8; steps add to that."""
+        X, y = images
+        held_out = {"X_val": X[:5], "y_val": y[:5]}
+        kept = classifier(batch_size=4, **stages).fit(X, y, **held_out)
+        monkeypatch.setattr(KeptMaps, "has_room", lambda *args: False)
+        computed = classifier(batch_size=4, **stages).fit(X, y, **held_out)
+        assert kept.loss_curve_ == pytest.approx(computed.loss_curve_, rel=1e-5, abs=0)
+        assert len(set(kept.loss_curve_)) == kept.n_iter_
+        np.testing.assert_allclose(kept.prototypes_, computed.prototypes_, rtol=0, atol=1e-5)
+        assert np.array_equal(kept.prototype_sample_indices_, computed.prototype_sample_indices_)
+        assert (kept.prototype_distances_ == 0).all()
+        assert (computed.prototype_distances_ == 0).all()
+
+    def test_after_it_has_moved_it_is_looked_at_anew(self, images, watched):
+        """Initialization, warm-up, and two rounds: one pass each time that it has moved."""
+        stages = {"warmup_epochs": 2, "joint_epochs": 2, "projection_interval": 1}
+        classifier(backbone=watched, **stages).fit(*images)
+        assert [len(step) for step in watched.steps] == 2 * [17]
+        assert watched.others == 3 * 17 * [1]
+
+
+def darkened(image):
+    return image * 0
+
+
+def same(image):
+    return image
+
+
+class TestAugmentation:
+    @pytest.mark.parametrize(
+        ("stages", "n_epochs"),
+        [
+            ({"warmup_epochs": 3}, 3),
+            ({"joint_epochs": 2, "backbone_learning_rate": 0}, 2),
+            ({"pretraining_epochs": 1, "warmup_epochs": 1, "joint_epochs": 2}, 4),
+        ],
+        ids=str,
+    )
+    def test_every_epoch_sees_varied_images_and_nothing_else_does(
+        self, images, watched, stages, n_epochs
+    ):
+        X, y = images
+        clf = classifier(backbone=watched, augment=darkened, batch_size=6, **stages).fit(X, y)
+        standard = clf.state_["standardization"]
+        dark = np.float32(-standard["mean"][0] / standard["scale"][0])
+        assert sum(map(len, watched.steps)) == n_epochs * 17
+        assert all((step == dark).all() for step in watched.steps)
+        # Prototypes start at patches of plain images, and are projected to such.
+        assert (clf.prototype_distances_ == 0).all()
+        similarities = clf.transform(X[clf.prototype_sample_indices_]).diagonal()
+        np.testing.assert_allclose(similarities, math.log(1 / 1e-4), rtol=1e-14)
+        vectors = clf.prototypes_.reshape(6, -1)
+        assert len(np.unique(vectors, axis=0)) > 1
+
+    def test_projection_and_last_layer_share_a_pass(self, images, watched):
+        clf = classifier(backbone=watched, augment=darkened, joint_epochs=2, projection_interval=1)
+        X, y = images
+        clf.fit(X, y, X_val=X[:5], y_val=y[:5])
+        # The prototypes start at six images; then each round looks at all of them, and at the
+        # validation images after its epoch and for the last layer.
+        assert sum(watched.others) == 6 + 2 * (5 + 17 + 5)
+
+    @pytest.mark.parametrize("rounds", [1, 2])
+    def test_kept_maps_of_plain_images_are_not_trained_on(self, images, watched, rounds):
+        """After the first round of a frozen backbone they are there."""
+        clf = classifier(
+            backbone=watched,
+            augment=darkened,
+            joint_epochs=2 * rounds,
+            projection_interval=2,
+            backbone_learning_rate=0,
+        ).fit(*images)
+        assert [len(step) for step in watched.steps] == 2 * rounds * [17]
+        assert sum(watched.others) == 6 + 17
+        assert (clf.prototype_distances_ == 0).all()
+
+    def test_the_loss_is_that_of_the_varied_images(self, images):
+        """Dark images are all alike: without a step, all logits are those of one image."""
+        X, y = images
+        clf = classifier(augment=darkened, warmup_epochs=2, learning_rate=STILL).fit(X, y)
+        plain = classifier(warmup_epochs=2, learning_rate=STILL).fit(X, y)
+        accuracies = [row["accuracy"] for row in clf.history_[:2]]
+        shares = np.bincount(y) / len(y)
+        assert min(abs(shares - accuracies[0])) < 1e-6
+        assert accuracies[0] == accuracies[1]
+        assert clf.loss_curve_[0] == pytest.approx(clf.loss_curve_[1], rel=1e-6)
+        assert clf.loss_curve_[0] != pytest.approx(plain.loss_curve_[0], rel=1e-2)
+        # Nothing has moved, and the projection looks at plain images.
+        assert_equal_parts(clf, plain, "backbone", "add_on", "prototypes", "head")
+
+    def test_validation_images_are_plain(self, images):
+        X, y = images
+        clf = classifier(augment=darkened, joint_epochs=2)
+        clf.fit(X, y, X_val=X[:5], y_val=y[:5])
+        assert clf.history_[-1]["validation_accuracy"] == clf.score(X[:5], y[:5])
+        assert clf.history_[-1]["accuracy"] == clf.score(X, y)
+
+    def test_what_changes_nothing_gives_the_same_bits(self, images):
+        """In one epoch: the seeds of the images are drawn before the order of a second one."""
+        one, other = (
+            classifier(augment=augment, joint_epochs=1).fit(*images) for augment in (None, same)
+        )
+        assert_equal_parts(one, other, "backbone", "add_on", "prototypes", "head")
+
+
+class TestStatistics:
+    """Of batch normalisation, in joint epochs."""
+
+    @staticmethod
+    def state():
+        """As of a training on other images."""
+        state = Backbone().state_dict()
+        state["1.running_mean"] += torch.tensor([0.5, -0.5, 0.25, 0.0])
+        state["1.running_var"] *= 3
+        state["1.num_batches_tracked"] += 7
+        return state
+
+    @pytest.mark.parametrize("pretraining_epochs", [0, 1])
+    def test_given_weights_keep_theirs_while_their_parameters_move(
+        self, images, tmp_path, pretraining_epochs
+    ):
+        torch.save(self.state(), tmp_path / "weights.pt")
+        clf = classifier(
+            weights=str(tmp_path / "weights.pt"),
+            pretraining_epochs=pretraining_epochs,
+            joint_epochs=2,
+        ).fit(*images)
+        found = of_part(clf, "backbone.")
+        for name, value in self.state().items():
+            is_statistic = name in {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+            is_same = np.array_equal(found[f"backbone.{name}"], value.numpy())
+            assert is_same == is_statistic, name
+
+    def test_a_step_with_given_weights_sees_them(self, images, tmp_path):
+        """The first loss is that of a backbone in `eval()`, kept maps or not."""
+        torch.save(self.state(), tmp_path / "weights.pt")
+        weights = str(tmp_path / "weights.pt")
+        joint = classifier(weights=weights, joint_epochs=1).fit(*images)
+        still = {"backbone_learning_rate": 0}
+        frozen = classifier(weights=weights, joint_epochs=1, **still).fit(*images)
+        assert joint.loss_curve_ == pytest.approx(frozen.loss_curve_, rel=1e-5)
+
+    def test_a_module_without_weights_moves_its_own(self, images):
+        module = Backbone()
+        module.load_state_dict(self.state())
+        clf = classifier(backbone=module, joint_epochs=2).fit(*images)
+        found = of_part(clf, "backbone.")
+        for name, value in self.state().items():
+            assert not np.array_equal(found[f"backbone.{name}"], value.numpy()), name
+        # One for each epoch, and one for the patches that the prototypes start at.
+        assert found["backbone.1.num_batches_tracked"] == 7 + 2 + 1
 
 
 class TestFiniteLoss:

@@ -46,6 +46,13 @@ def images():
 
 
 class TestEarlyStopping:
+    def test_joint_epochs_of_a_frozen_backbone_stop_too(self, images):
+        X, y = images
+        clf = classifier(early_stopping=True, n_iter_no_change=3, backbone_learning_rate=0)
+        clf.fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+        joint = clf.history_table().query("stage == 'joint'")["validation_accuracy"]
+        assert clf.n_iter_ == len(joint) == int(np.argmax(joint)) + 1 + 3 < 60
+
     @pytest.mark.parametrize("interval", [2, 3, 100])
     def test_a_stopped_fit_is_the_fit_that_ended_at_the_best_epoch(self, images, interval):
         X, y = images

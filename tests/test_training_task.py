@@ -1,6 +1,7 @@
 """The key of a training: all that its network depends on, and nothing else."""
 
 import copy
+import functools
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
-from sklearn_protopnet._network import Architecture
+from sklearn_protopnet._network import Architecture, _weights
 from sklearn_protopnet._training import (
     LabelledImages,
     Settings,
@@ -52,6 +53,45 @@ class Backbone(nn.Module):
 
     def extra_repr(self):
         return "kind" if self.rate in {"one", "two", "three", "four"} else ""
+
+
+def brighter(image, by=0.5, *, at_most=1.0):
+    return (image + by).clamp(max=at_most)
+
+
+def brightened(by):
+    """A function that encloses a value."""
+
+    def change(image):
+        return image + by
+
+    return change
+
+
+class Brighten:
+    """A callable with an attribute, and methods that may be given in its place."""
+
+    limit = 1.0
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, image):
+        return self.plainly(image)
+
+    def plainly(self, image):
+        return (image + self.by).clamp(max=self.limit)
+
+
+CHANGES = (brighter, brightened(0.5), Brighten(0.5), Brighten(0.5).plainly, v2.GaussianBlur(3))
+"""Callables of every kind."""
+
+
+def of_body(body, kind="def apply(image): return {}"):
+    """A function of another text, under the same name."""
+    space = {}
+    exec(kind.format(body), space)
+    return space["apply"]
 
 
 def labelled(pixels=None, labels=None, weights=None):
@@ -164,21 +204,6 @@ class TestModules:
         module = Backbone()
         assert task(backbone=module).key() == task(backbone=copy.deepcopy(module)).key()
 
-    def test_the_key_is_the_same_in_another_process(self):
-        code = (
-            "from test_training_task import Backbone, task\n"
-            "print(task(backbone=Backbone()).key(), task().key())"
-        )
-        printed = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=Path(__file__).parent,
-            env={"PYTHONHASHSEED": "12345"},  # sets are in another order there
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        assert printed == f"{task(backbone=Backbone()).key()} {task().key()}\n"
-
     def test_parameters_statistics_and_attributes_are_in_the_key(self):
         key = task(backbone=Backbone()).key()
         modules = [Backbone() for _ in range(4)]
@@ -228,5 +253,182 @@ class TestModules:
     def test_a_module_that_cannot_be_pickled_is_named(self):
         module = Backbone()
         module.function = lambda x: x
-        with pytest.raises(ValueError, match=r"memory needs a backbone that can be pickled.*Backb"):
+        message = r"memory needs a value of backbone that can be pickled, got .* from Backbone"
+        with pytest.raises(ValueError, match=message):
             task(backbone=module).key()
+
+
+class TestAugmentations:
+    @pytest.mark.parametrize("kind", ["def apply(image): return {}", "apply = lambda image: {}"])
+    def test_the_code_of_a_function_is_in_the_key(self, kind):
+        bodies = ("image + 1", "image + 2", "image - 1", "image.flip(2)", "image.flip(1)")
+        bodies += ("[value.sin() for value in image]", "[value.cos() for value in image]")
+        keys = [task(augment=of_body(body, kind)).key() for body in bodies]
+        assert len(set(keys)) == len(bodies)
+        assert keys == [task(augment=of_body(body, kind)).key() for body in bodies]
+
+    def test_what_a_function_encloses_is_in_the_key(self):
+        by = [0.5, 1.0, None, "much", torch.tensor([1.0]), torch.tensor([2.0]), np.ones(2)]
+        keys = [task(augment=brightened(value)).key() for value in by]
+        assert len(set(keys)) == len(by)
+        assert keys == [task(augment=brightened(copy.deepcopy(value))).key() for value in by]
+
+    def test_defaults_are_in_the_key(self):
+        keys = set()
+        for arguments in ("image, by=1", "image, by=2", "image, *, by=1", "image, *, by=2"):
+            kind = f"def apply({arguments}): return {{}}"
+            keys.add(task(augment=of_body("image + by", kind)).key())
+        assert len(keys) == 4
+
+    def test_arguments_and_code_of_a_partial_function_are_in_the_key(self, monkeypatch):
+        functions = [
+            functools.partial(brighter, by=1.0),
+            functools.partial(brighter, by=2.0),
+            functools.partial(brighter, at_most=1.0),
+            brighter,
+        ]
+        keys = {task(augment=function).key() for function in functions}
+        assert len(keys) == 4
+        assert task(augment=functools.partial(brighter, by=1.0)).key() in keys
+        darker = of_body("image - by", "def apply(image, by=0.5): return {}")
+        darker.__name__ = darker.__qualname__ = "brighter"
+        darker.__module__ = __name__
+        monkeypatch.setitem(globals(), "brighter", darker)
+        assert task(augment=functools.partial(darker, by=1.0)).key() not in keys
+
+    def test_the_object_of_a_method_is_in_the_key(self):
+        keys = {task(augment=Brighten(by).plainly).key() for by in (0.5, 0.5, 1.0)}
+        assert len(keys) == 2
+
+    def test_attributes_of_an_object_are_in_the_key(self):
+        keys = {task(augment=Brighten(by)).key() for by in (0.5, 0.5, 1.0)}
+        assert len(keys) == 2
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {"__call__": of_body("image", "def apply(self, image): return {}")},
+            {"plainly": of_body("image", "def apply(self, image): return {}")},
+            {"helper": of_body("image")},
+            {"helper": staticmethod(of_body("image"))},
+            {"helper": staticmethod(of_body("image + 1"))},
+            {"helper": classmethod(of_body("image"))},
+            {"helper": property(of_body("image"))},
+            {"limit": 2.0},
+            {"limit": "none"},
+        ],
+        ids=lambda members: f"{next(iter(members))} {type(next(iter(members.values()))).__name__}",
+    )
+    @pytest.mark.parametrize("make", [lambda cls: cls(1), lambda cls: cls(1).plainly])
+    def test_the_code_of_a_class_is_in_the_key(self, monkeypatch, members, make):
+        keys = set()
+        for changes in ({}, members, {"helper": staticmethod(of_body("image + 2"))}):
+            cls = type("Other", (Brighten,), {**changes, "__module__": __name__})
+            monkeypatch.setitem(globals(), "Other", cls)  # for pickle to find it
+            keys.add(task(augment=make(cls)).key())
+        assert len(keys) == 3
+
+    def test_options_of_torchvisions_are_in_the_key(self):
+        transforms = [v2.RandomRotation(15), v2.RandomRotation(10), v2.RandomHorizontalFlip()]
+        transforms += [
+            v2.Compose(transforms),
+            v2.RandomChoice(transforms),
+            "paper",
+            "no_flip",
+            None,
+        ]
+        assert len({task(augment=transform).key() for transform in transforms}) == 8
+        assert task(augment=v2.RandomRotation(15)).key() == task(augment=transforms[0]).key()
+
+    def test_one_that_cannot_be_pickled_is_named(self):
+        message = r"memory needs a value of augment that can be pickled, got an error from Compose"
+        with pytest.raises(ValueError, match=message):
+            task(augment=v2.Compose([lambda image: image])).key()
+
+
+class TestWeights:
+    @pytest.fixture
+    def path(self, tmp_path):
+        torch.save({"weight": torch.ones(3)}, tmp_path / "one.pt")
+        return tmp_path / "one.pt"
+
+    def test_a_file_is_known_by_its_content(self, path, tmp_path):
+        key = task(weights=str(path)).key()
+        assert key != task().key()
+        other = tmp_path / "other.pt"
+        other.write_bytes(path.read_bytes())
+        assert task(weights=str(other)).key() == key
+        torch.save({"weight": torch.full((3,), 2.0)}, path)
+        assert task(weights=str(path)).key() != key
+        assert task(weights=str(other)).key() == key
+
+    def test_a_path_may_be_relative_or_begin_at_home(self, path, monkeypatch):
+        key = task(weights=str(path)).key()
+        monkeypatch.chdir(path.parent)
+        monkeypatch.setenv("HOME", str(path.parent))
+        assert task(weights=path.name).key() == task(weights=f"~/{path.name}").key() == key
+
+    def test_published_ones_are_known_by_their_network(self):
+        names = ("resnet18", "resnet34", "efficientnet_lite0")
+        keys = {task(weights="imagenet", backbone=name).key() for name in names}
+        assert len(keys | {task(backbone=name).key() for name in names}) == 6
+
+    def test_another_version_of_their_package_has_another_key(self, monkeypatch):
+        efficientnet = {"weights": "imagenet", "backbone": "efficientnet_lite0"}
+        real, key = _weights.version, task(**efficientnet).key()
+        assert task(**efficientnet).key() == key
+        monkeypatch.setattr(_weights, "version", lambda name: f"{real(name)}.1")
+        assert task(**efficientnet).key() != key
+
+        def missing(name):
+            raise _weights.PackageNotFoundError
+
+        monkeypatch.setattr(_weights, "version", missing)
+        assert task(**efficientnet).key() != key
+
+    def test_a_module_with_weights_has_both_in_its_key(self, path, tmp_path):
+        keys = {
+            task(backbone=backbone, weights=weights).key()
+            for backbone in (Backbone(0.5), Backbone(0.25))
+            for weights in (None, str(path))
+        }
+        assert len(keys) == 4
+
+
+class TestPlainParameters:
+    def test_every_stride_has_a_key(self):
+        strides = (None, 1, 2, 4)
+        assert len({task(feature_stride=stride).key() for stride in strides}) == 4
+        assert task(feature_stride=2).key() == task(feature_stride=np.int64(2)).key()
+
+    def test_every_precision_has_a_key(self):
+        assert len({task(precision=dtype).key() for dtype in (torch.float32, torch.bfloat16)}) == 2
+
+
+def keys_of_all_kinds(path):
+    return [
+        task().key(),
+        task(backbone=Backbone()).key(),
+        task(weights=str(path), feature_stride=2, precision=torch.bfloat16).key(),
+        *(task(augment=change).key() for change in CHANGES),
+        task(augment=functools.partial(brighter, by=1.0)).key(),
+    ]
+
+
+def test_keys_are_the_same_in_another_process(tmp_path):
+    path = tmp_path / "state.pt"
+    torch.save({"weight": torch.ones(3)}, path)
+    code = (
+        "from test_training_task import keys_of_all_kinds\n"
+        f"print(*keys_of_all_kinds({str(path)!r}))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env={"PYTHONHASHSEED": "12345"},  # sets are in another order there
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert printed.split() == keys_of_all_kinds(path)
+    assert len(set(printed.split())) == 4 + len(CHANGES)

@@ -45,6 +45,8 @@ class Header:
     """(H, W) as shown, after the orientation in EXIF."""
     is_colour: bool
     """Whether the file can hold colours, which a palette can and grey with transparency cannot."""
+    depth: int = 8
+    """Bits of a grey pixel, 8, 16 or 32; of a colour, 8."""
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
@@ -119,7 +121,7 @@ def _cause(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore warnings. Before Python 3.14 they are ignored in every thread, so use it rarely."""
+    """Ignore warnings, which most Pythons can only do in all threads at once: use it rarely."""
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -132,7 +134,7 @@ def _identify(file: Any) -> ImageFile:
         raise ValueError("an empty file")
     Image.init()
     reason = "no format that Pillow knows"
-    # A format without a signature takes much for its own, so those are asked last.
+    # Formats without a signature would make every JPEG 0.15 ms slower, and take much for theirs.
     for name in sorted(Image.ID, key=lambda name: Image.OPEN[name][1] is None):
         factory, accept = Image.OPEN[name]
         accepted = name not in NOT_PIXELS and (accept is None or accept(prefix))
@@ -164,7 +166,14 @@ def _header(image: ImageFile) -> Header:
     width, height = image.size
     if _orientation(image) >= 5:
         width, height = height, width
-    return Header((height, width), image.mode not in GREY_MODES)
+    return Header((height, width), image.mode not in GREY_MODES, _depth(image))
+
+
+def _depth(image: Image.Image) -> int:
+    if not image.mode.startswith(("I", "F")):
+        return 8
+    is_widened = image.mode == "I" and image.format in WIDENED_16_BIT
+    return 16 if is_widened or image.mode.startswith("I;16") else 32
 
 
 def _orientation(image: ImageFile) -> int:
@@ -217,11 +226,11 @@ def _load(image: ImageFile) -> None:
 
 def _deep_grey(image: Image.Image) -> NDArray[np.float32] | None:
     """Grey of more than 8 bits, (H, W); None where there is none."""
-    mode = image.mode
-    if not mode.startswith(("I", "F")):
+    depth = _depth(image)
+    if depth == 8:
         return None
     values = np.asarray(image).astype(np.float32)
-    if mode.startswith("I;16") or (mode == "I" and image.format in WIDENED_16_BIT):
+    if depth == 16:
         if "transparency" in image.info:
             values[values == image.info["transparency"]] = 65535
         values /= 257  # 65535 becomes 255

@@ -52,11 +52,13 @@ def resize(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize an image (C, H, W) to (C, *size)."""
     height, width = size
+    resized: Tensor
     if width > 1 or image.shape[1] == height:
-        return functional.resize(image, [height, width])
-    # torch 2.15 goes wrong vertically where one column is left, so that one is laid on its side.
-    column = functional.resize(image, [image.shape[1], 1])  # (C, H, 1)
-    return functional.resize(column.mT.contiguous(), [1, height]).mT
+        resized = functional.resize(image, [height, width])
+    else:  # torch 2.15 goes wrong vertically where one column is left: it is laid on its side
+        column = functional.resize(image, [image.shape[1], 1])  # (C, H, 1)
+        resized = functional.resize(column.mT.contiguous(), [1, height]).mT
+    return resized
 
 
 def original_boxes(

@@ -118,15 +118,21 @@ class FileImages(Images):
     paths: list[str]
     shape: ImageShape
     sizes: NDArray[np.int64]
+    depth: int
+    """Bits of the deepest image: 8, 16 or 32. Beside deeper ones, those of 8 bits are float32."""
     n_jobs: int | None = None
     is_quick = False
-    are_bytes = True
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def are_bytes(self) -> bool:  # type: ignore[override]
+        return self.depth < 32
+
     def reader(self, rows: NDArray[np.int64]) -> Reader:
-        return _Files([(int(row), self.paths[row]) for row in rows], self.shape)
+        dtype = np.dtype(np.uint8 if self.depth == 8 else np.float32)
+        return _Files([(int(row), self.paths[row]) for row in rows], self.shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -142,14 +148,15 @@ class _Files:
     rows: list[tuple[int, str]]
     """Row of X and path of each image."""
     shape: ImageShape
+    dtype: np.dtype[Any]
 
     def __call__(self) -> NDArray[Any]:
-        height, width, channels = self.shape
-        images = [
-            resize(naming_row(row, read_image, path, channels)[None], (height, width))
-            for row, path in self.rows
-        ]
-        return np.concatenate(images)
+        pixels = np.empty((len(self.rows), *self.shape), self.dtype)
+        for (row, path), target in zip(self.rows, pixels, strict=True):
+            image = naming_row(row, read_image, path, self.shape[2])
+            # As it is by itself: what a file gives must not depend on the files beside it.
+            target[...] = resize(image[None], self.shape[:2])[0]
+        return pixels
 
 
 def naming_row(row: int, read: Any, path: str, *args: Any) -> Any:

@@ -19,7 +19,7 @@ from sklearn_protopnet._network._runtime import (
     resolve_device,
     resolve_precision,
     seeded_draws,
-    thread_budget,
+    working_conditions,
 )
 from sklearn_protopnet._network._weights import published_standardization
 
@@ -44,5 +44,5 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "seeded_draws",
-    "thread_budget",
+    "working_conditions",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, NamedTuple
 
 import torch
 
@@ -80,9 +82,52 @@ def _begin_one_thread() -> int:
 _ONE_THREAD: Final = SharedLimit(_begin_one_thread, torch.set_num_threads)
 
 
-def thread_budget(*, tiny: bool) -> AbstractContextManager[None]:
-    """Give a tiny problem one torch thread, and undo that afterwards."""
-    return _ONE_THREAD if tiny else nullcontext()
+class _Malloc(NamedTuple):
+    """Bytes of an allocation, and of free memory, from which on glibc gives memory back."""
+
+    mmap_threshold: int
+    trim_threshold: int
+    top_pad: int
+
+
+_KEPT: Final = _Malloc(2**30, 2**31 - 1, 2**26)
+_USUAL: Final = _Malloc(2**25, 2**26, 2**17)
+"""Where glibc's own thresholds come to rest in a process that frees large arrays."""
+
+_MALLOPT_KEYS: Final = _Malloc(mmap_threshold=-3, trim_threshold=-1, top_pad=-2)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Find the C library where it is GNU's."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "gnu_get_libc_version") else None
+
+
+def _set_malloc(settings: _Malloc) -> ctypes.CDLL | None:
+    libc = _glibc()
+    if libc is not None:
+        for key, value in zip(_MALLOPT_KEYS, settings, strict=True):
+            libc.mallopt(key, value)
+    return libc
+
+
+def _end_kept_memory(libc: ctypes.CDLL | None) -> None:
+    _set_malloc(_USUAL)
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+_KEPT_MEMORY: Final = SharedLimit(lambda: _set_malloc(_KEPT), _end_kept_memory)
+
+
+def working_conditions(*, tiny: bool) -> AbstractContextManager[None]:
+    """Run torch under the conditions that suit a problem, and undo that afterwards.
+
+    A tiny problem gets one thread. For others freed memory stays with the process until the end:
+    glibc gives every large tensor back when it is freed and has the next one zeroed page by page.
+    A training step of ResNet-18 on 64 x 64 pixels took 0.88 s, and 0.97 to 1.10 s without.
+    """
+    return _ONE_THREAD if tiny else _KEPT_MEMORY
 
 
 @contextmanager

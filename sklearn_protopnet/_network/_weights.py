@@ -156,9 +156,11 @@ def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except Exception as error:  # pickle, zipfile and torch each raise their own
         raise ValueError(
             f"weights={str(path)!r} must be a file that torch.save wrote from a state_dict(): "
-            f"{str(error).splitlines()[0]}"
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
-    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+    ):
         raise ValueError(
             f"weights={str(path)!r} must hold a state dict, names and tensors, found "
             f"{type(found).__name__}."

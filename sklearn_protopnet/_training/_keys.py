@@ -24,6 +24,9 @@ INFLUENTIAL_PACKAGES: Final = ("numpy", "pillow", "torch", "torchvision")
 INFLUENTIAL_SOURCES: Final = ("_images", "_last_layer", "_network", "_training")
 """Rooms of this package of which another text may."""
 
+PLAIN: Final = (int, float, str, bytes)
+"""Attributes of classes that count as their code."""
+
 
 def digest_of(**parts: Any) -> str:
     """Digest plain values, and with them all code that computes with them."""
@@ -98,19 +101,20 @@ def callable_digest(name: str, value: Any) -> str:
     owner = getattr(value, "__self__", None)  # of a method
     parts = list(value.modules()) if isinstance(value, nn.Module) else [value, owner]
     classes = {cls for part in parts for cls in type(part).__mro__}
-    members = [member for cls in classes if _is_foreign(cls) for member in vars(cls).values()]
-    functions = map(_function_of, [*members, value])
-    code = sorted(_code_of(each.__code__) for each in functions if hasattr(each, "__code__"))
+    members = [member for cls in classes if _is_foreign(cls) for member in vars(cls).items()]
+    functions = map(_function_of, [value, *(member for _, member in members)])
+    code = [_code_of(each.__code__) for each in functions if hasattr(each, "__code__")]
+    code += [f"{name} {v!r}" for name, v in members if isinstance(v, PLAIN) and name[:2] != "__"]
     try:
         is_function = hasattr(value, "__code__")
         hashed = [owner, *_values_of(value)] if is_function else value
         digest: str = _ObjectHasher(hash_name="md5").hash(hashed)
     except Exception as error:  # what a user's object holds may fail in any way
         raise ValueError(
-            f"memory needs a {name} that can be pickled, got an error from "
+            f"memory needs a value of {name} that can be pickled, got an error from "
             f"{type(value).__name__}: {error}"
         ) from error
-    return f"{digest} {code}"
+    return f"{digest} {sorted(code)}"
 
 
 def _function_of(value: Any) -> Any:

@@ -96,7 +96,7 @@ class Maps:
     rows : int64 array of shape (n,)
         The set, as rows of the source.
     memory : joblib.Memory
-        Where maps of a backbone that does not move are cached.
+        Where maps are cached, if the backbone never moves.
     """
 
     def __init__(
@@ -109,23 +109,25 @@ class Maps:
         self.network, self.source, self.rows = network, source, rows
         self.memory = memory
         self.kept: KeptMaps | None = None
+        self.is_too_large = False
 
     def chunks(self) -> Iterator[Chunk]:
         """Go through the maps of all images, in chunks of one shape."""
         if self.kept is None:
-            yield from backbone_maps(self.network, self.source.chunks(self.rows))
+            yield from frozen_maps(self.network, self.source, self.rows, self.memory)
             return
         for index in self.source.chunk_indices(len(self.rows)):
             yield index, fill_up(self.kept.read(index), self.source.chunk_size)
 
     def keep(self) -> None:
         """Compute the maps, unless they are there or there is no room for them."""
-        if self.kept is not None:
+        if self.kept is not None or self.is_too_large:
             return
         for index, maps in frozen_maps(self.network, self.source, self.rows, self.memory):
             if self.kept is None:
                 depth, height, width = maps.shape[1:]
-                if not KeptMaps.has_room(len(self.rows), (depth, height, width)):
+                self.is_too_large = not KeptMaps.has_room(len(self.rows), (depth, height, width))
+                if self.is_too_large:
                     return
                 self.kept = KeptMaps(len(self.rows), (depth, height, width))
             self.kept.append(index, maps[: len(index)])

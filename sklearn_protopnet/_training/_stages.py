@@ -28,6 +28,11 @@ class GradientStage:
     """Whether this is the stage's last round, after which the best network is put back."""
 
     @property
+    def may_stop_early(self) -> bool:
+        """Whether validation scores may end the stage; a warm-up is short by itself."""
+        return self.name != "warmup"
+
+    @property
     def is_pretraining(self) -> bool:
         """Whether a linear head takes the place of the prototypes."""
         return "linear_head" in self.learning_rates
