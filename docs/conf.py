@@ -33,7 +33,7 @@ plot_include_source = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    # The solar cells take 20 minutes: their page shows the code, and pictures from a run.
+    # The solar cells take more time than a build of the documentation may.
     "filename_pattern": r"[\\/]plot_(?!solar_cells)",
     "ignore_pattern": r"[\\/](demo|__init__)\.py$",
     "doc_module": ("sklearn_protopnet",),

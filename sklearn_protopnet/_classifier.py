@@ -83,8 +83,8 @@ class ProtoPNetClassifier(
         are 1 if left out. With None, a row of at least 64 features whose number is a perfect
         square is a square grey image, and any other row is one pixel with as many channels.
     image_size : (int, int), default=None
-        Height and width to which images are resized, bilinear with antialiasing; needed when
-        their sizes differ. Boxes are in pixels of the images as they were.
+        Height and width to which images are resized, bilinear with antialiasing, each side by
+        itself; needed when their sizes differ. Boxes are in pixels of the images as they were.
     backbone : {"auto"}, name of a network or torch.nn.Module, default="auto"
         What turns images into feature maps. ``"auto"`` is a small network fit for the image
         size, in which a cell sees a part of the image: 5 of 8 pixels, 16 of 28, 36 of 96. By
@@ -98,8 +98,9 @@ class ProtoPNetClassifier(
         (``pip install sklearn-protopnet[pretrained]``). Otherwise the path of a file with the
         network's state dict, which is read without executing anything. Grey images are looked
         at through the sums over colours of the first convolution's weights. The backbone's
-        batch normalisation keeps its statistics; 8-bit images are standardised as the weights
-        of ``"imagenet"`` expect.
+        batch normalisation keeps its statistics. With ``"imagenet"`` images of bytes, and files,
+        are standardised as the weights expect; neither holds for a module that has such
+        weights already.
     feature_stride : int, default=None
         Pixels a side that a cell of the feature map stands for, which is where a network that
         has a name is cut: of 224 x 224 pixels, 16 leaves a map of 14 x 14 cells and 32 one of
@@ -156,8 +157,9 @@ class ProtoPNetClassifier(
         predictions look at plain ones. ``"paper"`` is one of rotation by up to 15 degrees, skew
         and shear by up to 10 degrees, and a horizontal flip of every other image;
         ``"no_flip"`` is that for images whose left and right are not the same. A callable maps
-        an image, a tensor ``(C, H, W)`` of the dtype of the pixels, to another one, as the
-        transforms v2 of torchvision do; what it draws from torch's global generator is seeded.
+        an image, a tensor ``(C, H, W)`` of the dtype and the range of the pixels, to another
+        one, as the transforms v2 of torchvision do (those of colours want floats from 0 to 1);
+        what it draws from torch's global generator is seeded.
     early_stopping : bool, default=False
         Whether to set validation images aside and to stop the pretraining and the joint epochs
         when their accuracy no longer improves. Training goes on with the best network,
@@ -176,7 +178,7 @@ class ProtoPNetClassifier(
         ``"auto"`` where the device multiplies in it, else float32. Projection, last layer and
         all that is reported are in float32, with distances in float64.
     n_jobs : int, default=None
-        Processes that read, resize and vary images a few batches ahead. None is 1 unless in a
+        Processes that read and vary images a few batches ahead. None is 1 unless in a
         ``joblib.parallel_config``; -1 is all processors. Results do not depend on it.
     memory : str or joblib.Memory, default=None
         A directory in which to cache trained networks. The key holds what a network depends on,
@@ -184,7 +186,9 @@ class ProtoPNetClassifier(
         trains it once for each split of the data, unless several rounds of joint epochs have a
         last layer in between. The feature maps of a backbone that is never trained
         (`backbone_learning_rate` 0, no pretraining) are cached too, also those of images to
-        predict, and shared by all candidates. Reading the directory unpickles what is in it.
+        predict, and shared by all candidates of a split. Functions and global values that a
+        module or `augment` only names are not in the key. Reading the directory unpickles what
+        is in it.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, initial prototypes, the order of the batches and the validation
         split. The same seed gives the same bits on the same machine, whatever the order of
@@ -732,7 +736,8 @@ class ProtoPNetClassifier(
         ImportError
             If skops is not installed (``pip install sklearn-protopnet[files]``).
         TypeError
-            If the backbone is a module: a file holds arrays and plain values only.
+            If the backbone is a module, `augment` a callable or `memory` a `joblib.Memory`: a file
+            holds arrays and plain values only.
         """
         check_is_fitted(self)
         _files.dump(self, path)

@@ -24,10 +24,11 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
     """
     io = _skops_io()
     rule = (
-        "A file may hold NumPy arrays and plain values only, so no module as a backbone and no "
-        "joblib.Memory"
+        "A file may hold NumPy arrays and plain values only, so no module as a backbone, no "
+        "callable as augment and no joblib.Memory"
     )
-    remedy = "Pickle the estimator instead."
+    remedy = "Predictions need neither of the last two: set_params(augment=None, memory=None). Or "
+    remedy += "pickle the estimator."
     try:
         data = io.dumps(estimator)
     except Exception as error:  # what skops cannot write at all fails in a way of its own

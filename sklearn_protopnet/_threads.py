@@ -1,10 +1,13 @@
-"""A limit on the threads of a whole process that several users hold at once."""
+"""What threads of one process share: limits that several hold at once, and random draws."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+GLOBAL_DRAWS: Final = threading.RLock()
+"""Held by whoever seeds torch's global generator, draws from it and puts it back."""
 
 
 class SharedLimit:

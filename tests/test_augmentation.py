@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torchvision.transforms import v2
 
 from sklearn_protopnet._images import AUGMENTATIONS, ArrayImages, Changes, transform_by
+from sklearn_protopnet._network import Architecture
 
 SHAPE = (10, 12, 2)
 
@@ -234,3 +236,27 @@ class TestCallables:
         message = re.escape(f"{rule}dtype, got {found} for (2, 10, 12) in torch.float64.")
         with pytest.raises(ValueError, match=message):
             changed(noise(), augment, range(6))
+
+
+def test_networks_are_built_the_same_while_other_threads_vary_images():
+    changes = Changes(transform_by("paper", SHAPE, np.zeros(2)), np.arange(6))
+    read = changes.applied_to(ArrayImages(noise()).reader(np.arange(6)), np.arange(6))
+    architecture = Architecture("auto", (8, 8, 1), 2, 2, 8, (1, 1), "log")
+    alone, _ = architecture.build(seed=3)
+    is_done = threading.Event()
+
+    def keep_reading():
+        while not is_done.is_set():
+            read()
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(keep_reading) for _ in range(2)]
+        try:
+            built = [architecture.build(seed=3)[0] for _ in range(20)]
+        finally:
+            is_done.set()
+        for reader in readers:
+            reader.result()
+    for network in built:
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, alone.state_dict()[name])

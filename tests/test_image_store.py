@@ -147,6 +147,14 @@ class TestArrayImages:
         assert (len(images), images.shape) == (5, (4, 3, 2))
         assert images.are_bytes == (dtype == np.uint8)
 
+    def test_a_reader_takes_what_is_set_of_pillow_with_it(self, on_disk, monkeypatch):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+        pickled = pickle.dumps(on_disk.reader(np.array([0])))
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in another process
+        with pytest.raises(ValueError, match="decompression bomb"):
+            pickle.loads(pickled)()
+        assert Image.MAX_IMAGE_PIXELS == 7
+
     def test_a_reader_can_be_pickled_and_takes_its_own_images_only(self):
         images = ArrayImages(colours(n=1000))
         data = pickle.dumps(images.reader(np.array([7, 5])))

@@ -450,15 +450,14 @@ class TestFits:
         monkeypatch.setattr(_maps, "KEPT_IN_MEMORY", 0)
         assert_same_fits(classifier().fit(X, y, **held_out), in_memory, X)
 
-    def test_without_room_they_are_the_same_bits_for_maps_without_rounding(
-        self, images, monkeypatch
-    ):
-        """A convolution's last bits depend on the size of its batch; a maximum's do not."""
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_without_room_they_are_the_same_bits(self, images, monkeypatch, precision):
         X, y = images
-        pooling = classifier(backbone=nn.MaxPool2d(2))
-        kept = clone(pooling).fit(X, y)
+        held_out = {"X_val": X[:5], "y_val": y[:5]}
+        kept = classifier(precision=precision, batch_size=4).fit(X, y, **held_out)
         monkeypatch.setattr(KeptMaps, "has_room", lambda *args: False)
-        assert_same_fits(clone(pooling).fit(X, y), kept, X)
+        computed = classifier(precision=precision, batch_size=4).fit(X, y, **held_out)
+        assert_same_fits(computed, kept, X)
 
     def test_with_a_memory_they_are_the_same_bits(self, images, memory, seen):
         X, y = images

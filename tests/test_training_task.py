@@ -105,6 +105,13 @@ def labelled(pixels=None, labels=None, weights=None):
     return LabelledImages(ImageSource(images, standard), members)
 
 
+def standardized_otherwise():
+    """The images of `labelled`, standardised as published weights expect bytes."""
+    images = labelled()
+    standard = Standardization(np.array([127.0]), np.array([128.0]))
+    return LabelledImages(ImageSource(images.source.images, standard), images.members)
+
+
 def task(**changes):
     """A task with other settings, architecture or fields."""
     fields = {
@@ -157,6 +164,7 @@ def task(**changes):
         {"validation": labelled()},
         {"images": labelled(pixels=np.arange(96)[::-1].reshape(6, 4, 4, 1))},
         {"images": labelled(labels=np.array([0, 1, 0, 1, 1, 1]))},
+        {"images": standardized_otherwise()},
         {"images": labelled(weights=np.array([1, 1, 1, 1, 1, 2.0]))},
     ],
     ids=lambda changes: next(iter(changes)),

@@ -5,7 +5,6 @@ Shapes: N images of H x W pixels and C channels.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +18,7 @@ from torchvision.transforms import InterpolationMode, v2
 from sklearn_protopnet._images._inputs import ImageShape
 from sklearn_protopnet._images._reading import Reader
 from sklearn_protopnet._images._resizing import channels_first
+from sklearn_protopnet._threads import GLOBAL_DRAWS
 
 AUGMENTATIONS: Final = ("paper", "no_flip")
 """What varies images by name: the paper's, and that without flips."""
@@ -28,9 +28,6 @@ SMALLEST_SIDE: Final = 4
 
 Transform = Callable[[Tensor], Tensor]
 """Maps an image (C, H, W) to another one of this shape and dtype."""
-
-_DRAWS: Final = threading.Lock()
-"""Transforms draw from torch's global generator, which threads share."""
 
 
 def transform_by(
@@ -107,7 +104,7 @@ class _AugmentedReader:
     def __call__(self) -> NDArray[Any]:
         pixels: NDArray[Any] = self.reader()
         changed = np.empty_like(pixels)
-        with _DRAWS, torch.random.fork_rng(devices=[]):
+        with GLOBAL_DRAWS, torch.random.fork_rng(devices=[]):
             for target, image, seed in zip(changed, pixels, self.seeds.tolist(), strict=True):
                 target[...] = _changed(image, self.transform, seed)
         return changed

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL import ImageFile as PillowFile
 from PIL.ImageFile import ImageFile
 
 GREY_MODES: Final = frozenset({"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -35,6 +36,25 @@ ORIENTATION: Final = 0x0112
 _quiet_lock = threading.RLock()  # a large scan may be read again in silence
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the user has set of Pillow, for processes that start with its defaults."""
+
+    largest: int | None
+    """Pixels of half an image that is taken for a decompression bomb."""
+    allows_truncated: bool
+
+    @classmethod
+    def current(cls) -> Limits:
+        """Look up what is set in this process."""
+        return cls(Image.MAX_IMAGE_PIXELS, PillowFile.LOAD_TRUNCATED_IMAGES)
+
+    def apply(self) -> None:
+        """Set it in this process."""
+        Image.MAX_IMAGE_PIXELS = self.largest
+        PillowFile.LOAD_TRUNCATED_IMAGES = self.allows_truncated
 
 
 @dataclass(frozen=True)

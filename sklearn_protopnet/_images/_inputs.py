@@ -46,7 +46,9 @@ def find_paths(X: Any) -> list[str] | None:
                 "X must hold paths of images only where it holds one, got "
                 f"{type(item).__name__} in row {row}."
             )
-    return [str(os.fsdecode(item)) for item in items]  # NumPy's str shows its type in messages
+    # Absolute: a process that reads them may have another working directory. Plain: the repr of
+    # NumPy's str names its type.
+    return [str(os.path.abspath(os.fsdecode(item))) for item in items]
 
 
 def _items(X: Any) -> Sequence[Any]:

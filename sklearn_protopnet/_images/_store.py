@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._images._decoding import read_image
+from sklearn_protopnet._images._decoding import Limits, read_image
 from sklearn_protopnet._images._inputs import ImageShape
 from sklearn_protopnet._images._reading import Reader, read_ahead
 from sklearn_protopnet._images._resizing import original_boxes, resize
@@ -132,7 +132,8 @@ class FileImages(Images):
 
     def reader(self, rows: NDArray[np.int64]) -> Reader:
         dtype = np.dtype(np.uint8 if self.depth == 8 else np.float32)
-        return _Files([(int(row), self.paths[row]) for row in rows], self.shape, dtype)
+        files = [(int(row), self.paths[row]) for row in rows]
+        return _Files(files, self.shape, dtype, Limits.current())
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,10 @@ class _Files:
     """Row of X and path of each image."""
     shape: ImageShape
     dtype: np.dtype[Any]
+    limits: Limits
 
     def __call__(self) -> NDArray[Any]:
+        self.limits.apply()
         pixels = np.empty((len(self.rows), *self.shape), self.dtype)
         for (row, path), target in zip(self.rows, pixels, strict=True):
             image = naming_row(row, read_image, path, self.shape[2])

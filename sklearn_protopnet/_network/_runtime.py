@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple
 
 import torch
 
-from sklearn_protopnet._threads import SharedLimit
+from sklearn_protopnet._threads import GLOBAL_DRAWS, SharedLimit
 
 TINY_IMAGE: Final = 16 * 16
 """Pixels up to which the small backbone runs on one thread. An epoch on 8 x 8 digits took
 0.6 s on one thread and 0.8 s on two, a step on 28 x 28 images 190 ms and 100 ms."""
-
-_CONSTRUCTION: Final = threading.Lock()
 
 
 def resolve_device(device: str) -> torch.device:
@@ -98,8 +96,9 @@ _MALLOPT_KEYS: Final = _Malloc(mmap_threshold=-3, trim_threshold=-1, top_pad=-2)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """Find the C library where it is GNU's."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    """Find the C library, where it is GNU's and the user has not set it up."""
+    is_set_up = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    library = ctypes.CDLL(None) if sys.platform == "linux" and not is_set_up else None
     return library if hasattr(library, "gnu_get_libc_version") else None
 
 
@@ -121,10 +120,13 @@ _KEPT_MEMORY: Final = SharedLimit(lambda: _set_malloc(_KEPT), _end_kept_memory)
 
 
 def working_conditions(*, tiny: bool) -> AbstractContextManager[None]:
-    """Run torch under the conditions that suit a problem, and undo that afterwards.
+    """Run torch under the conditions that suit a problem.
 
-    A tiny problem gets one thread. For others freed memory stays with the process until the end:
-    glibc gives every large tensor back when it is freed and has the next one zeroed page by page.
+    A tiny problem gets one thread, and afterwards there are as many as before. For others freed
+    memory stays with the process until the end, unless the user has set up glibc by the
+    environment; afterwards it is given back, and thresholds are where glibc brings them by
+    itself. Otherwise every large tensor is given back when it is freed, and the next one zeroed
+    page by page.
     A training step of ResNet-18 on 64 x 64 pixels took 0.88 s, and 0.97 to 1.10 s without.
     """
     return _ONE_THREAD if tiny else _KEPT_MEMORY
@@ -135,9 +137,9 @@ def seeded_construction(seed: int) -> Iterator[None]:
     """Draw initial parameters from a seed and leave the user's random state alone.
 
     Layers draw from torch's global generator. The lock keeps fits in other threads from
-    drawing in between.
+    building networks or varying images in between.
     """
-    with _CONSTRUCTION, seeded_draws(seed, torch.device("cpu")):
+    with GLOBAL_DRAWS, seeded_draws(seed, torch.device("cpu")):
         yield
 
 

@@ -45,7 +45,8 @@ def load_weights(
     weights : {"imagenet"}, path of a state dict or None
         With None the network stays as it is.
     is_published : bool
-        Whether there are weights trained on ImageNet.
+        Whether there are weights trained on ImageNet; the network then has a classifier that is
+        not used.
 
     Raises
     ------
@@ -67,9 +68,12 @@ def load_weights(
             "weights='imagenet' needs a backbone that was published with such weights, got "
             f"{name!r}."
         )
-    found = {OLD_NAMES.sub(r"\1\2", key): value for key, value in found.items()}
     wanted = network.state_dict()
-    problem = _mismatch(_less_classifier(wanted), _less_classifier(found))
+    if is_published:
+        found = {OLD_NAMES.sub(r"\1\2", key): value for key, value in found.items()}
+        problem = _mismatch(_less_classifier(wanted), _less_classifier(found))
+    else:
+        problem = _mismatch(wanted, found)
     if problem:
         raise ValueError(
             f"weights={weights!r} must hold the state dict of the backbone {name}: {problem}."

@@ -54,7 +54,7 @@ class TrainingTask:
         ValueError
             If the backbone is a module that cannot be pickled.
         """
-        backbone = self.architecture.backbone
+        backbone, standard = self.architecture.backbone, self.images.source.standardization
         return digest_of(
             architecture=self.architecture.plain_values(),
             module=module_digest(backbone) if isinstance(backbone, nn.Module) else None,
@@ -70,6 +70,7 @@ class TrainingTask:
             freeze_statistics=self.settings.freeze_statistics,
             patience=self.settings.patience,
             images=_images_digest(self.images),
+            standardization=[standard.mean.tolist(), standard.scale.tolist()],
             validation=self.validation and _images_digest(self.validation),
             seed=self.seed,
             device=str(self.device),

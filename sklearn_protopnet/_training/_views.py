@@ -68,15 +68,20 @@ class Views:
         """
         for maps in filter(None, (self.training, self.validation)):
             is_varied = maps is self.training and by_gradients and self.transform is not None
-            if any(parameter.requires_grad for parameter in self.network.backbone.parameters()):
+            if self.is_moving:
                 maps.drop()
             elif not is_varied:
                 maps.keep()
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether the stage moves the backbone."""
+        return any(parameter.requires_grad for parameter in self.network.backbone.parameters())
+
     def varied(
         self, batches: list[NDArray[np.int64]], generator: torch.Generator
     ) -> Iterator[Tensor | None]:
-        """Yield the images of an epoch's batches (N, C, H0, W0), or None where maps are kept.
+        """Yield the images of an epoch's batches (N, C, H0, W0), or None for plain, frozen maps.
 
         Parameters
         ----------
@@ -85,7 +90,7 @@ class Views:
         generator : torch.Generator
             Draws a seed for each image, if images vary.
         """
-        if self.training.kept is not None and self.transform is None:
+        if self.transform is None and not self.is_moving:
             yield from (None for _ in batches)
             return
         source, rows = self.images.source, self.images.members.rows
@@ -98,9 +103,17 @@ class Views:
 
     def maps_of(self, index: NDArray[np.int64]) -> Tensor:
         """Look at plain training images through the backbone, (N, F, H, W)."""
+        device = self.network.prototypes.device
         if self.training.kept is not None:
-            return self.training.kept.read(index).to(self.network.prototypes.device)
-        return self.through_backbone(self.images.source.batch(self.images.members.rows[index]))
+            return self.training.kept.read(index).to(device)
+        rows = self.images.members.rows[index]
+        if self.is_moving:
+            return self.through_backbone(self.images.source.batch(rows))
+        # As they would have been kept: whether there is room must not show in the results.
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            chunks = self.images.source.chunks(rows)
+            parts = [self.through_backbone(images)[: len(part)] for part, images in chunks]
+        return torch.cat(parts)
 
     def through_backbone(self, images: Tensor) -> Tensor:
         """Compute the maps (N, F, H, W) of images, with gradients if the backbone moves."""
