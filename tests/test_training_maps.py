@@ -196,7 +196,7 @@ class TestMaps:
         computed = list(maps.chunks())
         assert_same_chunks(computed, backbone_maps(network, source.chunks(rows)))
         assert [len(chunk) for _, chunk in computed] == 4 * [CHUNK]
-        maps.keep()
+        maps.keep(in_file=True)
         assert_same_chunks(maps.chunks(), computed)
         for kept, other in zip(
             inspect_maps(network, maps.chunks()), inspect_maps(network, computed), strict=True
@@ -206,8 +206,8 @@ class TestMaps:
 
     def test_they_are_computed_once_until_they_are_dropped(self, store, seen):
         maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
-        maps.keep()
-        maps.keep()
+        maps.keep(in_file=True)
+        maps.keep(in_file=True)
         for _ in range(3):
             assert len(list(maps.chunks())) == 5
         assert seen == 5 * [CHUNK]
@@ -218,7 +218,7 @@ class TestMaps:
     def test_dropped_maps_are_those_of_the_moved_backbone(self, store):
         network = network_of()
         maps = Maps(network, source_of(), np.arange(17), NOWHERE)
-        maps.keep()
+        maps.keep(in_file=True)
         before = list(maps.chunks())
         with torch.no_grad():
             network.backbone.layers[0].bias += 1
@@ -226,12 +226,33 @@ class TestMaps:
         maps.drop()
         moved = list(maps.chunks())
         assert (moved[0][1] != before[0][1]).any()
-        maps.keep()
+        maps.keep(in_file=True)
         assert_same_chunks(maps.chunks(), moved)
+
+    def test_one_look_is_not_worth_a_file(self, monkeypatch):
+        maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
+        monkeypatch.setattr(_maps, "KEPT_IN_MEMORY", 0)
+        maps.keep(in_file=False)
+        assert maps.kept is None
+        assert not maps.is_too_large
+
+    def test_when_the_room_ends_nothing_is_kept(self, monkeypatch, seen):
+        maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
+
+        def fail(self, index, values):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(KeptMaps, "append", fail)
+        maps.keep(in_file=True)
+        assert maps.kept is None
+        assert maps.is_too_large
+        n_seen = len(seen)
+        maps.keep(in_file=True)
+        assert len(seen) == n_seen
 
     def test_without_room_nothing_is_kept(self, no_room, seen):
         maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
-        maps.keep()
+        maps.keep(in_file=True)
         assert maps.kept is None
         assert seen == [CHUNK]  # of which the shape of a map is known
         assert len(list(maps.chunks())) == 5

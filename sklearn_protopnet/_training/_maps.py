@@ -6,6 +6,7 @@ Shapes: n images, N of them in a batch, F channels of an H x W map.
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import tempfile
 import weakref
@@ -50,20 +51,25 @@ class KeptMaps:
         depth, height, width = shape
         self._shape = height, width, depth  # channels last, as they are computed
         self._row_bytes = 4 * depth * height * width
-        n_bytes = n_images * self._row_bytes
         self._array, self._file = None, None
-        if n_bytes <= KEPT_IN_MEMORY:
+        if self.fits_in_memory(n_images, shape):
             self._array = np.empty((n_images, *self._shape), np.float32)
         else:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this lives
             weakref.finalize(self, self._file.close)
 
     @staticmethod
+    def fits_in_memory(n_images: int, shape: tuple[int, int, int]) -> bool:
+        """Tell whether maps of so many images are kept in memory."""
+        return 4 * n_images * math.prod(shape) <= KEPT_IN_MEMORY
+
+    @staticmethod
     def has_room(n_images: int, shape: tuple[int, int, int]) -> bool:
         """Tell whether maps of so many images can be kept."""
-        n_bytes = 4 * n_images * int(np.prod(shape))
+        if KeptMaps.fits_in_memory(n_images, shape):
+            return True
         free = shutil.disk_usage(tempfile.gettempdir()).free
-        return n_bytes <= max(KEPT_IN_MEMORY, LARGEST_SHARE * free)
+        return 4 * n_images * math.prod(shape) <= LARGEST_SHARE * free
 
     def append(self, index: NDArray[np.int64], maps: Tensor) -> None:
         """Take in the maps (N, F, H, W) of the images that come next."""
@@ -72,6 +78,7 @@ class KeptMaps:
             self._array[index] = values
         elif self._file is not None:
             self._file.write(values.tobytes())
+            self._file.flush()  # that there is no room must show here
 
     def read(self, index: NDArray[np.int64]) -> Tensor:
         """Give the maps (N, F, H, W) of images."""
@@ -119,18 +126,30 @@ class Maps:
         for index in self.source.chunk_indices(len(self.rows)):
             yield index, fill_up(self.kept.read(index), self.source.chunk_size)
 
-    def keep(self) -> None:
-        """Compute the maps, unless they are there or there is no room for them."""
+    def keep(self, *, in_file: bool) -> None:
+        """Compute the maps, unless they are there or there is no room for them.
+
+        Parameters
+        ----------
+        in_file : bool
+            Whether they will be looked at often enough for a file, if memory does not do.
+        """
         if self.kept is not None or self.is_too_large:
             return
         for index, maps in frozen_maps(self.network, self.source, self.rows, self.memory):
             if self.kept is None:
                 depth, height, width = maps.shape[1:]
-                self.is_too_large = not KeptMaps.has_room(len(self.rows), (depth, height, width))
-                if self.is_too_large:
+                plan = len(self.rows), (depth, height, width)
+                self.is_too_large = not KeptMaps.has_room(*plan)
+                if self.is_too_large or not (in_file or KeptMaps.fits_in_memory(*plan)):
                     return
-                self.kept = KeptMaps(len(self.rows), (depth, height, width))
-            self.kept.append(index, maps[: len(index)])
+                self.kept = KeptMaps(*plan)
+            try:
+                self.kept.append(index, maps[: len(index)])
+            except OSError:  # others have taken the room meanwhile
+                self.drop()
+                self.is_too_large = True
+                return
 
     def drop(self) -> None:
         """Forget the maps: the backbone is about to move."""
@@ -142,8 +161,8 @@ def frozen_maps(
 ) -> Iterator[Chunk]:
     """Yield chunks of maps of a backbone that does not move, from a cache if there is one.
 
-    A key holds all that a map depends on, so that whatever searches, splits and predictions look
-    at the same images through the same backbone share them.
+    A key holds all that the maps of a chunk depend on, so that whatever fits and predictions look
+    at the same images in the same order through the same backbone share them.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ class Views:
             if self.is_moving:
                 maps.drop()
             elif not is_varied:
-                maps.keep()
+                maps.keep(in_file=by_gradients)
 
     @property
     def is_moving(self) -> bool:
