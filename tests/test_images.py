@@ -76,9 +76,9 @@ class TestPaths:
             pytest.param(lambda p: pl.DataFrame({"path": p}), id="polars frame"),
         ],
     )
-    def test_paths_of_every_form_become_plain_strings(self, form):
+    def test_paths_of_every_form_become_absolute_strings(self, form):
         found = find_paths(form(PATHS))
-        assert found == PATHS
+        assert found == [os.path.abspath(path) for path in PATHS]
         assert {type(path) for path in found} == {str}
 
     def test_a_scanned_folder_holds_paths(self, tmp_path):
