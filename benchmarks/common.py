@@ -123,6 +123,28 @@ def machine() -> str:
     )
 
 
+def resident_memory(field: str) -> float:
+    """Resident memory of this process in MB (Linux): ``VmRSS`` of now, ``VmHWM`` the largest.
+
+    Not `getrusage`, whose peak is the parent's where that was larger.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) / 1e3
+
+
+def forget_peak_memory() -> None:
+    """Begin ``VmHWM`` anew: imports take more memory than they keep."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def publish(title: str, lines: list[str], *, is_quick: bool) -> None:
+    """Report a result; that of a smoke run is printed only."""
+    if is_quick:
+        print("\n".join(lines))
+    else:
+        report(title, lines)
+
+
 def report(title: str, lines: list[str]) -> None:
     """Print a result and put it into results.md in place of the last one of its title."""
     section = "\n".join([f"## {title}", "", f"Machine: {machine()}.", "", *lines, ""])

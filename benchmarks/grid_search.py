@@ -11,7 +11,7 @@ import tempfile
 import time
 
 import numpy as np
-from common import load_solar_cells, report
+from common import load_solar_cells, publish
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_protopnet import ProtoPNetClassifier
@@ -68,10 +68,7 @@ def main() -> None:
         "",
         f"Ratio {without / cached:.1f}.",
     ]
-    if options.quick:
-        print("\n".join(lines))
-    else:
-        report("Grid search with a frozen backbone", lines)
+    publish("Grid search with a frozen backbone", lines, is_quick=options.quick)
 
 
 if __name__ == "__main__":

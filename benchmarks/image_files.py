@@ -1,15 +1,14 @@
 """Images on disk: peak memory and time of fit and predict for 1,000, 10,000 and 60,000 files.
 
 ``python benchmarks/image_files.py`` measures and writes results.md; ``--quick`` is a smoke run
-with few files that writes nothing. Every size runs in a process of its own, whose peak memory
-(`ru_maxrss`) the operating system keeps.
+with few files that writes nothing. Every size runs in a process of its own, whose peak
+resident memory the operating system keeps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import load_fashion_mnist, report
+from common import forget_peak_memory, load_fashion_mnist, publish, resident_memory
 from PIL import Image
 
 from sklearn_protopnet import ProtoPNetClassifier
@@ -34,20 +33,18 @@ def write_files(folder: Path, n_files: int) -> None:
     np.save(folder / "labels.npy", y[:n_files])
 
 
-def measure(folder: Path, n_files: int, n_jobs: int | None) -> None:
+def measure(folder: Path, n_files: int) -> None:
     """Fit and predict on so many files; print seconds and peak memory as JSON."""
     paths = [str(folder / f"{row:05}.png") for row in range(n_files)]
     y = np.load(folder / "labels.npy")[:n_files]
-    clf = ProtoPNetClassifier(
-        pretraining_epochs=1, warmup_epochs=1, joint_epochs=1, n_jobs=n_jobs, random_state=0
-    )
+    clf = ProtoPNetClassifier(pretraining_epochs=1, warmup_epochs=1, joint_epochs=1, random_state=0)
     figures: dict[str, float] = {"n_files": n_files}
+    forget_peak_memory()
     for name, call in (("fit", lambda: clf.fit(paths, y)), ("predict", lambda: clf.predict(paths))):
         start = time.perf_counter()
         call()
         figures[f"{name}_s"] = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        figures[f"{name}_mb"] = peak / 1024
+        figures[f"{name}_mb"] = resident_memory("VmHWM")
     print(json.dumps(figures))
 
 
@@ -65,10 +62,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--measure", type=int)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--n-jobs", type=int)
     options = parser.parse_args()
     if options.measure:
-        measure(options.folder, options.measure, options.n_jobs)
+        measure(options.folder, options.measure)
         return
     sizes = QUICK_SIZES if options.quick else SIZES
     with tempfile.TemporaryDirectory() as name:
@@ -89,10 +85,8 @@ def main() -> None:
         "",
         f"Growth of the peak from {sizes[0]:,} to {sizes[-1]:,} files: {growth:.0f} MB.",
     ]
-    if options.quick:
-        print("\n".join(lines))
-    else:
-        report("Images on disk (Fashion-MNIST as PNG files)", lines)
+    title = "Images on disk (Fashion-MNIST as PNG files)"
+    publish(title, lines, is_quick=options.quick)
 
 
 if __name__ == "__main__":

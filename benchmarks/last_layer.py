@@ -13,11 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import CACHE, load_fashion_mnist, report
+from common import CACHE, load_fashion_mnist, report, resident_memory
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.datasets import load_digits
@@ -276,12 +275,6 @@ def large_targets() -> list[str]:
     return [*lines, ""]
 
 
-def peak_memory() -> float:
-    """Largest resident memory of this process, in GB (Linux; getrusage counts the parent's)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
-
-
 def solve_one(n_images: int, n_prototypes: int, n_classes: int) -> None:
     """Solve a synthetic problem and print what that took."""
     given = synthetic(n_images, n_prototypes, n_classes)
@@ -292,7 +285,7 @@ def solve_one(n_images: int, n_prototypes: int, n_classes: int) -> None:
         "n_iter": solution.n_iter,
         "objective": solution.objective,
         "gap": solution.gap,
-        "gigabytes": peak_memory(),
+        "gigabytes": resident_memory("VmHWM") / 1e3,
     }
     print(json.dumps(found))
 

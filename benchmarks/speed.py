@@ -15,11 +15,12 @@ import cabrnet_procedure
 import numpy as np
 import paper_procedure
 import torch
-from common import load_fashion_mnist, report
+from common import load_fashion_mnist, publish
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._network import resolve_precision
 
 SIDE = 64
 BACKBONE_RATE = 1e-3
@@ -168,15 +169,10 @@ def contest(size: Size, *, with_cabrnet: bool) -> Iterator[Result]:
         yield cabrnet(size, train, test)
     for channels_last in (False, True):
         yield linear_head(size, train, test, channels_last=channels_last, bfloat16=False)
-    if multiplies_bfloat16():
+    # One that emulates it took ten times as long.
+    if resolve_precision("auto", torch.device("cpu"), is_small=False) == torch.bfloat16:
         yield linear_head(size, train, test, channels_last=True, bfloat16=True)
     yield ours(size, train, test)
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor does; one that emulates it took ten times as long."""
-    found = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def seconds_line(result: Result) -> str:
@@ -224,10 +220,7 @@ def main(size: Size, *, is_quick: bool, with_cabrnet: bool) -> None:
         f"|---|{'---|' * (len(PHASES) + 2)}",
         *(ratio_line(result, mine) for result in others),
     ]
-    if is_quick:
-        print("\n".join(lines))
-    else:
-        report("Speed", lines)
+    publish("Speed", lines, is_quick=is_quick)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import paper_procedure
 import torch
-from common import load_fashion_mnist, report
+from common import forget_peak_memory, load_fashion_mnist, publish, resident_memory
 from speed import resized
 from torch import Tensor
 
@@ -44,18 +43,12 @@ def seconds_of(function: Callable[[], object]) -> float:
     return float(np.median(seconds))
 
 
-def memory(field: str) -> float:
-    """Resident memory of this process in MB (Linux): ``VmRSS`` of now, ``VmHWM`` the largest."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) / 1e3
-
-
 def project_one(n_images: int) -> None:
     """Fit without an epoch on 28x28 images; print seconds of its phases and peak memory in MB."""
     X, y, *_ = load_fashion_mnist()
     X, y = X[:n_images].copy(), y[:n_images].copy()
-    Path("/proc/self/clear_refs").write_text("5")  # imports took more than they keep: forget that
-    before = memory("VmRSS")
+    forget_peak_memory()
+    before = resident_memory("VmRSS")
     clf = ProtoPNetClassifier(**UNTRAINED)
     start = time.perf_counter()
     clf.fit(X, y)
@@ -66,7 +59,7 @@ def project_one(n_images: int) -> None:
         "last_layer": float(stages["last_layer"]),
         "fit": fit,
         "before": before,
-        "peak": memory("VmHWM"),
+        "peak": resident_memory("VmHWM"),
     }
     print(json.dumps(found))
 
@@ -210,10 +203,7 @@ def main(*, is_quick: bool) -> None:
         *(explanations(200, 200, 50) if is_quick else explanations(2_000, 10_000, 500)),
         *prototype_layer(*layer),
     ]
-    if is_quick:
-        print("\n".join(lines))
-    else:
-        report("Memory and throughput", lines)
+    publish("Memory and throughput", lines, is_quick=is_quick)
 
 
 if __name__ == "__main__":

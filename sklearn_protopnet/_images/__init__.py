@@ -3,7 +3,6 @@
 from sklearn_protopnet._images._augmentation import AUGMENTATIONS, Changes, Transform, transform_by
 from sklearn_protopnet._images._decoding import read_header
 from sklearn_protopnet._images._inputs import (
-    ImageShape,
     as_array,
     check_shape,
     check_size,
@@ -15,18 +14,16 @@ from sklearn_protopnet._images._inputs import (
 )
 from sklearn_protopnet._images._reading import read_ahead
 from sklearn_protopnet._images._source import ImageSource, Standardization, fill_up
-from sklearn_protopnet._images._store import ArrayImages, FileImages, Images, Survey, naming_row
+from sklearn_protopnet._images._store import ArrayImages, FileImages, Images, naming_row
 
 __all__ = [
     "AUGMENTATIONS",
     "ArrayImages",
     "Changes",
     "FileImages",
-    "ImageShape",
     "ImageSource",
     "Images",
     "Standardization",
-    "Survey",
     "Transform",
     "as_array",
     "check_shape",

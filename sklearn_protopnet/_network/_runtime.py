@@ -102,21 +102,25 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") else None
 
 
-def _set_malloc(settings: _Malloc) -> ctypes.CDLL | None:
+def _set_malloc(libc: ctypes.CDLL, settings: _Malloc) -> None:
+    for key, value in zip(_MALLOPT_KEYS, settings, strict=True):
+        libc.mallopt(key, value)
+
+
+def _begin_kept_memory() -> ctypes.CDLL | None:
     libc = _glibc()
     if libc is not None:
-        for key, value in zip(_MALLOPT_KEYS, settings, strict=True):
-            libc.mallopt(key, value)
+        _set_malloc(libc, _KEPT)
     return libc
 
 
 def _end_kept_memory(libc: ctypes.CDLL | None) -> None:
-    _set_malloc(_USUAL)
     if libc is not None:
+        _set_malloc(libc, _USUAL)
         libc.malloc_trim(0)
 
 
-_KEPT_MEMORY: Final = SharedLimit(lambda: _set_malloc(_KEPT), _end_kept_memory)
+_KEPT_MEMORY: Final = SharedLimit(_begin_kept_memory, _end_kept_memory)
 
 
 def working_conditions(*, tiny: bool) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_protopnet._images import Changes, Transform, transform_by
-from sklearn_protopnet._network import PrototypeNetwork
+from sklearn_protopnet._network import PrototypeNetwork, backbone_maps
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._maps import Maps
 
@@ -110,10 +110,9 @@ class Views:
         if self.is_moving:
             return self.through_backbone(self.images.source.batch(rows))
         # As they would have been kept: whether there is room must not show in the results.
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            chunks = self.images.source.chunks(rows)
-            parts = [self.through_backbone(images)[: len(part)] for part, images in chunks]
-        return torch.cat(parts)
+        with torch.autocast(device.type, enabled=False):
+            chunks = backbone_maps(self.network, self.images.source.chunks(rows))
+            return torch.cat([maps[: len(part)] for part, maps in chunks])
 
     def through_backbone(self, images: Tensor) -> Tensor:
         """Compute the maps (N, F, H, W) of images, with gradients if the backbone moves."""
