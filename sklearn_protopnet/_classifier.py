@@ -73,8 +73,10 @@ class ProtoPNetClassifier(
     patch of a training image. The similarities, weighted by the last layer, add up to the
     logit of every class, so that a decision comes with its reasons (Chen et al. 2019).
 
-    Beyond the defaults named below, one thing differs from the paper: prototypes start at random
-    latent patches of their class, not at uniform numbers.
+    Three things differ from the paper beside the size of the network: prototypes start at random
+    latent patches of their class, not at uniform numbers; the backbone starts from a short
+    training of its own unless `weights` are given; and images are augmented only if `augment`
+    says so. What each costs or gains is in benchmarks/results.md.
 
     Parameters
     ----------
@@ -159,7 +161,8 @@ class ProtoPNetClassifier(
         ``"no_flip"`` is that for images whose left and right are not the same. A callable maps
         an image, a tensor ``(C, H, W)`` of the dtype and the range of the pixels, to another
         one, as the transforms v2 of torchvision do (those of colours want floats from 0 to 1);
-        what it draws from torch's global generator is seeded.
+        what it draws from torch's global generator is seeded. None is the default because
+        digits and other small images lose by the paper's changes (benchmarks/results.md).
     early_stopping : bool, default=False
         Whether to set validation images aside and to stop the pretraining and the joint epochs
         when their accuracy no longer improves. Training goes on with the best network,
@@ -811,7 +814,7 @@ class ProtoPNetClassifier(
             architecture = Architecture(
                 **{"backbone": self.backbone, **self.state_["architecture"]}
             )
-            built, _ = architecture.build()
+            built, _ = architecture.build(field=self._receptive_field())
             built.load_state_dict(
                 {k: torch.from_numpy(v) for k, v in self.state_["network"].items()}
             )

@@ -29,6 +29,7 @@ from sklearn_protopnet._images import (
     ArrayImages,
     FileImages,
     Images,
+    ImageShape,
     ImageSource,
     Standardization,
     as_array,
@@ -134,42 +135,55 @@ def check_training_images(
     else:
         y = validate_data(estimator, y=y)
         check_consistent_length(range(len(images)), y)
-        if size is None and shape not in {None, images.shape}:
-            raise ValueError(
-                f"Images in X must have the shape of image_shape={estimator.image_shape!r}, got "
-                f"{describe(images.shape)}."
-            )
+        if shape is not None:
+            _check_shape_of(images, shape)
         estimator.row_shape_ = images.shape
         estimator.n_features_in_ = math.prod(images.shape)
     estimator.image_shape_ = images.shape
     return replace(images, n_jobs=estimator.n_jobs), np.asarray(y)
 
 
-def check_images(estimator: BaseEstimator, X: Any) -> Images:
+def _check_shape_of(images: Images, image_shape: ImageShape) -> None:
+    """Raise unless all images had this shape before they were resized."""
+    sizes, channels = images.original_sizes(np.arange(len(images))), images.shape[2]
+    differs = np.flatnonzero((sizes != image_shape[:2]).any(1) | (channels != image_shape[2]))
+    if differs.size:
+        row = differs[0]
+        raise ValueError(
+            f"Images in X must have image_shape, {describe(image_shape)}, got "
+            f"{describe((*sizes[row].tolist(), channels))} in row {row}."
+        )
+
+
+def check_images(estimator: BaseEstimator, X: Any, *, input_name: str = "X") -> Images:
     """Check images like those of `fit`."""
     height, width, channels = estimator.image_shape_
     size = None if estimator.image_size is None else (height, width)
-    images = _find_images(X, size, channels)
+    images = _find_images(X, size, channels, input_name=input_name)
     if images is None:
         rows = validate_data(estimator, as_array(X), reset=False)
         images = _check_rows(estimator, rows, size)
     if images.shape != estimator.image_shape_:
         raise ValueError(
-            f"Images in X must have {describe(estimator.image_shape_)} as in fit, got "
+            f"Images in {input_name} must have {describe(estimator.image_shape_)} as in fit, got "
             f"{describe(images.shape)}."
         )
     return replace(images, n_jobs=estimator.n_jobs)
 
 
 def _find_images(
-    X: Any, size: tuple[int, int] | None, channels: int | None = None
+    X: Any,
+    size: tuple[int, int] | None,
+    channels: int | None = None,
+    *,
+    input_name: str = "X",
 ) -> ArrayImages | FileImages | None:
     """Check images and paths of images; None where X must be rows."""
     paths = find_paths(X)
     if paths is not None:
-        return _check_files(paths, size, channels)
+        return _check_files(paths, size, channels, input_name)
     found = find_images(as_array(X), size)
-    return None if found is None else _check_arrays(*found)
+    return None if found is None else _check_arrays(*found, input_name)
 
 
 def _check_rows(
@@ -179,33 +193,40 @@ def _check_rows(
     return ArrayImages(*resize_all(X.reshape(-1, *estimator.row_shape_), size))
 
 
-def _check_arrays(pixels: NDArray[Any], sizes: NDArray[np.int64] | None) -> ArrayImages:
+def _check_arrays(
+    pixels: NDArray[Any], sizes: NDArray[np.int64] | None, input_name: str
+) -> ArrayImages:
     """Check what pixels (n, H, W, C) are."""
-    flat = check_array(pixels.reshape(len(pixels), math.prod(pixels.shape[1:])), input_name="X")
+    rows = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+    flat = check_array(rows, input_name=input_name)
     return ArrayImages(flat.reshape(pixels.shape), sizes)
 
 
 def _check_files(
-    paths: list[str], size: tuple[int, int] | None, channels: int | None = None
+    paths: list[str], size: tuple[int, int] | None, channels: int | None, input_name: str
 ) -> FileImages:
     """Check that paths are images, by their headers; colour where one of them has colour."""
-    headers = [naming_row(row, read_header, path) for row, path in enumerate(paths)]
+    headers = [
+        naming_row(f"Row {row} of {input_name}", read_header, path)
+        for row, path in enumerate(paths)
+    ]
     sizes = np.array([header.size for header in headers])
     if size is None and (differs := np.flatnonzero((sizes != sizes[0]).any(1))).size:
         row = differs[0]
         raise ValueError(
-            f"Images in X must have one size unless image_size is set, got {headers[0].size} for "
-            f"{paths[0]!r} and {headers[row].size} in row {row} for {paths[row]!r}."
+            f"Images in {input_name} must have one size unless image_size is set, got "
+            f"{headers[0].size} for {paths[0]!r} and {headers[row].size} in row {row} for "
+            f"{paths[row]!r}."
         )
     if channels is None:
         channels = 3 if any(header.is_colour for header in headers) else 1
     elif channels not in {1, 3}:
         raise ValueError(
-            f"Images in X must have {channels} channels as in fit, and files give 1 or 3: pass "
-            "arrays."
+            f"Images in {input_name} must have {channels} channels as in fit, and files give 1 "
+            "or 3: pass arrays."
         )
     depth = max(header.depth for header in headers)
-    return FileImages(paths, (*(size or headers[0].size), channels), sizes, depth)
+    return FileImages(paths, (*(size or headers[0].size), channels), sizes, depth, input_name)
 
 
 def check_validation_data(
@@ -220,7 +241,7 @@ def check_validation_data(
         if sample_weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
         return None
-    images = check_images(estimator, X_val)
+    images = check_images(estimator, X_val, input_name="X_val")
     labels = check_labels("y_val", y_val, "X_val", len(images), estimator.classes_)
     weights = check_sample_weight(
         sample_weight_val, labels, dtype=np.float64, ensure_non_negative=True

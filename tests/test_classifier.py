@@ -340,6 +340,19 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             clf.fit(X, y)
 
+    def test_images_must_have_image_shape_before_they_are_resized(self):
+        images, y = two_textures(shape=(6, 9, 3))
+        clf = ProtoPNetClassifier(image_shape=(6, 9, 3), image_size=(8, 8), **SMALL)
+        assert clf.fit(images, y).image_shape_ == (8, 8, 3)
+        message = "must have image_shape, 6 x 9 pixels and 3 channels, got {} in row {}"
+        with pytest.raises(ValueError, match=message.format("9 x 6 pixels and 3 channels", 0)):
+            clf.fit(images.transpose(0, 2, 1, 3), y)
+        with pytest.raises(ValueError, match=message.format("6 x 9 pixels and 1 channel", 0)):
+            clf.fit(images[..., :1], y)
+        cut = [*images[:2], images[2, :5], *images[3:]]
+        with pytest.raises(ValueError, match=message.format("5 x 9 pixels and 3 channels", 2)):
+            clf.fit(cut, y)
+
     @pytest.mark.parametrize(
         ("X", "y", "message"),
         [

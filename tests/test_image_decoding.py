@@ -501,36 +501,68 @@ def test_image_without_pixels(tmp_path):
     assert "PNG with a header" in message_of(read_header, path)
 
 
+def reason_of(read, path, *args, kind):
+    with pytest.raises(kind) as caught:
+        read(path, *args)
+    assert type(caught.value) is kind
+    text, start = str(caught.value), f"{str(path)!r} cannot be read: "
+    assert caught.value.args == (text,)
+    assert text.startswith(start)
+    return text.removeprefix(start)
+
+
 def test_missing_file(tmp_path):
     path = tmp_path / "a.png"
     for args in [(read_header, path), (read_image, path, 3)]:
-        assert message_of(*args, kind=FileNotFoundError) == "No such file or directory."
+        assert reason_of(*args, kind=FileNotFoundError) == "No such file or directory."
     path.symlink_to(tmp_path / "b.png")
-    message_of(read_header, path, kind=FileNotFoundError)
+    assert reason_of(read_header, path, kind=FileNotFoundError) == "No such file or directory."
 
 
 def test_directory(tmp_path):
-    assert "directory" in message_of(read_header, tmp_path)
+    assert reason_of(read_header, tmp_path, kind=IsADirectoryError) == "Is a directory."
     path = tmp_path / "a.png"
     path.write_bytes(b"")
-    assert "directory" in message_of(read_header, path / "b.png")
+    assert reason_of(read_header, path / "b.png", kind=NotADirectoryError) == "Not a directory."
 
 
-def test_error_of_the_system_is_told_in_its_words(tmp_path, monkeypatch):
+def test_error_of_the_system_keeps_its_type_and_words(tmp_path, monkeypatch):
     def deny(*args, **kwargs):
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
     monkeypatch.setattr("builtins.open", deny)
-    assert message_of(read_header, tmp_path / "a.png") == "Permission denied."
+    path = tmp_path / "a.png"
+    assert reason_of(read_header, path, kind=PermissionError) == "Permission denied."
 
 
-def test_error_without_words_is_named(tmp_path, monkeypatch):
+def test_error_of_a_format_is_none_of_the_system(tmp_path, monkeypatch):
+    """Where a corrupt file has Pillow look in front of its start, the file is to blame."""
+
+    def look_in_front(image):
+        image.fp.seek(-1)
+
+    path = save(GREY, tmp_path / "a.png")
+    monkeypatch.setattr(_decoding, "_load", look_in_front)
+    assert message_of(read_image, path, 1) == "Invalid argument."
+
+
+def test_lack_of_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
     def fail(image):
         raise MemoryError
 
     path = save(GREY, tmp_path / "a.png")
     monkeypatch.setattr(_decoding, "_load", fail)
-    assert message_of(read_image, path, 1) == "MemoryError."
+    with pytest.raises(MemoryError):
+        read_image(path, 1)
+
+
+def test_error_without_words_is_named(tmp_path, monkeypatch):
+    def fail(image):
+        raise KeyError
+
+    path = save(GREY, tmp_path / "a.png")
+    monkeypatch.setattr(_decoding, "_load", fail)
+    assert message_of(read_image, path, 1) == "KeyError."
 
 
 def test_format_that_was_left_out_of_pillow(tmp_path, monkeypatch):
@@ -541,7 +573,7 @@ def test_format_that_was_left_out_of_pillow(tmp_path, monkeypatch):
 
 
 def test_name_that_no_file_has():
-    with pytest.raises(ValueError, match="found: embedded null byte"):
+    with pytest.raises(ValueError, match="cannot be read: embedded null byte"):
         read_header("a\0.png")
     with pytest.raises(TypeError, match="int"):
         read_header(0)
@@ -650,7 +682,7 @@ def test_any_name_and_any_kind_of_path(tmp_path, kind):
     path = save(GREY, tmp_path / "Ähre 麦 [1] #.PNG")
     np.testing.assert_array_equal(read_image(kind(path), 1)[..., 0], GREY)
     missing = kind(tmp_path / "ö")
-    assert message_of(read_header, missing, kind=FileNotFoundError)
+    assert reason_of(read_header, missing, kind=FileNotFoundError)
 
 
 def test_content_counts_and_not_the_name(tmp_path):

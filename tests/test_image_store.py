@@ -222,7 +222,7 @@ class TestFileImages:
 
 class TestNamingRow:
     def test_what_is_read_comes_back(self):
-        assert naming_row(7, lambda *arguments: arguments, "a.png", 3) == ("a.png", 3)
+        assert naming_row("Row 7 of X", lambda *arguments: arguments, "a.png", 3) == ("a.png", 3)
 
     @pytest.mark.parametrize("kind", [ValueError, OSError, FileNotFoundError, PermissionError])
     def test_an_error_of_reading_keeps_its_type_and_gets_the_row(self, kind):
@@ -230,13 +230,13 @@ class TestNamingRow:
             raise kind(f"{path} is bad")
 
         with pytest.raises(kind, match=re.escape("Row 7 of X: a.png is bad")) as caught:
-            naming_row(7, read, "a.png")
+            naming_row("Row 7 of X", read, "a.png")
         assert type(caught.value) is kind
         assert str(caught.value.__cause__) == "a.png is bad"
 
     def test_other_errors_are_left_alone(self):
         with pytest.raises(ZeroDivisionError, match=r"^integer"):
-            naming_row(7, lambda path: 1 // 0, "a.png")
+            naming_row("Row 7 of X", lambda path: 1 // 0, "a.png")
 
 
 TENTHS = st.integers(-(10**6), 10**6).map(lambda n: n / 10)

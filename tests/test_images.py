@@ -85,6 +85,11 @@ class TestPaths:
         (tmp_path / "one.png").touch()
         assert find_paths(list(os.scandir(tmp_path))) == [str(tmp_path / "one.png")]
 
+    @pytest.mark.parametrize("one", ["cells", Path("cells")])
+    def test_one_path_is_no_list_of_them(self, one):
+        with pytest.raises(TypeError, match=r"list of paths, got one, 'cells'.*load_image_folder"):
+            find_paths(one)
+
     @pytest.mark.parametrize("item", [None, np.nan, 1.0, b"a.png", ["a.png"], np.zeros((4, 4))])
     @pytest.mark.parametrize("form", [list, pd.Series])
     def test_paths_do_not_mix_with_anything_else(self, item, form):

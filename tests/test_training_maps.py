@@ -21,7 +21,13 @@ from torch import nn
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization, _source
 from sklearn_protopnet._network import Architecture, backbone_maps, inspect_maps
-from sklearn_protopnet._training import _maps, canonical_training_set, frozen_maps
+from sklearn_protopnet._training import (
+    LabelledImages,
+    TrainingSet,
+    _maps,
+    canonical_training_set,
+    frozen_maps,
+)
 from sklearn_protopnet._training._maps import KeptMaps, Maps
 
 CHUNK = 4
@@ -99,6 +105,13 @@ def source_of(pixels=None, mean=0.1, scale=1.5):
     pixels = pixels_of() if pixels is None else pixels
     standard = Standardization(np.array([mean]), np.array([scale]))
     return ImageSource(ArrayImages(pixels), standard)
+
+
+def images_of(rows=range(17)):
+    """A set of images, as rows of the source."""
+    rows = np.array(rows)
+    members = TrainingSet(rows, np.zeros(len(rows), np.int64), np.ones(len(rows)))
+    return LabelledImages(source_of(), members)
 
 
 def bits(tensor):
@@ -190,11 +203,11 @@ class TestKeptMaps:
 class TestMaps:
     @pytest.mark.parametrize("backbone", [Backbone(), Backbone(1), Rows(), Rows(1)])
     def test_kept_or_not_chunks_are_the_same_bits(self, store, backbone):
-        network, source = network_of(backbone), source_of()
         rows = np.random.default_rng(0).permutation(17)[:14]
-        maps = Maps(network, source, rows, NOWHERE)
+        network, images = network_of(backbone), images_of(rows)
+        maps = Maps(network, images, NOWHERE)
         computed = list(maps.chunks())
-        assert_same_chunks(computed, backbone_maps(network, source.chunks(rows)))
+        assert_same_chunks(computed, backbone_maps(network, images.source.chunks(rows)))
         assert [len(chunk) for _, chunk in computed] == 4 * [CHUNK]
         maps.keep(in_file=True)
         assert_same_chunks(maps.chunks(), computed)
@@ -205,7 +218,7 @@ class TestMaps:
                 assert np.array_equal(getattr(kept, name), value), name
 
     def test_they_are_computed_once_until_they_are_dropped(self, store, seen):
-        maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
+        maps = Maps(network_of(), images_of(), NOWHERE)
         maps.keep(in_file=True)
         maps.keep(in_file=True)
         for _ in range(3):
@@ -217,7 +230,7 @@ class TestMaps:
 
     def test_dropped_maps_are_those_of_the_moved_backbone(self, store):
         network = network_of()
-        maps = Maps(network, source_of(), np.arange(17), NOWHERE)
+        maps = Maps(network, images_of(), NOWHERE)
         maps.keep(in_file=True)
         before = list(maps.chunks())
         with torch.no_grad():
@@ -230,14 +243,14 @@ class TestMaps:
         assert_same_chunks(maps.chunks(), moved)
 
     def test_one_look_is_not_worth_a_file(self, monkeypatch):
-        maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
+        maps = Maps(network_of(), images_of(), NOWHERE)
         monkeypatch.setattr(_maps, "KEPT_IN_MEMORY", 0)
         maps.keep(in_file=False)
         assert maps.kept is None
         assert not maps.is_too_large
 
     def test_when_the_room_ends_nothing_is_kept(self, monkeypatch, seen):
-        maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
+        maps = Maps(network_of(), images_of(), NOWHERE)
 
         def fail(self, index, values):
             raise OSError(28, "No space left on device")
@@ -251,7 +264,7 @@ class TestMaps:
         assert len(seen) == n_seen
 
     def test_without_room_nothing_is_kept(self, no_room, seen):
-        maps = Maps(network_of(), source_of(), np.arange(17), NOWHERE)
+        maps = Maps(network_of(), images_of(), NOWHERE)
         maps.keep(in_file=True)
         assert maps.kept is None
         assert seen == [CHUNK]  # of which the shape of a map is known
@@ -413,13 +426,35 @@ class TestMemory:
     def test_other_devices_shapes_and_backbones_have_other_keys(self):
         def key(backbone, device="cpu", pixels=None):
             prototypes = SimpleNamespace(device=torch.device(device))
-            network = SimpleNamespace(backbone=backbone, prototypes=prototypes)
+            network = SimpleNamespace(
+                backbone=backbone, backbone_origin=None, prototypes=prototypes
+            )
             return _maps._backbone_key(network, source_of(pixels))
 
         assert key(Backbone()) == key(copy.deepcopy(Backbone()))
         assert key(Backbone(), "cuda:0") != key(Backbone())
         assert key(Backbone(), pixels=pixels_of().reshape(17, 6, 5, 1)) != key(Backbone())
         assert key(Rows()) != key(Backbone())  # the same parameters
+
+    def test_a_backbone_that_has_a_name_is_known_by_that(self):
+        def key(backbone="auto", shape=(8, 8, 1), stride=None, moved=False):
+            plan = Architecture(backbone, shape, 3, 2, 5, (1, 1), "log", stride)
+            network, _ = plan.build(0)
+            if moved:
+                next(network.backbone.parameters()).data.flatten()[0] += 1e-6
+            return _maps._backbone_key(network, source_of())
+
+        kinds = [
+            key(),
+            key(shape=(9, 8, 1)),
+            key(shape=(8, 8, 3)),
+            key("resnet18", (32, 32, 1)),
+            key("resnet18", (32, 32, 1), 16),
+            key("resnet34", (32, 32, 1), 16),
+            key(moved=True),
+        ]
+        assert len(set(kinds)) == len(kinds)
+        assert key(shape=[8, 8, 1]) == key()  # as from a file
 
 
 PLAIN = {

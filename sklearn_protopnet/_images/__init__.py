@@ -3,6 +3,7 @@
 from sklearn_protopnet._images._augmentation import AUGMENTATIONS, Changes, Transform, transform_by
 from sklearn_protopnet._images._decoding import read_header
 from sklearn_protopnet._images._inputs import (
+    ImageShape,
     as_array,
     check_shape,
     check_size,
@@ -21,6 +22,7 @@ __all__ = [
     "ArrayImages",
     "Changes",
     "FileImages",
+    "ImageShape",
     "ImageSource",
     "Images",
     "Standardization",

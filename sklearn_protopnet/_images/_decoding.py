@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +74,10 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If the system does not let the file be read: FileNotFoundError, PermissionError and so on.
     ValueError
-        If Pillow cannot read the file.
+        If it is no image that Pillow can read.
     """
     return _read(path, _header)
 
@@ -102,8 +102,8 @@ def read_image(path: str | os.PathLike[str], channels: int) -> NDArray[Any]:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If the system does not let the file be read: FileNotFoundError, PermissionError and so on.
     ValueError
         If Pillow cannot read all of the image, or there is no such number of channels. A
         truncated file is read in part if the user sets Pillow's ``LOAD_TRUNCATED_IMAGES``.
@@ -117,20 +117,27 @@ def _read(path: str | os.PathLike[str], view: Callable[[ImageFile], _T]) -> _T:
     """Open a file for a view of it; whatever fails in Pillow is an error that names the file."""
     name = str(os.fsdecode(path))  # a plain str: the repr of NumPy's names its type
     try:
+        file = open(name, "rb")  # noqa: SIM115 - closed below
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{name!r} cannot be read: {_cause(error)}.") from error
+    with file:
         try:
-            return _view(name, view)
-        except Warning:  # where filters make errors of them: Pillow warns of tags, not of pixels
-            with _quiet():
-                return _view(name, view)
-    except Exception as error:  # Pillow's plugins raise nearly all of the built-in types
-        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(
-            f"{name!r} must be an image file that Pillow can read, found: {_cause(error)}."
-        ) from error
+            try:
+                return _view(file, view)
+            except Warning:  # where filters make errors of them: Pillow warns of tags, not pixels
+                with _quiet():
+                    return _view(file, view)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's plugins raise nearly all of the built-in types
+            raise ValueError(
+                f"{name!r} must be an image file that Pillow can read, found: {_cause(error)}."
+            ) from error
 
 
-def _view(name: str, view: Callable[[ImageFile], _T]) -> _T:
-    with open(name, "rb") as file, _identify(file) as image:
+def _view(file: BinaryIO, view: Callable[[ImageFile], _T]) -> _T:
+    file.seek(0)
+    with _identify(file) as image:
         return view(image)
 
 
@@ -147,7 +154,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _identify(file: Any) -> ImageFile:
+def _identify(file: BinaryIO) -> ImageFile:
     """`PIL.Image.open`, but silent about large scans, and with the reason if it fails."""
     prefix = file.read(16)
     if not prefix:

@@ -35,8 +35,13 @@ def find_paths(X: Any) -> list[str] | None:
     Raises
     ------
     TypeError
-        If some items are paths and others are not.
+        If X is one path, or if some items are paths and others are not.
     """
+    if _is_path(X):
+        raise TypeError(
+            f"X must be a list of paths, got one, {os.fsdecode(X)!r}. A list makes it one image; "
+            "datasets.load_image_folder lists the images of a folder."
+        )
     items = _items(X)
     if len(items) == 0 or not _is_path(items[0]):
         return None

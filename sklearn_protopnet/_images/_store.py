@@ -120,6 +120,8 @@ class FileImages(Images):
     sizes: NDArray[np.int64]
     depth: int
     """Bits of the deepest image: 8, 16 or 32. Beside deeper ones, those of 8 bits are float32."""
+    input_name: str = "X"
+    """What errors call the paths."""
     n_jobs: int | None = None
     is_quick = False
 
@@ -132,7 +134,7 @@ class FileImages(Images):
 
     def reader(self, rows: NDArray[np.int64]) -> Reader:
         dtype = np.dtype(np.uint8 if self.depth == 8 else np.float32)
-        files = [(int(row), self.paths[row]) for row in rows]
+        files = [(f"Row {row} of {self.input_name}", self.paths[row]) for row in rows]
         return _Files(files, self.shape, dtype, Limits.current())
 
 
@@ -146,8 +148,8 @@ class _Pixels:
 
 @dataclass(frozen=True)
 class _Files:
-    rows: list[tuple[int, str]]
-    """Row of X and path of each image."""
+    rows: list[tuple[str, str]]
+    """Name of the row, and path, of each image."""
     shape: ImageShape
     dtype: np.dtype[Any]
     limits: Limits
@@ -162,8 +164,8 @@ class _Files:
         return pixels
 
 
-def naming_row(row: int, read: Any, path: str, *args: Any) -> Any:
-    """Read a file; an error names the row of X that it stands in.
+def naming_row(row: str, read: Any, path: str, *args: Any) -> Any:
+    """Read a file; an error names the row that it stands in.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def naming_row(row: int, read: Any, path: str, *args: Any) -> Any:
     try:
         return read(path, *args)
     except (OSError, ValueError) as error:
-        raise type(error)(f"Row {row} of X: {error}") from error
+        raise type(error)(f"{row}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,23 @@ class Architecture:
         """Digest the weights that the backbone starts from, for the key of a cache."""
         return weights_key(str(self.backbone), self.weights)
 
-    def build(self, seed: int = 0) -> tuple[PrototypeNetwork, ReceptiveField]:
+    def backbone_origin(self) -> str | None:
+        """Name all that the backbone's structure depends on; None for a module of the user's."""
+        if isinstance(self.backbone, nn.Module):
+            return None
+        return f"{self.backbone} {self.feature_stride} {list(self.image_shape)}"
+
+    def build(
+        self, seed: int = 0, field: ReceptiveField | None = None
+    ) -> tuple[PrototypeNetwork, ReceptiveField]:
         """Build the network as it starts, and read off its receptive field.
+
+        Parameters
+        ----------
+        seed : int
+            Of random weights and prototypes.
+        field : ReceptiveField or None
+            The receptive field, where it is known.
 
         Raises
         ------
@@ -63,7 +78,7 @@ class Architecture:
                 weights=self.weights,
                 feature_stride=self.feature_stride,
             )
-            field = self._trace(backbone.eval())
+            field = field or self._trace(backbone.eval())
             self._check_prototype_size(field)
             network = PrototypeNetwork(
                 backbone,
@@ -73,6 +88,7 @@ class Architecture:
                 prototype_depth=self.prototype_depth,
                 prototype_size=self.prototype_size,
                 similarity=self.similarity,
+                backbone_origin=self.backbone_origin(),
             )
         # Channels last in memory, as images come: a forward pass of ResNet-18 on 64 x 64 pixels
         # took 221 ms and not 283.

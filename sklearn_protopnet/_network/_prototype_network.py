@@ -44,6 +44,8 @@ class PrototypeNetwork(nn.Module):
     prototype_size : (int, int)
         H1, W1.
     similarity : {"log", "linear", "cosine"}
+    backbone_origin : str, default=None
+        Names all that the structure of the backbone depends on; None where only itself can tell.
     """
 
     prototype_classes: Tensor
@@ -59,8 +61,10 @@ class PrototypeNetwork(nn.Module):
         prototype_depth: int,
         prototype_size: tuple[int, int],
         similarity: str,
+        backbone_origin: str | None = None,
     ) -> None:
         super().__init__()
+        self.backbone_origin = backbone_origin
         self.backbone_channels = backbone_channels
         self.prototype_size = prototype_size
         self.similarity = functional.SIMILARITIES[similarity]

@@ -27,6 +27,7 @@ from sklearn_protopnet._training._keys import (
     digest_of,
     state_digest,
 )
+from sklearn_protopnet._training._labelled_images import LabelledImages
 
 KEPT_IN_MEMORY: Final = 2**27
 """Bytes of maps that are kept in memory; more are kept in a temporary file."""
@@ -99,32 +100,24 @@ class Maps:
     Parameters
     ----------
     network : PrototypeNetwork
-    source : ImageSource
-    rows : int64 array of shape (n,)
-        The set, as rows of the source.
+    images : LabelledImages
     memory : joblib.Memory
         Where maps are cached, if the backbone never moves.
     """
 
-    def __init__(
-        self,
-        network: PrototypeNetwork,
-        source: ImageSource,
-        rows: NDArray[np.int64],
-        memory: Memory,
-    ) -> None:
-        self.network, self.source, self.rows = network, source, rows
-        self.memory = memory
+    def __init__(self, network: PrototypeNetwork, images: LabelledImages, memory: Memory) -> None:
+        self.network, self.images, self.memory = network, images, memory
         self.kept: KeptMaps | None = None
         self.is_too_large = False
 
     def chunks(self) -> Iterator[Chunk]:
         """Go through the maps of all images, in chunks of one shape."""
         if self.kept is None:
-            yield from frozen_maps(self.network, self.source, self.rows, self.memory)
+            yield from self._frozen()
             return
-        for index in self.source.chunk_indices(len(self.rows)):
-            yield index, fill_up(self.kept.read(index), self.source.chunk_size)
+        source = self.images.source
+        for index in source.chunk_indices(len(self.images)):
+            yield index, fill_up(self.kept.read(index), source.chunk_size)
 
     def keep(self, *, in_file: bool) -> None:
         """Compute the maps, unless they are there or there is no room for them.
@@ -136,10 +129,10 @@ class Maps:
         """
         if self.kept is not None or self.is_too_large:
             return
-        for index, maps in frozen_maps(self.network, self.source, self.rows, self.memory):
+        for index, maps in self._frozen():
             if self.kept is None:
                 depth, height, width = maps.shape[1:]
-                plan = len(self.rows), (depth, height, width)
+                plan = len(self.images), (depth, height, width)
                 self.is_too_large = not KeptMaps.has_room(*plan)
                 if self.is_too_large or not (in_file or KeptMaps.fits_in_memory(*plan)):
                     return
@@ -154,6 +147,10 @@ class Maps:
     def drop(self) -> None:
         """Forget the maps: the backbone is about to move."""
         self.kept = None
+
+    def _frozen(self) -> Iterator[Chunk]:
+        images = self.images
+        return frozen_maps(self.network, images.source, images.members.rows, self.memory)
 
 
 def frozen_maps(
@@ -218,11 +215,13 @@ def _computed(key: str, compute: Callable[[], Tensor]) -> NDArray[np.float32]:  
 
 def _backbone_key(network: PrototypeNetwork, source: ImageSource) -> str:
     """Digest what a map depends on, but for the image."""
-    standard = source.standardization
-    backbone = copy.deepcopy(network.backbone).eval().requires_grad_(False)  # as a fit leaves it
+    standard, structure = source.standardization, network.backbone_origin
+    if structure is None:  # a module of the user's
+        backbone = copy.deepcopy(network.backbone).eval().requires_grad_(False)  # as fits leave it
+        structure = callable_digest("backbone", backbone)
     return digest_of(
-        backbone=callable_digest("backbone", backbone),
-        state=state_digest(backbone),
+        backbone=structure,
+        state=state_digest(network.backbone),
         standardization=[standard.mean.tolist(), standard.scale.tolist()],
         shape=source.images.shape,
         device=str(network.prototypes.device),

@@ -101,7 +101,6 @@ class Trainer:
         self.images = images
         self.settings = settings
         self.generator = generator
-        self.validation = validation
         self.device = network.prototypes.device
         self.views = Views(network, images, validation, augment=augment, memory=memory)
         self.autocast = partial(
@@ -262,10 +261,9 @@ class Trainer:
         training, distances = see(
             network, self.views.training.chunks(), self.images.members, sources
         )
-        validation = None
-        if self.validation is not None and self.views.validation is not None:
-            maps = self.views.validation.chunks()
-            validation, _ = see(network, maps, self.validation.members)
+        validation, held_out = None, self.views.validation
+        if held_out is not None:
+            validation, _ = see(network, held_out.chunks(), held_out.images.members)
         task = LastLayerTask(
             network.prototype_classes.cpu().numpy(),
             network.head.cpu().numpy().copy(),
@@ -323,17 +321,19 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, stage: Stage) -> float:
         """Accuracy on the validation images; NaN without any."""
-        if self.validation is None or self.views.validation is None:
+        held_out = self.views.validation
+        if held_out is None:
             return math.nan
         if isinstance(stage, GradientStage) and stage.is_pretraining:
             self.pretrained.eval()
             parts = [
                 self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
-                for index, maps in self.views.validation.chunks()
+                for index, maps in held_out.chunks()
             ]
-            return self.validation.accuracy(np.concatenate(parts))
-        seen = inspect_maps(self.network, self.views.validation.chunks())
-        return self.validation.accuracy(np.concatenate([part.logits.argmax(1) for part in seen]))
+        else:
+            seen = inspect_maps(self.network, held_out.chunks())
+            parts = [part.logits.argmax(1) for part in seen]
+        return held_out.images.accuracy(np.concatenate(parts))
 
     def _batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Shuffled batches of even size; never of one image, which has no batch statistics."""

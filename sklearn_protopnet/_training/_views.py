@@ -49,13 +49,9 @@ class Views:
     ) -> None:
         self.network = network
         self.images = images
+        self.training = Maps(network, images, memory)
+        self.validation = Maps(network, validation, memory) if validation else None
         source = images.source
-        self.training = Maps(network, source, images.members.rows, memory)
-        self.validation = (
-            Maps(network, validation.source, validation.members.rows, memory)
-            if validation
-            else None
-        )
         self.transform = transform_by(augment, source.images.shape, source.standardization.mean)
 
     def begin(self, *, by_gradients: bool) -> None:
