@@ -107,9 +107,7 @@ class TestPaths:
         "X",
         [
             None,
-            "images",
             b"images",
-            Path("images"),
             [],
             (),
             np.array([], dtype=str),

@@ -344,10 +344,10 @@ class TestSizes:
         assert (clf.explain(paths)["x1"] <= 13).all()
         with pytest.raises(ValueError, match=r"16 x 13 pixels and 3 .* as in fit, got 20 x 24"):
             clf.predict(write(tmp_path, noise([(20, 24)])))
-        wrong = r"shape of image_shape=\(13, 16, 3\), got 16 x 13 pixels and 3 channels"
+        wrong = r"image_shape, 13 x 16 pixels and 3 channels, got 16 x 13"
         with pytest.raises(ValueError, match=wrong):
             ProtoPNetClassifier(image_shape=(13, 16, 3), **TINY).fit(paths, Y)
-        with pytest.raises(ValueError, match=r"image_shape=\(16, 13\), got .* and 3 channels"):
+        with pytest.raises(ValueError, match=r"16 x 13 pixels and 1 channel, got .* and 3 channels"):
             ProtoPNetClassifier(image_shape=(16, 13), **TINY).fit(paths, Y)
 
     def test_files_of_several_sizes_are_named_with_the_remedy(self, paths):
