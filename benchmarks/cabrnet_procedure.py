@@ -54,7 +54,13 @@ def environment() -> Path:
 
 
 def fit_and_score(
-    train: Images, test: Images, *, warmup_epochs: int = 5, joint_epochs: int = 10, seed: int = 0
+    train: Images,
+    test: Images,
+    *,
+    warmup_epochs: int = 5,
+    joint_epochs: int = 10,
+    backbone_rate: float = 1e-4,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Train CaBRNet's ProtoPNet as `cabrnet_worker` says, and score it.
 
@@ -63,6 +69,8 @@ def fit_and_score(
     train, test : (ndarray of shape (n, 3, height, width), ndarray of shape (n,))
         Standardised images, and classes from 0 to K - 1.
     warmup_epochs, joint_epochs : int
+    backbone_rate : float
+        Adam's, in the joint epochs.
     seed : int
 
     Returns
@@ -75,7 +83,7 @@ def fit_and_score(
     with tempfile.TemporaryDirectory() as folder:
         for name, array in zip(("X", "y", "X_test", "y_test"), (*train, *test), strict=True):
             np.save(Path(folder) / f"{name}.npy", array)
-        numbers = map(str, (warmup_epochs, joint_epochs, seed))
+        numbers = map(str, (warmup_epochs, joint_epochs, backbone_rate, seed))
         # Isolated: neither the caller's PYTHONPATH nor the user's packages.
         command = [str(python), "-I", str(WORKER), folder, *numbers]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

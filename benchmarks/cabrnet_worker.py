@@ -1,6 +1,7 @@
 """Train CaBRNet's ProtoPNet; run by `cabrnet_procedure` in CaBRNet's environment.
 
-``python cabrnet_worker.py FOLDER WARMUP_EPOCHS JOINT_EPOCHS SEED`` prints JSON as its last line.
+``python cabrnet_worker.py FOLDER WARMUP_EPOCHS JOINT_EPOCHS BACKBONE_RATE SEED`` prints JSON as its
+last line.
 
 Everything is CaBRNet's own: network, loss, optimisers, `train_epoch` with its projection and its
 passes over the last layer. The configuration is the one that it publishes for ProtoPNet on
@@ -65,14 +66,14 @@ def architecture(n_classes: int) -> dict[str, Any]:
     }
 
 
-def training(warmup_epochs: int, joint_epochs: int) -> dict[str, Any]:
+def training(warmup_epochs: int, joint_epochs: int, backbone_rate: float) -> dict[str, Any]:
     """CaBRNet's configuration of the training."""
     n_epochs = warmup_epochs + joint_epochs
     new_parts = {
         "addons": {"lr": 3e-3, "weight_decay": 1e-3},
         "prototypes": {"lr": 3e-3},
     }
-    backbone = {"lr": 1e-4, "weight_decay": 1e-3}
+    backbone = {"lr": backbone_rate, "weight_decay": 1e-3}
     return {
         "param_groups": {
             "backbone": "extractor.convnet",
@@ -139,7 +140,9 @@ class Stopwatch:
         return timed
 
 
-def main(folder: str, warmup_epochs: int, joint_epochs: int, seed: int) -> None:
+def main(
+    folder: str, warmup_epochs: int, joint_epochs: int, backbone_rate: float, seed: int
+) -> None:
     """Train, score, print."""
     logger.remove()
     X, y, X_test, y_test = (
@@ -155,7 +158,7 @@ def main(folder: str, warmup_epochs: int, joint_epochs: int, seed: int) -> None:
     start = time.perf_counter()
     torch.manual_seed(seed)
     model = CaBRNet.build_from_config(architecture(int(y.max()) + 1))
-    configuration = training(warmup_epochs, joint_epochs)
+    configuration = training(warmup_epochs, joint_epochs, backbone_rate)
     model.register_training_params(configuration)
     optimizers = OptimizerManager.build_from_config(configuration, model)
     watch = Stopwatch()
@@ -177,4 +180,5 @@ def main(folder: str, warmup_epochs: int, joint_epochs: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    path, warmup, joint, rate, number = sys.argv[1:]
+    main(path, int(warmup), int(joint), float(rate), int(number))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import platform
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import sklearn
@@ -135,6 +139,54 @@ def resident_memory(field: str) -> float:
 def forget_peak_memory() -> None:
     """Begin ``VmHWM`` anew: imports take more memory than they keep."""
     Path("/proc/self/clear_refs").write_text("5")
+
+
+class PeakMemory:
+    """Watches the resident memory of this process and of all that it starts, in MB (Linux).
+
+    Pages that are shared with files, such as those of libraries, are left out.
+    """
+
+    INTERVAL = 0.05
+    """Seconds between two looks."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            self.peak = max(self.peak, sum(map(_private_memory, _family(os.getpid()))))
+            self._done.wait(self.INTERVAL)
+
+
+def _family(process: int) -> Iterator[int]:
+    """Yield a process and all that have come from it."""
+    yield process
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        for child in _text_of(thread / "children").split():
+            yield from _family(int(child))
+
+
+def _private_memory(process: int) -> float:
+    found = _text_of(Path(f"/proc/{process}/status")).partition("RssAnon:")[2].split()
+    return int(found[0]) / 1e3 if found else 0.0
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the process has ended
+        return ""
 
 
 def publish(title: str, lines: list[str], *, is_quick: bool) -> None:

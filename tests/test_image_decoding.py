@@ -575,6 +575,8 @@ def test_format_that_was_left_out_of_pillow(tmp_path, monkeypatch):
 def test_name_that_no_file_has():
     with pytest.raises(ValueError, match="cannot be read: embedded null byte"):
         read_header("a\0.png")
+    with pytest.raises(ValueError, match=r"'\\udcff\\ud800.png' cannot be read: .* surrogates"):
+        read_header("\udcff\ud800.png")
     with pytest.raises(TypeError, match="int"):
         read_header(0)
 

@@ -21,6 +21,7 @@ from sklearn_protopnet._images import (
     FileImages,
     ImageSource,
     Standardization,
+    _store,
     fill_up,
     naming_row,
     read_ahead,
@@ -97,6 +98,19 @@ class TestSurvey:
 
     def test_images_are_looked_at_only_once(self, in_memory):
         assert in_memory.survey is in_memory.survey
+
+    def test_large_images_are_looked_at_one_by_one(self, in_memory, paths, monkeypatch):
+        expected = in_memory.survey
+        monkeypatch.setattr(_store, "SURVEY_PIXELS", 45)  # one image has 30
+        sizes, reader = [], ArrayImages.reader
+
+        def noted(self, rows):
+            sizes.append(len(rows))
+            return reader(self, rows)
+
+        monkeypatch.setattr(ArrayImages, "reader", noted)
+        assert_same_survey(ArrayImages(in_memory.pixels).survey, expected)
+        assert sizes == [1] * len(in_memory)
 
     @pytest.mark.parametrize(
         "dtype", [bool, np.uint8, np.int8, np.int16, np.uint16, np.int64, np.float16, np.float32]

@@ -7,6 +7,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed, parallel_config
+from sklearn.base import clone
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -121,6 +123,15 @@ class TestWhatMoves:
         one, other = (classifier(backbone=module, joint_epochs=2).fit(*images) for _ in range(2))
         assert torch.equal(before, torch.get_rng_state())
         assert_equal_parts(one, other, "backbone", "add_on", "prototypes", "head")
+
+    def test_dropout_in_threads_draws_what_it_draws_alone(self, images):
+        module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.5))
+        plans = [classifier(backbone=module, joint_epochs=2, random_state=i) for i in range(4)]
+        alone = [clone(plan).fit(*images) for plan in plans]
+        with parallel_config("threading", n_jobs=4):
+            together = Parallel()(delayed(clone(plan).fit)(*images) for plan in plans)
+        for one, other in zip(alone, together, strict=True):
+            assert_equal_parts(one, other, "backbone", "add_on", "prototypes", "head")
 
     def test_joint_epochs_move_every_part(self, images):
         at_start, clf = classifier().fit(*images), classifier(joint_epochs=2).fit(*images)

@@ -263,6 +263,23 @@ class TestMaps:
         maps.keep(in_file=True)
         assert len(seen) == n_seen
 
+    @pytest.mark.parametrize(
+        ("module", "name"), [(shutil, "disk_usage"), (tempfile, "TemporaryFile")]
+    )
+    def test_without_a_place_for_files_nothing_is_kept(self, monkeypatch, seen, module, name):
+        maps = Maps(network_of(), images_of(), NOWHERE)
+        expected = list(maps.chunks())
+        monkeypatch.setattr(_maps, "KEPT_IN_MEMORY", 0)
+
+        def fail(*args):
+            raise FileNotFoundError(2, "No usable temporary directory found")
+
+        monkeypatch.setattr(module, name, fail)
+        maps.keep(in_file=True)
+        assert maps.kept is None
+        assert maps.is_too_large
+        assert_same_chunks(maps.chunks(), expected)
+
     def test_without_room_nothing_is_kept(self, no_room, seen):
         maps = Maps(network_of(), images_of(), NOWHERE)
         maps.keep(in_file=True)
@@ -307,7 +324,9 @@ class TestMemory:
         found = [next(chunks)]
         for index in (np.arange(4, 8), np.arange(12, 16)):
             list(frozen_maps(network, source, index, memory))
+        seen.clear()
         assert_same_chunks([*found, *chunks], expected)
+        assert seen == 2 * [CHUNK]  # those of 8 to 11 and of 16
 
     def test_what_has_gone_meanwhile_is_computed(self, memory, seen):
         network, source = network_of(), source_of()

@@ -190,6 +190,16 @@ def test_nothing_else_is_in_the_key(changes):
     assert task(**changes).key() == task().key()
 
 
+@pytest.mark.parametrize("augment", ["paper", brighter])
+def test_what_varies_images_may_look_at_their_dtype(augment):
+    """Bytes are rounded when they are turned, and floats are not."""
+    pixels = np.arange(96).reshape(6, 4, 4, 1)
+    dtypes = (np.uint8, np.int64, np.float32, np.float64)
+    sets = [labelled(pixels.astype(dtype)) for dtype in dtypes]
+    assert len({task(images=images, augment=augment).key() for images in sets}) == len(dtypes)
+    assert len({task(images=images).key() for images in sets}) == 1
+
+
 def test_the_order_of_rows_is_not_in_the_key():
     order = np.array([3, 1, 5, 0, 2, 4])
     shuffled = labelled(np.arange(96).reshape(6, 4, 4, 1)[order], (np.arange(6) % 2)[order])

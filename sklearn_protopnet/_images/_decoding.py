@@ -119,7 +119,8 @@ def _read(path: str | os.PathLike[str], view: Callable[[ImageFile], _T]) -> _T:
     try:
         file = open(name, "rb")  # noqa: SIM115 - closed below
     except (OSError, ValueError) as error:
-        raise type(error)(f"{name!r} cannot be read: {_cause(error)}.") from error
+        kind = type(error) if isinstance(error, OSError) else ValueError
+        raise kind(f"{name!r} cannot be read: {_cause(error)}.") from error
     with file:
         try:
             try:
@@ -257,6 +258,8 @@ def _deep_grey(image: Image.Image) -> NDArray[np.float32] | None:
     if depth == 8:
         return None
     values = np.asarray(image).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("pixels that are NaN or infinite")
     if depth == 16:
         if "transparency" in image.info:
             values[values == image.info["transparency"]] = 65535

@@ -21,7 +21,10 @@ from sklearn_protopnet._images._reading import Reader, read_ahead
 from sklearn_protopnet._images._resizing import original_boxes, resize
 
 SURVEY_BATCH: Final = 32
-"""Images of a batch that is surveyed at once."""
+"""Images of a batch that is surveyed at once, at most."""
+
+SURVEY_PIXELS: Final = 2**18
+"""Pixels of such a batch, which has one image at least."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Images(ABC):
     """(n, 2) height and width of the images before they were resized; None if they were not."""
     n_jobs: int | None
     """Processes that read or change images, as in scikit-learn."""
+    dtype: np.dtype[Any]
+    """Of the pixels that are read."""
     is_quick: bool
     """Whether to read a batch takes no time, so that no other process should do it."""
     are_bytes: bool
@@ -64,8 +69,9 @@ class Images(ABC):
     @cached_property
     def survey(self) -> Survey:
         """Look at every image once."""
-        starts = range(0, len(self), SURVEY_BATCH)
-        batches = (np.arange(i, min(i + SURVEY_BATCH, len(self))) for i in starts)
+        height, width, _ = self.shape
+        size = min(SURVEY_BATCH, max(1, SURVEY_PIXELS // (height * width)))
+        batches = (np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size))
         readers = (_Surveyor(self.reader(rows)) for rows in batches)
         parts = list(read_ahead(readers, 1 if self.is_quick else self.n_jobs))
         return Survey(*(np.concatenate(part) for part in zip(*parts, strict=True)))
@@ -96,8 +102,12 @@ class ArrayImages(Images):
     is_quick = True
 
     @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return self.pixels.dtype
+
+    @property
     def are_bytes(self) -> bool:  # type: ignore[override]
-        return self.pixels.dtype == np.uint8
+        return self.dtype == np.uint8
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -129,13 +139,16 @@ class FileImages(Images):
         return len(self.paths)
 
     @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return np.dtype(np.uint8 if self.depth == 8 else np.float32)
+
+    @property
     def are_bytes(self) -> bool:  # type: ignore[override]
         return self.depth < 32
 
     def reader(self, rows: NDArray[np.int64]) -> Reader:
-        dtype = np.dtype(np.uint8 if self.depth == 8 else np.float32)
         files = [(f"Row {row} of {self.input_name}", self.paths[row]) for row in rows]
-        return _Files(files, self.shape, dtype, Limits.current())
+        return _Files(files, self.shape, self.dtype, Limits.current())
 
 
 @dataclass(frozen=True)
@@ -187,15 +200,19 @@ class _Surveyor:
         digests = b"".join(_digests(pixels))
         values = pixels.astype(np.float64).reshape(len(pixels), -1, pixels.shape[3])
         # Seen from one of its pixels, the mean of a constant image is free of rounding.
-        deviations = values - values[:, :1]  # (N, H W, C)
-        means = deviations.mean(1)  # (N, C)
-        variances = np.square(deviations - means[:, None]).mean(1)
+        origin = values[:, :1].copy()  # (N, 1, C)
+        values -= origin  # (N, H W, C), in place: images may be large
+        means = values.mean(1)  # (N, C)
+        values -= means[:, None]
+        variances = np.square(values, out=values).mean(1)
         table = np.frombuffer(digests, np.uint64).reshape(-1, 2)
-        return table, values[:, 0] + means, variances
+        return table, origin[:, 0] + means, variances
 
 
 def _digests(pixels: NDArray[Any]) -> Iterator[bytes]:
     for image in pixels:
-        # Equal numbers of any dtype have the same bytes, and -0.0 those of 0.0.
-        numbers = image.astype(np.float64) + 0.0
-        yield blake2b(numbers.tobytes(), digest_size=16).digest()
+        hasher = blake2b(digest_size=16)
+        for line in image:
+            # Equal numbers of any dtype have the same bytes, and -0.0 those of 0.0.
+            hasher.update((line.astype(np.float64) + 0.0).tobytes())
+        yield hasher.digest()

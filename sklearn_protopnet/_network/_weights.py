@@ -70,6 +70,8 @@ def load_weights(
         )
     wanted = network.state_dict()
     if is_published:
+        if name == "efficientnet_lite0":
+            found = _efficientnet_lite.with_own_names(found)
         found = {OLD_NAMES.sub(r"\1\2", key): value for key, value in found.items()}
         problem = _mismatch(_less_classifier(wanted), _less_classifier(found))
     else:
@@ -180,10 +182,20 @@ def _published_state(name: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:  # urllib's errors are such
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise OSError(
             f"weights='imagenet' of {name!r} are fetched once from {weights.url}, which failed: "
-            f"{error}. Offline, put that file into {folder}, or use "
+            f"{error}. Offline, put that file into {_fetched_folder()}, or use "
             "backbone='efficientnet_lite0', whose weights are a package."
         ) from error
+    except Exception as error:  # of a file: pickle, zipfile and torch each raise their own
+        raise ValueError(
+            f"weights='imagenet' of {name!r} must be the file {weights.url}; something else came, "
+            f"or is in {_fetched_folder()}, where it should be deleted: "
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error
     return state
+
+
+def _fetched_folder() -> Path:
+    """Where torchvision keeps what it has fetched."""
+    return Path(torch.hub.get_dir()) / "checkpoints"

@@ -6,6 +6,7 @@ Shapes: n images, N of them in a batch, F channels of an H x W map.
 from __future__ import annotations
 
 import copy
+import errno
 import math
 import shutil
 import tempfile
@@ -130,19 +131,25 @@ class Maps:
         if self.kept is not None or self.is_too_large:
             return
         for index, maps in self._frozen():
-            if self.kept is None:
-                depth, height, width = maps.shape[1:]
-                plan = len(self.images), (depth, height, width)
-                self.is_too_large = not KeptMaps.has_room(*plan)
-                if self.is_too_large or not (in_file or KeptMaps.fits_in_memory(*plan)):
-                    return
-                self.kept = KeptMaps(*plan)
+            depth, height, width = maps.shape[1:]
+            plan = len(self.images), (depth, height, width)
+            if not (in_file or KeptMaps.fits_in_memory(*plan)):
+                return
             try:
-                self.kept.append(index, maps[: len(index)])
-            except OSError:  # others have taken the room meanwhile
+                self._take_in(index, maps[: len(index)], plan)
+            except OSError:  # there is no room, or nowhere to look for it
                 self.drop()
                 self.is_too_large = True
                 return
+
+    def _take_in(
+        self, index: NDArray[np.int64], maps: Tensor, plan: tuple[int, tuple[int, int, int]]
+    ) -> None:
+        if self.kept is None:
+            if not KeptMaps.has_room(*plan):
+                raise OSError(errno.ENOSPC, "maps would take too much of the room that is left")
+            self.kept = KeptMaps(*plan)
+        self.kept.append(index, maps)
 
     def drop(self) -> None:
         """Forget the maps: the backbone is about to move."""
@@ -178,7 +185,7 @@ def frozen_maps(
     keys = [digest_bytes(backbone.encode(), digests[index].tobytes()) for index in indices]
     missing = [i for i, key in enumerate(keys) if not cached.check_call_in_cache(key, None)]
     wanted = rows[np.concatenate([indices[i] for i in missing])] if missing else rows[:0]
-    fresh = _Fresh(missing, backbone_maps(network, source.chunks(wanted)))
+    fresh = _Fresh(network, missing, source.chunks(wanted))
     for i, (key, index) in enumerate(zip(keys, indices, strict=True)):
 
         def compute(i: int = i, index: NDArray[np.int64] = index) -> Tensor:
@@ -194,15 +201,19 @@ def frozen_maps(
 class _Fresh:
     """Chunks of maps that are computed when they are asked for, in their order."""
 
-    def __init__(self, numbers: list[int], chunks: Iterator[Chunk]) -> None:
+    def __init__(
+        self, network: PrototypeNetwork, numbers: list[int], images: Iterator[Chunk]
+    ) -> None:
+        self.network = network
         self.numbers = frozenset(numbers)
-        self.pairs = zip(numbers, chunks, strict=True)
+        self.pairs = zip(numbers, images, strict=True)
 
     def take(self, number: int) -> Tensor | None:
         """Give the chunk of this number; None if it is none of them."""
         if number in self.numbers:
-            for found, (_, maps) in self.pairs:  # others may meanwhile have been cached elsewhere
+            for found, chunk in self.pairs:  # others may meanwhile have been cached elsewhere
                 if found == number:
+                    ((_, maps),) = backbone_maps(self.network, [chunk])
                     return maps
         return None
 

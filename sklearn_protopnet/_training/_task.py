@@ -6,8 +6,8 @@ over those trains the network once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import nn
 
 from sklearn_protopnet._images import Transform
 from sklearn_protopnet._network import Architecture, PrototypeNetwork, ReceptiveField, seeded_draws
+from sklearn_protopnet._threads import GLOBAL_DRAWS
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._keys import (
     callable_digest,
@@ -75,6 +76,8 @@ class TrainingTask:
             seed=self.seed,
             device=str(self.device),
             precision=str(self.precision),
+            # Of equal numbers, bytes are rounded when they vary, and a callable sees the dtype.
+            dtype=None if self.augment is None else str(self.images.source.images.dtype),
         )
 
     def _influence(self, stage: Stage) -> list[Any]:
@@ -149,11 +152,17 @@ def train_network(
     )
 
 
-def _module_draws(task: TrainingTask) -> AbstractContextManager[None]:
-    """Dropout draws from global state, and only modules of the user's may hold one."""
+@contextmanager
+def _module_draws(task: TrainingTask) -> Iterator[None]:
+    """Dropout draws from global state, and only modules of the user's may hold one.
+
+    They train one after the other, if in threads of one process.
+    """
     if isinstance(task.architecture.backbone, nn.Module):
-        return seeded_draws(task.seed, task.device)
-    return nullcontext()
+        with GLOBAL_DRAWS, seeded_draws(task.seed, task.device):
+            yield
+    else:
+        yield
 
 
 def _images_digest(images: LabelledImages) -> str:
