@@ -26,6 +26,9 @@ SURVEY_BATCH: Final = 32
 SURVEY_PIXELS: Final = 2**18
 """Pixels of such a batch, which has one image at least."""
 
+DIGESTED_NUMBERS: Final = 2**16
+"""Numbers of an image that are digested at once."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -211,8 +214,9 @@ class _Surveyor:
 
 def _digests(pixels: NDArray[Any]) -> Iterator[bytes]:
     for image in pixels:
-        hasher = blake2b(digest_size=16)
-        for line in image:
+        hasher, n_lines = blake2b(digest_size=16), max(1, DIGESTED_NUMBERS // image[0].size)
+        for start in range(0, len(image), n_lines):
             # Equal numbers of any dtype have the same bytes, and -0.0 those of 0.0.
-            hasher.update((line.astype(np.float64) + 0.0).tobytes())
+            numbers = image[start : start + n_lines].astype(np.float64) + 0.0
+            hasher.update(numbers.tobytes())
         yield hasher.digest()
