@@ -826,13 +826,18 @@ class ProtoPNetClassifier(
 
     def _inspect(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
         """Fields of `Inspection` for all images of a source."""
-        parts: list[list[NDArray[Any]]] = [[] for _ in names]
+        # In place: a part kept of every chunk, between tensors that are freed, would leave holes in
+        # the memory that the next ones do not fit into.
+        found: dict[str, NDArray[Any]] = {}
         with working_conditions(tiny=self._is_tiny()):
             maps = self._maps(source, np.arange(len(source)))
             for seen in inspect_maps(self._rebuilt_network(), maps):
-                for part, name in zip(parts, names, strict=True):
-                    part.append(getattr(seen, name))
-        return [np.concatenate(part) for part in parts]
+                for name in names:
+                    part: NDArray[Any] = getattr(seen, name)
+                    if name not in found:
+                        found[name] = np.empty((len(source), *part.shape[1:]), part.dtype)
+                    found[name][seen.index] = part
+        return [found[name] for name in names]
 
     def _maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Backbone maps of images; a backbone that was never trained shares its cache with fits."""
