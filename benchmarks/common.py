@@ -127,13 +127,21 @@ def machine() -> str:
     )
 
 
-def resident_memory(field: str) -> float:
-    """Resident memory of this process in MB (Linux): ``VmRSS`` of now, ``VmHWM`` the largest.
+def resident_memory(field: str, process: int | str = "self") -> float:
+    """Resident memory of a process in MB (Linux), 0 if it has ended.
 
+    ``VmRSS`` of now, ``VmHWM`` the largest, ``RssAnon`` of now without what is shared with files.
     Not `getrusage`, whose peak is the parent's where that was larger.
     """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) / 1e3
+    found = _text_of(Path(f"/proc/{process}/status")).partition(f"{field}:")[2].split()
+    return int(found[0]) / 1e3 if found else 0.0
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the process has ended
+        return ""
 
 
 def forget_peak_memory() -> None:
@@ -165,7 +173,9 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._done.is_set():
-            self.peak = max(self.peak, sum(map(_private_memory, _family(os.getpid()))))
+            family = _family(os.getpid())
+            now = sum(resident_memory("RssAnon", process) for process in family)
+            self.peak = max(self.peak, now)
             self._done.wait(self.INTERVAL)
 
 
@@ -175,18 +185,6 @@ def _family(process: int) -> Iterator[int]:
     for thread in Path(f"/proc/{process}/task").glob("*"):
         for child in _text_of(thread / "children").split():
             yield from _family(int(child))
-
-
-def _private_memory(process: int) -> float:
-    found = _text_of(Path(f"/proc/{process}/status")).partition("RssAnon:")[2].split()
-    return int(found[0]) / 1e3 if found else 0.0
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # the process has ended
-        return ""
 
 
 def publish(title: str, lines: list[str], *, is_quick: bool) -> None:

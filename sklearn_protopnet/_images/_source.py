@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sklearn_protopnet._images._augmentation import Changes
 from sklearn_protopnet._images._reading import Reader, read_ahead
-from sklearn_protopnet._images._store import Images, Survey
+from sklearn_protopnet._images._store import Images, Survey, blocks, fitting
 
 CHUNK_PIXELS: Final = 2**18
 """Pixels of one chunk of images, which bounds what inspection holds in memory at once."""
@@ -137,14 +137,12 @@ class ImageSource:
 
     def chunk_indices(self, n_rows: int) -> list[NDArray[np.int64]]:
         """Positions of the images of each chunk."""
-        starts = range(0, n_rows, self.chunk_size)
-        return [np.arange(start, min(start + self.chunk_size, n_rows)) for start in starts]
+        return blocks(n_rows, self.chunk_size)
 
     @property
     def chunk_size(self) -> int:
         """Images of a chunk."""
-        height, width, _ = self.images.shape
-        return min(LARGEST_CHUNK, max(1, CHUNK_PIXELS // (height * width)))
+        return fitting(self.images.shape, CHUNK_PIXELS, LARGEST_CHUNK)
 
 
 def fill_up(values: Tensor, size: int) -> Tensor:

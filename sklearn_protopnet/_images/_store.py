@@ -42,6 +42,17 @@ class Survey:
     """(n, C) of the pixels of one image, around its own mean."""
 
 
+def fitting(shape: ImageShape, n_pixels: int, largest: int) -> int:
+    """Say how many images have so many pixels at most: one at least, and not more than named."""
+    height, width, _ = shape
+    return min(largest, max(1, n_pixels // (height * width)))
+
+
+def blocks(n_images: int, size: int) -> list[NDArray[np.int64]]:
+    """Positions of images, in blocks of a size; the last one may be smaller."""
+    return [np.arange(i, min(i + size, n_images)) for i in range(0, n_images, size)]
+
+
 class Images(ABC):
     """Images of one shape that have been checked; pixels are read when they are needed."""
 
@@ -72,10 +83,8 @@ class Images(ABC):
     @cached_property
     def survey(self) -> Survey:
         """Look at every image once."""
-        height, width, _ = self.shape
-        size = min(SURVEY_BATCH, max(1, SURVEY_PIXELS // (height * width)))
-        batches = (np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size))
-        readers = (_Surveyor(self.reader(rows)) for rows in batches)
+        size = fitting(self.shape, SURVEY_PIXELS, SURVEY_BATCH)
+        readers = (_Surveyor(self.reader(rows)) for rows in blocks(len(self), size))
         parts = list(read_ahead(readers, 1 if self.is_quick else self.n_jobs))
         return Survey(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 

@@ -324,16 +324,15 @@ class Trainer:
         held_out = self.views.validation
         if held_out is None:
             return math.nan
+        predicted = np.empty(len(held_out.images), dtype=np.int64)
         if isinstance(stage, GradientStage) and stage.is_pretraining:
             self.pretrained.eval()
-            parts = [
-                self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
-                for index, maps in held_out.chunks()
-            ]
+            for index, maps in held_out.chunks():
+                predicted[index] = self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
         else:
-            seen = inspect_maps(self.network, held_out.chunks())
-            parts = [part.logits.argmax(1) for part in seen]
-        return held_out.images.accuracy(np.concatenate(parts))
+            for seen in inspect_maps(self.network, held_out.chunks()):
+                predicted[seen.index] = seen.logits.argmax(1)
+        return held_out.images.accuracy(predicted)
 
     def _batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Shuffled batches of even size; never of one image, which has no batch statistics."""
