@@ -55,26 +55,49 @@ class Distractor:
 
 @dataclass(frozen=True)
 class PartImageParams:
-    """All that an image of `make_part_images` depends on; lengths in sides of the image."""
+    """All that an image of `make_part_images` depends on; lengths in sides of the image.
+
+    Parameters
+    ----------
+    image_size : int
+        Height and width in pixels.
+    centre : (float, float)
+        ``y, x`` of the body's centre.
+    angle : float
+        By which the object is turned, in radians.
+    body_colour : (float, float, float)
+        Red, green and blue, from 0 to 1, as all colours.
+    background : (float, float, float)
+        Grey value in the middle, and what it grows by along y and along x.
+    n_variants : int
+        Variants of each part.
+    variants : tuple of int
+        The variant of each part.
+    visible : tuple of bool
+        Whether each part is there.
+    distractors : tuple of Distractor
+        Shapes that have nothing to do with the class.
+    spurious : str or None
+        The cue that is there.
+    spurious_place : (float, float)
+        Upper left corner of the cue ``"patch"``, if it is there or is added.
+    noise : float
+        Standard deviation.
+    noise_seed : int
+        Seeds the noise.
+    """
 
     image_size: int
     centre: Point
-    """Of the body."""
     angle: float
-    """By which the object is turned, in radians."""
     body_colour: Colour
     background: tuple[float, float, float]
-    """Grey value in the middle, and what it grows by along y and along x."""
     n_variants: int
     variants: tuple[int, ...]
-    """Of each part."""
     visible: tuple[bool, ...]
-    """Whether each part is there."""
     distractors: tuple[Distractor, ...]
     spurious: str | None
-    """The cue that is there."""
     spurious_place: Point
-    """Upper left corner of the cue ``"patch"``, if it is there or is added."""
     noise: float
     noise_seed: int
 

@@ -88,10 +88,13 @@ def make_part_images(
     n_classes : int, default=6
         At most ``n_variants ** n_parts``.
     n_parts : int, default=3
+        Parts of an object.
     n_variants : int, default=3
+        Variants of each part, at least 2.
     image_size : int, default=64
         Height and width in pixels.
     n_distractors : int, default=2
+        Distractors in each image.
     part_drop : float, default=0.0
         Probability of each part of not being there. An object keeps at least one part.
     spurious : {"patch", "corner", "tint"}, default=None
@@ -137,6 +140,7 @@ def make_part_images(
         params : list of PartImageParams
             What `render_part_image` draws each image from.
         DESCR : str
+            What the images are.
 
     Raises
     ------
@@ -233,6 +237,7 @@ def render_part_image(
     Returns
     -------
     float32 ndarray of shape (image_size, image_size, 3)
+        Colours from 0 to 1.
 
     Raises
     ------

@@ -1,0 +1,252 @@
+"""Which pixels make a patch of an image similar to a prototype.
+
+Every method gives a map for each *query*: a prototype and the patch of the image that is compared
+with it. The patch stays where it is, so that a map explains one number.
+
+Shapes: M variants of one image, Q queries, C channels, H x W pixels, L patches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as transforms
+
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network._relevance import Propagation
+
+STEPS: Final = 16
+"""Points on the way from the baseline to the image that integrated gradients look at."""
+
+BLUR: Final = 0.1
+"""Standard deviation of the blur of a baseline, in shorter sides of the image."""
+
+WINDOWS_A_SIDE: Final = 5
+"""Of occlusion windows next to each other, how many span the receptive field; as many overlap."""
+
+LARGEST_PASS: Final = 2**20
+"""Pixels of all images of one pass."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What to explain in one image."""
+
+    prototypes: Tensor
+    """(Q,) numbers of prototypes."""
+    positions: Tensor
+    """(Q,) numbers of the patches that they are compared with."""
+    boxes: Tensor
+    """(Q, 4) receptive fields of those patches, ``y0, y1, x0, x1``, half-open."""
+
+    def __len__(self) -> int:
+        return len(self.prototypes)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much each pixel counts."""
+
+    maps: Tensor
+    """(Q, H, W)"""
+    deltas: Tensor | None = None
+    """(Q,) by how much a map's sum misses what it should be, where it should be something."""
+
+
+def patch_similarities(network: PrototypeNetwork, images: Tensor, queries: Queries) -> Tensor:
+    """Similarity of each query's patch in each image; (M, Q), float64, differentiable."""
+    patches = network.raw_patches(network.backbone(images))  # (M, L, D1)
+    return network.similarities_at(patches, queries.prototypes, queries.positions)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Images without their details, whatever their size; (M, C, H, W)."""
+    deviation = BLUR * min(images.shape[2:])
+    kernel = [
+        2 * min(math.ceil(3 * deviation), side - 1) + 1  # reflection needs a smaller border
+        for side in (images.shape[3], images.shape[2])
+    ]
+    result: Tensor = transforms.gaussian_blur(images, kernel, [deviation, deviation])
+    return result
+
+
+def integrated_gradients(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Integrate gradients from a blurred image to the image (Sundararajan et al. 2017, eq. 1).
+
+    By the midpoint rule. A map adds up to what the similarity gains on the way, but for its
+    delta, which is the error of the rule.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    baseline = blurred(image)
+    weights = (torch.arange(STEPS, device=image.device) + 0.5) / STEPS
+    way = baseline + weights[:, None, None, None] * (image - baseline)  # (steps, C, H, W)
+    with torch.enable_grad():
+        way.requires_grad_()
+        similarities = patch_similarities(network, way, queries).sum(0)  # (Q,)
+        gradients = _gradients(similarities, way)
+        maps = torch.stack([((image - baseline) * each.mean(0)).sum((0, 1)) for each in gradients])
+    with torch.no_grad():
+        ends = patch_similarities(network, torch.cat([baseline, image]), queries)  # (2, Q)
+    return Attribution(maps, maps.double().sum((1, 2)) - (ends[1] - ends[0]))
+
+
+def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Propagate the similarity back to the pixels (Gautam et al. 2023).
+
+    It starts at the patch: each of its numbers gets a share that falls with the fourth power of
+    its difference from the prototype's.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    pixels = image.detach().clone().requires_grad_()
+    with torch.enable_grad(), Propagation(pixels):
+        patches = network.raw_patches(network.backbone(pixels))  # (1, L, D1)
+    with torch.no_grad():
+        chosen = patches[0, queries.positions]  # (Q, D1)
+        wanted = network.comparable(network.prototypes.flatten(1)[queries.prototypes])
+        differences = network.comparable(chosen) - wanted
+        shares = 1 / (differences.double() ** 4 + 1e-12)
+        shares = shares / shares.sum(1, keepdim=True)
+        similarities = network.similarities_at(patches, queries.prototypes, queries.positions)
+        start = similarities[0][:, None] * shares / chosen.double().clamp(min=1e-9)  # R / a
+    maps = []
+    for q, position in enumerate(queries.positions.tolist()):
+        (ratio,) = torch.autograd.grad(
+            patches[0, position], pixels, start[q].to(patches.dtype), retain_graph=True
+        )
+        maps.append((ratio * pixels.detach())[0].sum(0))
+    return Attribution(torch.stack(maps))
+
+
+@torch.no_grad()
+def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Blur one window after the other: by how much the similarity falls (Zeiler, Fergus 2014).
+
+    Windows lie within the receptive fields; a pixel gets the mean of those that hold it.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    baseline = blurred(image)
+    (before,) = patch_similarities(network, image, queries)  # (Q,)
+    drops = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
+    counts = torch.zeros_like(drops)
+    for windows in _batches(_windows(queries.boxes), image[0, 0].numel()):
+        variants = image.repeat(len(windows), 1, 1, 1)  # (M, C, H, W)
+        for variant, window in zip(variants, windows, strict=True):
+            variant[_inside(window)] = baseline[0][_inside(window)]
+        after = patch_similarities(network, variants, queries)  # (M, Q)
+        for window, row in zip(windows, after, strict=True):
+            drops[_inside(window)] += (before - row)[:, None, None]
+            counts[_inside(window)] += 1
+    maps = drops / counts.clamp(min=1)
+    return Attribution(maps * _indicators(queries.boxes, image.shape[2:]))
+
+
+@torch.no_grad()
+def upsampling(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Enlarge the map of similarities by cubic interpolation (Chen et al. 2019, section 2.3).
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    features = network.backbone(image)
+    similarities = network.similarity_maps(features)[0, queries.prototypes]  # (Q, h, w)
+    enlarged = nn.functional.interpolate(
+        similarities[:, None], size=image.shape[2:], mode="bicubic", align_corners=False
+    )
+    return Attribution(enlarged[:, 0])
+
+
+@torch.no_grad()
+def receptive_field(
+    network: PrototypeNetwork,  # noqa: ARG001 - as the others
+    image: Tensor,
+    queries: Queries,
+) -> Attribution:
+    """Say which pixels count at all: 1 where the patch depends on a pixel, 0 elsewhere.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    return Attribution(_indicators(queries.boxes, image.shape[2:]))
+
+
+Method = Callable[[PrototypeNetwork, Tensor, Queries], Attribution]
+
+METHODS: Final[dict[str, Method]] = {
+    "receptive_field": receptive_field,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "prp": relevance,
+    "upsample": upsampling,
+}
+
+
+def _gradients(values: Tensor, inputs: Tensor) -> Iterator[Tensor]:
+    """Yield the gradient of one value after the other."""
+    for value in values:
+        yield torch.autograd.grad(value, inputs, retain_graph=True)[0]
+
+
+def _windows(boxes: Tensor) -> list[tuple[int, int, int, int]]:
+    """Windows that cover the boxes (Q, 4), each once; half of each overlaps the next."""
+    found = set()
+    for y0, y1, x0, x1 in boxes.tolist():
+        rows, columns = _steps(y0, y1), _steps(x0, x1)
+        found.update((*row, *column) for row in rows for column in columns)
+    return sorted(found)
+
+
+def _steps(start: int, stop: int) -> list[tuple[int, int]]:
+    length = max(1, round((stop - start) / WINDOWS_A_SIDE))
+    starts = range(start, max(stop - length, start) + 1, max(1, length // 2))
+    return [(s, s + length) for s in {*starts, stop - length}]
+
+
+def _batches(
+    windows: list[tuple[int, int, int, int]], n_pixels: int
+) -> Iterator[list[tuple[int, int, int, int]]]:
+    size = max(1, LARGEST_PASS // n_pixels)
+    for start in range(0, len(windows), size):
+        yield windows[start : start + size]
+
+
+def _inside(window: tuple[int, int, int, int]) -> tuple[slice, slice, slice]:
+    y0, y1, x0, x1 = window
+    return slice(None), slice(y0, y1), slice(x0, x1)
+
+
+def _indicators(boxes: Tensor, size: torch.Size) -> Tensor:
+    """1 inside of boxes (Q, 4), 0 outside; (Q, H, W)."""
+    y = torch.arange(size[0], device=boxes.device)[:, None]  # (H, 1)
+    x = torch.arange(size[1], device=boxes.device)
+    y0, y1, x0, x1 = (boxes[:, i, None, None] for i in range(4))
+    return ((y >= y0) & (y < y1) & (x >= x0) & (x < x1)).float()

@@ -1,0 +1,232 @@
+"""Prototype relevance propagation through any backbone (Gautam et al. 2023).
+
+Gautam, Höhne, Hansen, Jenssen and Kampffmeyer, "This looks more like that: Enhancing
+self-explaining models by prototypical relevance propagation", Pattern Recognition 136. The rules
+are theirs: alpha 1, beta 0 in convolutions, without their biases; batch normalisation folded into
+the convolution before it; z^B where the image comes in; relevance of an activation passed through.
+
+What flows back here is relevance over activation, R / a. In that form a sum splits relevance by
+its terms, a maximum hands it to the winner, and concatenation and padding need no rule: autograd
+knows them all. Rules are needed for what is intercepted here only.
+
+Shapes: N images, C channels of H x W cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's name for it
+from torch.overrides import TorchFunctionMode
+
+SMALLEST: Final = 1e-9
+"""Below which a number is not divided by."""
+
+
+class _Linear(NamedTuple):
+    """A convolution that was carried out: what it was given."""
+
+    inputs: Tensor
+    weight: Tensor
+    plan: dict[str, Any]
+
+
+class Propagation(TorchFunctionMode):
+    """Has a forward pass remember how relevance flows back through it.
+
+    The gradient of an output with respect to the images, times the images, is then relevance.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, C, H, W)
+        What the pass begins with.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        pixels = images.detach()
+        # Borders of zeros count as pixels.
+        self._low = pixels.amin((0, 2, 3), keepdim=True).clamp(max=0)  # (1, C, 1, 1)
+        self._high = pixels.amax((0, 2, 3), keepdim=True).clamp(min=0)
+        self._raw = [images]
+        self._convolutions: list[tuple[Tensor, _Linear]] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.conv2d:
+            return self._convolution(*args, **kwargs)
+        if func is F.batch_norm:
+            return self._normalization(*args, **kwargs)
+        if func in PASSED_THROUGH:
+            before = args[0]
+            after = func(before.detach().clone(), *args[1:], **kwargs)  # which may be in place
+            return _PassedThrough.apply(before, after)
+        result = func(*args, **kwargs)
+        if func is F.pad and self._is_raw(args[0]):
+            self._raw.append(result)
+        return result
+
+    def _is_raw(self, tensor: Tensor) -> bool:
+        return any(tensor is each for each in self._raw)
+
+    def _convolution(
+        self,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        plan = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        result = torch.conv2d(inputs.detach(), weight, bias, **plan)
+        linear = _Linear(inputs, weight.detach(), plan)
+        found = self._linear(linear, result)
+        self._convolutions.append((found, linear))
+        return found
+
+    def _normalization(
+        self,
+        inputs: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *rest: Any,
+        eps: float = 1e-5,
+        **others: Any,
+    ) -> Tensor:
+        """Normalise; where a convolution comes before, as one convolution with it."""
+        training, momentum, eps = _batch_norm_options(rest, others, eps)
+        result = F.batch_norm(
+            inputs.detach(), running_mean, running_var, weight, bias, training, momentum, eps
+        )
+        for found, linear in self._convolutions:
+            if found is inputs:
+                scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight.detach())
+                folded = linear._replace(weight=linear.weight * scale[:, None, None, None])
+                return self._linear(folded, result)
+        return _PassedThrough.apply(inputs, result)
+
+    def _linear(self, linear: _Linear, result: Tensor) -> Tensor:
+        if self._is_raw(linear.inputs):
+            return _FirstConvolution.apply(*linear[:2], result, self._low, self._high, linear.plan)
+        return _Convolution.apply(*linear[:2], result, linear.plan)
+
+
+def _batch_norm_options(
+    rest: tuple[Any, ...], others: Mapping[str, Any], eps: float
+) -> tuple[bool, float, float]:
+    """Training, momentum and eps of a call of `batch_norm`, by place or by name."""
+    names = ("training", "momentum", "eps")
+    given = {**dict(zip(names, rest, strict=False)), **others}
+    return given.get("training", False), given.get("momentum", 0.1), given.get("eps", eps)
+
+
+class _Convolution(torch.autograd.Function):
+    """Alpha 1, beta 0: relevance goes to what has made the output larger, in proportion."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, result: Tensor, plan: Any) -> Tensor:
+        ctx.save_for_backward(inputs, weight, result)
+        ctx.plan = plan
+        return result.clone()  # which the caller may change in place
+
+    @staticmethod
+    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        inputs, weight, result = ctx.saved_tensors
+        terms = [(inputs.clamp(min=0), weight.clamp(min=0))]
+        if (inputs < 0).any():
+            terms.append((inputs.clamp(max=0), weight.clamp(max=0)))
+        shares = _shares(terms, ratio * result, ctx.plan)
+        positive, negative = shares[0], shares[-1]
+        return torch.where(inputs > 0, positive, negative * (inputs < 0)), None, None, None
+
+
+class _FirstConvolution(torch.autograd.Function):
+    """z^B: where inputs are pixels between a lowest and a highest value."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        result: Tensor,
+        low: Tensor,
+        high: Tensor,
+        plan: Any,
+    ) -> Tensor:
+        ctx.save_for_backward(inputs, weight, result, low, high)
+        ctx.plan = plan
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        inputs, weight, result, low, high = ctx.saved_tensors
+        terms = [
+            (inputs, weight),
+            (-low.expand_as(inputs), weight.clamp(min=0)),
+            (-high.expand_as(inputs), weight.clamp(max=0)),
+        ]
+        shares = _shares(terms, ratio * result, ctx.plan)
+        relevance = sum(
+            values * share for (values, _), share in zip(terms, shares, strict=True)
+        )
+        return relevance / not_zero(inputs), *[None] * 5
+
+
+def _shares(
+    terms: Sequence[tuple[Tensor, Tensor]], relevance: Tensor, plan: Mapping[str, Any]
+) -> list[Tensor]:
+    """Relevance over value for the inputs of each term of a sum of convolutions."""
+    total = sum(torch.conv2d(values, weight, **plan) for values, weight in terms)
+    share = torch.where(total > SMALLEST, relevance / not_zero(total), 0)
+    shape = terms[0][0].shape
+    return [nn.grad.conv2d_input(shape, weight, share, **plan) for _, weight in terms]
+
+
+class _PassedThrough(torch.autograd.Function):
+    """Relevance of an output is that of its only input."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, result: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(inputs, result)
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        inputs, result = ctx.saved_tensors
+        return ratio * result / not_zero(inputs), None
+
+
+PASSED_THROUGH: Final = frozenset(
+    {
+        torch.sigmoid,
+        Tensor.sigmoid,
+        torch.tanh,
+        Tensor.tanh,
+        F.hardtanh,
+        F.relu6,
+        F.leaky_relu,
+        F.elu,
+        F.gelu,
+        F.silu,
+        F.hardswish,
+    }
+)
+"""Activations that change values; `relu` needs no rule, since what it lets through is unchanged."""
+
+
+def not_zero(values: Tensor) -> Tensor:
+    """Keep numbers away from zero, so that relevance over activation is finite."""
+    return torch.where(values.abs() > SMALLEST, values, SMALLEST)
