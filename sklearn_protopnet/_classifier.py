@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -25,7 +26,14 @@ from torch import nn
 
 from sklearn_protopnet import _files
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
-from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Standardization, Transform
+from sklearn_protopnet._images import (
+    AUGMENTATIONS,
+    ArrayImages,
+    Images,
+    ImageSource,
+    Standardization,
+    Transform,
+)
 from sklearn_protopnet._naming import name_network, solve_last_layer
 from sklearn_protopnet._network import (
     BACKBONES,
@@ -37,13 +45,13 @@ from sklearn_protopnet._network import (
     ReceptiveField,
     backbone_maps,
     functional,
-    inspect_maps,
     resolve_device,
     resolve_precision,
     working_conditions,
 )
 from sklearn_protopnet._solve import L1_WEIGHTS, L2_WEIGHTS
 from sklearn_protopnet._training import (
+    UNPROJECTED,
     HistoryRow,
     LastLayerTask,
     ProgressBar,
@@ -62,6 +70,13 @@ from sklearn_protopnet._validation import (
     prepare_training,
 )
 from sklearn_protopnet.inspection import _evidence
+from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
+from sklearn_protopnet.inspection._localization import (
+    check_localizer,
+    located_boxes,
+    source_boxes,
+)
+from sklearn_protopnet.inspection._view import View
 
 
 class ProtoPNetClassifier(
@@ -554,7 +569,7 @@ class ProtoPNetClassifier(
         ndarray of shape (n,)
             The class with the largest logit.
         """
-        (logits,) = self._inspect(self._image_source(X), "logits")
+        (logits,) = self._view(X).arrays("logits")
         labels: NDArray[Any] = self.classes_[logits.argmax(1)]
         return labels
 
@@ -571,7 +586,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes)
             Columns are in the order of `classes_`.
         """
-        (logits,) = self._inspect(self._image_source(X), "logits")
+        (logits,) = self._view(X).arrays("logits")
         probabilities: NDArray[np.float64] = softmax(logits)
         return probabilities
 
@@ -588,7 +603,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes), or (n,) for two classes
             ``coef_ @ similarities``; for two classes the second logit minus the first.
         """
-        (logits,) = self._inspect(self._image_source(X), "logits")
+        (logits,) = self._view(X).arrays("logits")
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -604,7 +619,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_prototypes)
             Similarity of the image's most similar patch.
         """
-        (similarities,) = self._inspect(self._image_source(X), "similarities")
+        (similarities,) = self._view(X).arrays("similarities")
         return similarities
 
     def explain(
@@ -626,10 +641,13 @@ class ProtoPNetClassifier(
         top_k : int, default=None
             Rows for each image and class, the largest contributions. With None there are all,
             and contributions add up to the logit.
-        localizer : {"receptive_field"}, default="receptive_field"
+        localizer : {"receptive_field", "integrated_gradients", "occlusion", "prp", \
+                "upsample"}, default="receptive_field"
             How the box around a patch is found. ``"receptive_field"`` gives the smallest
-            rectangle of all pixels that the patch depends on: if others change, the distance of
-            this patch does not.
+            rectangle of all pixels that the patch depends on: if others change, the similarity
+            of this patch does not. The others look for the pixels that count among them, at the
+            cost that `inspection.localize` names, and ``"upsample"``, the paper's, shows where
+            on the map the patch is.
 
         Returns
         -------
@@ -643,10 +661,13 @@ class ProtoPNetClassifier(
             ``logit``, ``probability``
                 Of the class for this image.
             ``y0, y1, x0, x1``, ``box_kind``
-                The patch in pixels of the image as it was given, half-open; ``box_kind`` is
-                ``"whole_image"`` where the patch depends on all of it.
+                The patch in pixels of the image as it was given, half-open; ``box_kind`` is the
+                localizer, or ``"wide_receptive_field"`` where a receptive field is half of the
+                image or more, and ``"whole_image"`` where it is all of it. Where a localizer
+                finds no relevant pixel, the box is the receptive field.
             ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
-                Row of the training `X` and the patch of it that the prototype is.
+                Row of the training `X` and the patch of it that the prototype is, by the same
+                localizer.
 
         Raises
         ------
@@ -654,37 +675,37 @@ class ProtoPNetClassifier(
             If a class, `top_k` or the localizer is unknown.
         """
         check_is_fitted(self)
-        if localizer not in _evidence.LOCALIZERS:
-            raise ValueError(
-                f"localizer must be one of {list(_evidence.LOCALIZERS)}, got {localizer!r}."
-            )
+        check_localizer(localizer)
         if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
             raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
-        source = self._image_source(X)
-        distances, similarities, logits, positions = self._inspect(
-            source, "distances", "similarities", "logits", "positions"
+        view = self._view(X)
+        distances, similarities, logits, positions = view.arrays(
+            "distances", "similarities", "logits", "positions"
         )
-        boxes = self._receptive_field().boxes(positions, self.prototypes_.shape[2:])
-        rows = np.arange(len(source))
+        explained = _evidence.explained_classes(classes, self.classes_, logits)
+        ranked = _evidence.ranked_prototypes(self.coef_, similarities, explained, top_k)
+        boxes, kinds = located_boxes(
+            view, localizer, positions, [np.unique(each) for each in ranked]
+        )
+        record = self._prototype_record(localizer, np.unique(ranked))
         evidence = _evidence.SampleEvidence(
             samples=np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(logits)),
             distances=distances,
             similarities=similarities,
-            boxes=source.images.original_boxes(rows, boxes),
+            boxes=boxes,
+            box_kinds=kinds,
             logits=logits,
             probabilities=softmax(logits),
         )
-        return _evidence.explanation_table(
-            evidence,
-            self._prototype_record(),
-            self.classes_,
-            _evidence.explained_classes(classes, self.classes_, logits),
-            source.images.original_sizes(rows),
-            top_k=top_k,
-        )
+        return _evidence.explanation_table(evidence, record, self.classes_, explained, ranked)
 
-    def prototype_table(self) -> pd.DataFrame:
+    def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.
+
+        Parameters
+        ----------
+        localizer : str, default="receptive_field"
+            How the box around a patch is found, as for `explain`.
 
         Returns
         -------
@@ -699,9 +720,16 @@ class ProtoPNetClassifier(
                 Other prototypes with the same latent values.
             ``weight_<class>``
                 Weight to the logit of each class.
+
+        Raises
+        ------
+        ValueError
+            If the localizer is unknown.
         """
         check_is_fitted(self)
-        return _evidence.prototype_table(self._prototype_record(), self.classes_)
+        check_localizer(localizer)
+        record = self._prototype_record(localizer, np.arange(len(self.prototypes_)))
+        return _evidence.prototype_table(record, self.classes_)
 
     def history_table(self) -> pd.DataFrame:
         """Say how training went: one row per stage and epoch.
@@ -824,20 +852,18 @@ class ProtoPNetClassifier(
         network: PrototypeNetwork = self._network
         return network.to(resolve_device(self.device))
 
-    def _inspect(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
-        """Fields of `Inspection` for all images of a source."""
-        # In place: a part kept of every chunk, between tensors that are freed, would leave holes in
-        # the memory that the next ones do not fit into.
-        found: dict[str, NDArray[Any]] = {}
-        with working_conditions(tiny=self._is_tiny()):
-            maps = self._maps(source, np.arange(len(source)))
-            for seen in inspect_maps(self._rebuilt_network(), maps):
-                for name in names:
-                    part: NDArray[Any] = getattr(seen, name)
-                    if name not in found:
-                        found[name] = np.empty((len(source), *part.shape[1:]), part.dtype)
-                    found[name][seen.index] = part
-        return [found[name] for name in names]
+    def _view(self, X: Any) -> View:
+        """Look at images through the network."""
+        return self._look_at(self._image_source(X))
+
+    def _look_at(self, source: ImageSource) -> View:
+        return View(
+            self._rebuilt_network(),
+            source,
+            self._receptive_field(),
+            partial(self._maps, source),
+            is_tiny=self._is_tiny(),
+        )
 
     def _maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Backbone maps of images; a backbone that was never trained shares its cache with fits."""
@@ -848,18 +874,32 @@ class ProtoPNetClassifier(
 
     def _image_source(self, X: Any) -> ImageSource:
         check_is_fitted(self)
-        images = check_images(self, X)
+        return self._source_of(check_images(self, X))
+
+    def _source_of(self, images: Images) -> ImageSource:
         return ImageSource(images, Standardization(**self.state_["standardization"]))
 
     def _receptive_field(self) -> ReceptiveField:
         return ReceptiveField(**self.state_["receptive_field"])
 
-    def _prototype_record(self) -> _evidence.PrototypeRecord:
+    def _prototype_record(
+        self, localizer: str, wanted: NDArray[np.int64]
+    ) -> _evidence.PrototypeRecord:
+        """Gather what is known of prototypes; boxes of those that are wanted, by a localizer."""
+        boxes = self.prototype_boxes_
+        wanted = wanted[self.prototype_sample_indices_[wanted] != UNPROJECTED]
+        if localizer != RECEPTIVE_FIELD and len(wanted):
+            images = ArrayImages(
+                self.prototype_images_[wanted], self.prototype_image_sizes_[wanted]
+            )
+            view = self._look_at(self._source_of(images))
+            boxes = boxes.copy()
+            boxes[wanted] = source_boxes(view, localizer, wanted)
         return _evidence.PrototypeRecord(
             classes=self.prototype_classes_,
             coef=self.coef_,
             samples=self.prototype_sample_indices_,
-            boxes=self.prototype_boxes_,
+            boxes=boxes,
             distances=self.prototype_distances_,
             vectors=self.prototypes_.reshape(len(self.prototypes_), -1),
         )

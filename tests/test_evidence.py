@@ -19,9 +19,9 @@ from sklearn_protopnet.inspection._evidence import (
     explanation_table,
     history_table,
     prototype_table,
+    ranked_prototypes,
 )
 
-IMAGE_SIZE = (20, 30)
 LABELS = np.array(["ant", "bee", "cat"])
 
 
@@ -52,6 +52,7 @@ def random_evidence(rng, record, n_samples=4):
         distances=rng.exponential(size=shape),
         similarities=similarities,
         boxes=boxes,
+        box_kinds=rng.choice(np.array(["receptive_field", "whole_image"], dtype=object), shape),
         logits=logits,
         probabilities=softmax(logits),
     )
@@ -63,15 +64,8 @@ def explanation(seed=0, *, classes="all", top_k=None, **changes):
     evidence = random_evidence(rng, record)
     evidence = SampleEvidence(**{**vars(evidence), **changes})
     explained = explained_classes(classes, LABELS, evidence.logits)
-    sizes = np.tile(IMAGE_SIZE, (len(evidence.logits), 1))
-    table = explanation_table(
-        evidence,
-        record,
-        LABELS,
-        explained,
-        sizes,
-        top_k=top_k,
-    )
+    ranked = ranked_prototypes(record.coef, evidence.similarities, explained, top_k)
+    table = explanation_table(evidence, record, LABELS, explained, ranked)
     return table, evidence, record
 
 
@@ -165,16 +159,11 @@ class TestExplanation:
         numbered, *_ = explanation()
         assert table["sample"].tolist() == names[numbered["sample"]].tolist()
 
-    def test_a_box_of_the_whole_image_is_called_so(self):
-        boxes = np.zeros((4, 7, 4), dtype=np.int64)
-        boxes[..., 1], boxes[..., 3] = IMAGE_SIZE
-        boxes[0, 0, 0] = boxes[1, 1, 2] = 1
-        boxes[2, 2, 3] -= 1
-        table, *_ = explanation(boxes=boxes)
-        parts = table[table["box_kind"] == "receptive_field"]
-        found = set(zip(parts["sample"], parts["prototype"], strict=True))
-        assert found == {(0, 0), (1, 1), (2, 2)}
-        assert set(table["box_kind"]) == {"receptive_field", "whole_image"}
+    def test_boxes_and_what_they_are_belong_to_sample_and_prototype(self):
+        table, evidence, _ = explanation()
+        place = table["sample"], table["prototype"]
+        assert np.array_equal(table[["y0", "y1", "x0", "x1"]], evidence.boxes[place])
+        assert np.array_equal(table["box_kind"], evidence.box_kinds[place])
 
 
 class TestExplainedClasses:

@@ -151,16 +151,17 @@ def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     (before,) = patch_similarities(network, image, queries)  # (Q,)
     drops = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
     counts = torch.zeros_like(drops)
-    for windows in _batches(_windows(queries.boxes), image[0, 0].numel()):
+    owners = _windows(queries.boxes)
+    for windows in _batches(list(owners), image[0, 0].numel()):
         variants = image.repeat(len(windows), 1, 1, 1)  # (M, C, H, W)
-        for variant, window in zip(variants, windows, strict=True):
-            variant[_inside(window)] = baseline[0][_inside(window)]
+        for variant, (y0, y1, x0, x1) in zip(variants, windows, strict=True):
+            variant[:, y0:y1, x0:x1] = baseline[0, :, y0:y1, x0:x1]
         after = patch_similarities(network, variants, queries)  # (M, Q)
-        for window, row in zip(windows, after, strict=True):
-            drops[_inside(window)] += (before - row)[:, None, None]
-            counts[_inside(window)] += 1
-    maps = drops / counts.clamp(min=1)
-    return Attribution(maps * _indicators(queries.boxes, image.shape[2:]))
+        for (y0, y1, x0, x1), row in zip(windows, after, strict=True):
+            own = owners[y0, y1, x0, x1]
+            drops[own, y0:y1, x0:x1] += (before - row)[own, None, None]
+            counts[own, y0:y1, x0:x1] += 1
+    return Attribution(drops / counts.clamp(min=1))
 
 
 @torch.no_grad()
@@ -216,32 +217,30 @@ def _gradients(values: Tensor, inputs: Tensor) -> Iterator[Tensor]:
         yield torch.autograd.grad(value, inputs, retain_graph=True)[0]
 
 
-def _windows(boxes: Tensor) -> list[tuple[int, int, int, int]]:
-    """Windows that cover the boxes (Q, 4), each once; half of each overlaps the next."""
-    found = set()
-    for y0, y1, x0, x1 in boxes.tolist():
-        rows, columns = _steps(y0, y1), _steps(x0, x1)
-        found.update((*row, *column) for row in rows for column in columns)
-    return sorted(found)
+Window = tuple[int, int, int, int]
+"""``y0, y1, x0, x1``"""
+
+
+def _windows(boxes: Tensor) -> dict[Window, list[int]]:
+    """Windows that cover boxes (Q, 4), half of each over the next; and which boxes each is of."""
+    owners: dict[Window, list[int]] = {}
+    for q, (y0, y1, x0, x1) in enumerate(boxes.tolist()):
+        for top, bottom in _steps(y0, y1):
+            for left, right in _steps(x0, x1):
+                owners.setdefault((top, bottom, left, right), []).append(q)
+    return owners
 
 
 def _steps(start: int, stop: int) -> list[tuple[int, int]]:
     length = max(1, round((stop - start) / WINDOWS_A_SIDE))
     starts = range(start, max(stop - length, start) + 1, max(1, length // 2))
-    return [(s, s + length) for s in {*starts, stop - length}]
+    return [(s, s + length) for s in sorted({*starts, stop - length})]
 
 
-def _batches(
-    windows: list[tuple[int, int, int, int]], n_pixels: int
-) -> Iterator[list[tuple[int, int, int, int]]]:
+def _batches(windows: list[Window], n_pixels: int) -> Iterator[list[Window]]:
     size = max(1, LARGEST_PASS // n_pixels)
     for start in range(0, len(windows), size):
         yield windows[start : start + size]
-
-
-def _inside(window: tuple[int, int, int, int]) -> tuple[slice, slice, slice]:
-    y0, y1, x0, x1 = window
-    return slice(None), slice(y0, y1), slice(x0, x1)
 
 
 def _indicators(boxes: Tensor, size: torch.Size) -> Tensor:

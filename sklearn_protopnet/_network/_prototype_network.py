@@ -149,8 +149,10 @@ class PrototypeNetwork(nn.Module):
         vectors = self.comparable(self.raw_patches(maps).double())  # (N, L, D1)
         prototypes = self.comparable(self.prototypes.flatten(1).double())
         distances = functional.squared_distances(vectors, prototypes)  # (N, P, L)
-        height, width = (n - k + 1 for n, k in zip(maps.shape[2:], self.prototype_size, strict=True))
-        return self.similarity(distances).unflatten(2, (height, width))
+        height, width = (
+            n - k + 1 for n, k in zip(maps.shape[2:], self.prototype_size, strict=True)
+        )
+        return self.similarity(distances.reshape(*distances.shape[:2], height, width))
 
     def _conclude(self, distances: Tensor) -> Evidence:
         similarities = self.similarity(distances)  # (N, P)

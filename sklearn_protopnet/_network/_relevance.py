@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's name for it
+from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 SMALLEST: Final = 1e-9
@@ -46,7 +47,7 @@ class Propagation(TorchFunctionMode):
     """
 
     def __init__(self, images: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         pixels = images.detach()
         # Borders of zeros count as pixels.
         self._low = pixels.amin((0, 2, 3), keepdim=True).clamp(max=0)  # (1, C, 1, 1)
@@ -78,7 +79,7 @@ class Propagation(TorchFunctionMode):
     def _is_raw(self, tensor: Tensor) -> bool:
         return any(tensor is each for each in self._raw)
 
-    def _convolution(
+    def _convolution(  # noqa: PLR0917 - torch's
         self,
         inputs: Tensor,
         weight: Tensor,
@@ -103,11 +104,10 @@ class Propagation(TorchFunctionMode):
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         *rest: Any,
-        eps: float = 1e-5,
         **others: Any,
     ) -> Tensor:
         """Normalise; where a convolution comes before, as one convolution with it."""
-        training, momentum, eps = _batch_norm_options(rest, others, eps)
+        training, momentum, eps = _batch_norm_options(rest, others)
         result = F.batch_norm(
             inputs.detach(), running_mean, running_var, weight, bias, training, momentum, eps
         )
@@ -116,21 +116,26 @@ class Propagation(TorchFunctionMode):
                 scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight.detach())
                 folded = linear._replace(weight=linear.weight * scale[:, None, None, None])
                 return self._linear(folded, result)
-        return _PassedThrough.apply(inputs, result)
+        passed: Tensor = _PassedThrough.apply(inputs, result)
+        return passed
 
     def _linear(self, linear: _Linear, result: Tensor) -> Tensor:
-        if self._is_raw(linear.inputs):
-            return _FirstConvolution.apply(*linear[:2], result, self._low, self._high, linear.plan)
-        return _Convolution.apply(*linear[:2], result, linear.plan)
+        inputs, weight, plan = linear
+        found: Tensor
+        if self._is_raw(inputs):
+            found = _FirstConvolution.apply(inputs, weight, result, self._low, self._high, plan)
+        else:
+            found = _Convolution.apply(inputs, weight, result, plan)
+        return found
 
 
 def _batch_norm_options(
-    rest: tuple[Any, ...], others: Mapping[str, Any], eps: float
+    rest: tuple[Any, ...], others: Mapping[str, Any]
 ) -> tuple[bool, float, float]:
     """Training, momentum and eps of a call of `batch_norm`, by place or by name."""
     names = ("training", "momentum", "eps")
     given = {**dict(zip(names, rest, strict=False)), **others}
-    return given.get("training", False), given.get("momentum", 0.1), given.get("eps", eps)
+    return given.get("training", False), given.get("momentum", 0.1), given.get("eps", 1e-5)
 
 
 class _Convolution(torch.autograd.Function):
@@ -143,7 +148,7 @@ class _Convolution(torch.autograd.Function):
         return result.clone()  # which the caller may change in place
 
     @staticmethod
-    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, result = ctx.saved_tensors
         terms = [(inputs.clamp(min=0), weight.clamp(min=0))]
         if (inputs < 0).any():
@@ -157,7 +162,7 @@ class _FirstConvolution(torch.autograd.Function):
     """z^B: where inputs are pixels between a lowest and a highest value."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(  # noqa: PLR0917 - as autograd calls it
         ctx: Any,
         inputs: Tensor,
         weight: Tensor,
@@ -171,7 +176,7 @@ class _FirstConvolution(torch.autograd.Function):
         return result.clone()
 
     @staticmethod
-    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, result, low, high = ctx.saved_tensors
         terms = [
             (inputs, weight),
@@ -179,9 +184,7 @@ class _FirstConvolution(torch.autograd.Function):
             (-high.expand_as(inputs), weight.clamp(max=0)),
         ]
         shares = _shares(terms, ratio * result, ctx.plan)
-        relevance = sum(
-            values * share for (values, _), share in zip(terms, shares, strict=True)
-        )
+        relevance = sum(values * share for (values, _), share in zip(terms, shares, strict=True))
         return relevance / not_zero(inputs), *[None] * 5
 
 
@@ -189,22 +192,23 @@ def _shares(
     terms: Sequence[tuple[Tensor, Tensor]], relevance: Tensor, plan: Mapping[str, Any]
 ) -> list[Tensor]:
     """Relevance over value for the inputs of each term of a sum of convolutions."""
-    total = sum(torch.conv2d(values, weight, **plan) for values, weight in terms)
+    parts = [torch.conv2d(values, weight, **plan) for values, weight in terms]
+    total = torch.stack(parts).sum(0)
     share = torch.where(total > SMALLEST, relevance / not_zero(total), 0)
     shape = terms[0][0].shape
-    return [nn.grad.conv2d_input(shape, weight, share, **plan) for _, weight in terms]
+    return [conv2d_input(shape, weight, share, **plan) for _, weight in terms]
 
 
 class _PassedThrough(torch.autograd.Function):
     """Relevance of an output is that of its only input."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, result: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, inputs: Tensor, result: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, result)
         return result.clone()
 
     @staticmethod
-    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:
         inputs, result = ctx.saved_tensors
         return ratio * result / not_zero(inputs), None
 

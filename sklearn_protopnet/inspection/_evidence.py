@@ -53,8 +53,6 @@ PROTOTYPE_COLUMNS: Final = (
 )
 """Columns of `prototype_table`; one ``weight_<class>`` for each class follows."""
 
-LOCALIZERS: Final = ("receptive_field",)
-
 _UNITS: Final = {
     "distance": "squared L2 distance of latent patches",
     "similarity": "the network's similarity score",
@@ -95,10 +93,38 @@ class SampleEvidence:
     """(n, P)"""
     boxes: NDArray[np.int64]
     """(n, P, 4)"""
+    box_kinds: NDArray[Any]
+    """(n, P) what each box is."""
     logits: NDArray[np.float64]
     """(n, K)"""
     probabilities: NDArray[np.float64]
     """(n, K)"""
+
+
+def ranked_prototypes(
+    coef: NDArray[np.float64],
+    similarities: NDArray[np.float64],
+    explained: NDArray[np.int64],
+    top_k: int | None,
+) -> NDArray[np.int64]:
+    """Order prototypes by what they contribute, the largest first.
+
+    Parameters
+    ----------
+    coef : float64 array of shape (K, P)
+    similarities : float64 array of shape (n, P)
+    explained : int64 array of shape (n, k)
+        Class indices to explain.
+    top_k : int or None
+        How many to keep; None for all.
+
+    Returns
+    -------
+    int64 array of shape (n, k, min(top_k, P))
+    """
+    contributions = coef[explained] * similarities[:, None, :]  # (n, k, P)
+    ranked: NDArray[np.int64] = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]
+    return ranked
 
 
 def explanation_table(
@@ -106,9 +132,7 @@ def explanation_table(
     record: PrototypeRecord,
     labels: NDArray[Any],
     explained: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    *,
-    top_k: int | None,
+    ranked: NDArray[np.int64],
 ) -> pd.DataFrame:
     """Build one row per sample, class and prototype, by rank within a sample and class.
 
@@ -119,26 +143,20 @@ def explanation_table(
     labels : array of shape (K,)
     explained : int64 array of shape (n, k)
         Class indices to explain.
-    sizes : int64 array of shape (n, 2)
-        Height and width of the images.
-    top_k : int or None
-        Rows of a sample and class; None for all, whose contributions add up to the logit.
+    ranked : int64 array of shape (n, k, rows)
+        `ranked_prototypes` of them. If all are there, contributions add up to the logit.
 
     Returns
     -------
     DataFrame
         With `EXPLANATION_COLUMNS`.
     """
-    n_samples = len(evidence.similarities)
-    contributions = record.coef[explained] * evidence.similarities[:, None, :]  # (n, k, P)
-    order = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]  # (n, k, top)
-    n_explained, n_rows = order.shape[1:]
-    prototype = order.ravel()  # (n k top,)
+    n_samples, n_explained, n_rows = ranked.shape
+    prototype = ranked.ravel()  # (n k rows,)
     sample = np.repeat(np.arange(n_samples), n_explained * n_rows)
     class_ = np.repeat(explained.ravel(), n_rows)
+    similarity, weight = evidence.similarities[sample, prototype], record.coef[class_, prototype]
     y0, y1, x0, x1 = evidence.boxes[sample, prototype].T
-    heights, widths = sizes[sample].T
-    is_whole = (y1 - y0 == heights) & (x1 - x0 == widths)
     source_y0, source_y1, source_x0, source_x1 = record.boxes[prototype].T
     columns = {
         "sample": evidence.samples[sample],
@@ -146,17 +164,17 @@ def explanation_table(
         "prototype": prototype,
         "prototype_class": record.classes[prototype],
         "rank": np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
-        "similarity": evidence.similarities[sample, prototype],
+        "similarity": similarity,
         "distance": evidence.distances[sample, prototype],
-        "weight": record.coef[class_, prototype],
-        "contribution": np.take_along_axis(contributions, order, axis=2).ravel(),
+        "weight": weight,
+        "contribution": weight * similarity,
         "logit": evidence.logits[sample, class_],
         "probability": evidence.probabilities[sample, class_],
         "y0": y0,
         "y1": y1,
         "x0": x0,
         "x1": x1,
-        "box_kind": np.where(is_whole, "whole_image", "receptive_field"),
+        "box_kind": evidence.box_kinds[sample, prototype],
         "source_sample": record.samples[prototype],
         "source_y0": source_y0,
         "source_y1": source_y1,

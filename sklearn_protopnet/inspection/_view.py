@@ -1,0 +1,174 @@
+"""A fitted classifier's network, looking at images: where all inspection begins.
+
+Shapes: n images, P prototypes, Q of them that are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet._network import (
+    METHODS,
+    Chunk,
+    PrototypeNetwork,
+    Queries,
+    ReceptiveField,
+    inspect_maps,
+    working_conditions,
+)
+from sklearn_protopnet.inspection._boxes import BOX_RULES, receptive_field_kinds
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the parts of one image are that prototypes are compared with."""
+
+    maps: NDArray[np.float32]
+    """(Q, H, W) in pixels of the network."""
+    boxes: NDArray[np.int64]
+    """(Q, 4) in pixels of the image as it was given."""
+    kinds: NDArray[Any]
+    """(Q,) what the boxes are."""
+    deltas: NDArray[np.float64]
+    """(Q,) by how much a map misses the sum that it should have; NaN where there is no such."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A network and images."""
+
+    network: PrototypeNetwork
+    """In ``eval()`` mode, on its device."""
+    source: ImageSource
+    field: ReceptiveField
+    maps: Callable[[NDArray[np.int64]], Iterator[Chunk]]
+    """Gives the backbone's maps of rows of the source."""
+    is_tiny: bool
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All rows of the source, (n,)."""
+        return np.arange(len(self.source))
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of the images as they were given, (n, 2)."""
+        return self.source.images.original_sizes(self.rows)
+
+    def arrays(self, *names: str) -> list[NDArray[Any]]:
+        """Fields of `Inspection` for all images."""
+        # In place: a part kept of every chunk, between tensors that are freed, would leave holes in
+        # the memory that the next ones do not fit into.
+        found: dict[str, NDArray[Any]] = {}
+        with working_conditions(tiny=self.is_tiny):
+            for seen in inspect_maps(self.network, self.maps(self.rows)):
+                for name in names:
+                    part: NDArray[Any] = getattr(seen, name)
+                    if name not in found:
+                        found[name] = np.empty((len(self.source), *part.shape[1:]), part.dtype)
+                    found[name][seen.index] = part
+        return [found[name] for name in names]
+
+    @torch.no_grad()
+    def similarity_maps(self) -> NDArray[np.float64]:
+        """Similarity of every patch to every prototype, (n, P, h, w)."""
+        device = self.network.prototypes.device
+        with working_conditions(tiny=self.is_tiny):
+            parts = [
+                self.network.similarity_maps(maps.to(device))[: len(index)].cpu().numpy()
+                for index, maps in self.maps(self.rows)
+            ]
+        return np.concatenate(parts)
+
+    def receptive_fields(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], Any]:
+        """Find the pixels that patches depend on.
+
+        Parameters
+        ----------
+        positions : int64 array of shape (n, ...)
+            Numbers of patches.
+
+        Returns
+        -------
+        boxes : int64 array of shape (n, ..., 4)
+            In pixels of the images as they were given.
+        kinds : object array of shape (n, ...)
+        """
+        boxes = self.source.images.original_boxes(self.rows, self._fields(positions))
+        return boxes, receptive_field_kinds(boxes, self.sizes)
+
+    def located(
+        self, localizer: str, positions: NDArray[np.int64], wanted: Sequence[NDArray[np.int64]]
+    ) -> Iterator[Located]:
+        """Find, image by image, where the patches are that prototypes are compared with.
+
+        Parameters
+        ----------
+        localizer : str
+            One of `LOCALIZERS`.
+        positions : int64 array of shape (n, P)
+            The patch of each image that is compared with each prototype.
+        wanted : sequence of int64 arrays of shape (Q,)
+            The prototypes that are asked for in each image.
+
+        Yields
+        ------
+        Located
+            For one image after the other.
+        """
+        for index, images in self.source.chunks(self.rows):
+            with working_conditions(tiny=self.is_tiny):
+                located = [
+                    self._located(localizer, images[j : j + 1], row, positions[row], wanted[row])
+                    for j, row in enumerate(index.tolist())
+                ]
+            yield from located
+
+    def _located(
+        self,
+        localizer: str,
+        image: torch.Tensor,
+        row: int,
+        positions: NDArray[np.int64],
+        prototypes: NDArray[np.int64],
+    ) -> Located:
+        if len(prototypes) == 0:
+            none = np.empty((0, *image.shape[2:]), np.float32)
+            return Located(none, np.empty((0, 4), np.int64), np.empty(0, object), np.empty(0))
+        chosen = positions[prototypes]  # (Q,)
+        fields = self._fields(chosen)  # (Q, 4)
+        device = self.network.prototypes.device
+        queries = Queries(
+            *(torch.from_numpy(part).to(device) for part in (prototypes, chosen, fields))
+        )
+        found = METHODS[localizer](self.network, image.to(device), queries)
+        maps = found.maps.detach().float().cpu().numpy()  # (Q, H, W)
+        boxes, kinds = self._boxed(localizer, maps, fields, row)
+        deltas = np.full(len(maps), np.nan)
+        if found.deltas is not None:
+            deltas[:] = found.deltas.cpu().numpy()
+        return Located(maps, boxes, kinds, deltas)
+
+    def _boxed(
+        self, localizer: str, maps: NDArray[np.float32], fields: NDArray[np.int64], row: int
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Boxes of maps, or receptive fields where a map has none, in pixels as they were given."""
+        rule = BOX_RULES.get(localizer)
+        found = [None if rule is None else rule(each) for each in maps]
+        boxes = np.array([f if box is None else box for f, box in zip(fields, found, strict=True)])
+        images, rows = self.source.images, np.array([row])
+        boxes = images.original_boxes(rows, boxes.reshape(1, -1, 4))[0]
+        kinds = receptive_field_kinds(boxes[None], images.original_sizes(rows))[0]
+        kinds[[box is not None for box in found]] = localizer
+        return boxes, kinds
+
+    def _fields(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Receptive fields of patches, in pixels of the network."""
+        return self.field.boxes(positions, self.network.prototype_size)

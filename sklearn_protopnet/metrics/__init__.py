@@ -1,0 +1,40 @@
+"""Scores of explanations, as functions of arrays.
+
+Each says what it needs (no annotation, masks, part positions) and in which direction it is good.
+"""
+
+from sklearn_protopnet.metrics._masks import (
+    centre_baseline,
+    pointing_game,
+    random_baseline,
+    relevance_mass,
+)
+from sklearn_protopnet.metrics._parts import (
+    consistency,
+    coverage,
+    part_presence,
+    purity,
+    stability,
+)
+from sklearn_protopnet.metrics._size import (
+    global_size,
+    local_size,
+    n_distinct_prototypes,
+    sparsity,
+)
+
+__all__ = [
+    "centre_baseline",
+    "consistency",
+    "coverage",
+    "global_size",
+    "local_size",
+    "n_distinct_prototypes",
+    "part_presence",
+    "pointing_game",
+    "purity",
+    "random_baseline",
+    "relevance_mass",
+    "sparsity",
+    "stability",
+]
