@@ -6,10 +6,15 @@ from numpy.testing import assert_array_equal
 
 from sklearn_protopnet import metrics
 from sklearn_protopnet.metrics import (
+    box_necessity,
+    box_sufficiency,
+    causal_parts,
     centre_baseline,
     consistency,
     coverage,
+    deletion_auc,
     global_size,
+    insertion_auc,
     local_size,
     n_distinct_prototypes,
     part_presence,
@@ -190,7 +195,117 @@ class TestStability:
         assert coverage(nothing) == 0
 
 
+def total(images):
+    return images.sum((1, 2, 3))
+
+
+class TestDeletionAndInsertion:
+    IMAGE = np.array([[[6.0], [3.0], [1.0], [0.0]]])  # (1, 4, 1), of 10 in all
+    NOTHING = np.zeros((1, 4, 1))
+
+    def area(self, metric, relevance, **settings):
+        settings = {"n_steps": 4, **settings}
+        return metric(total, self.IMAGE, [relevance], self.NOTHING, **settings)
+
+    def test_by_hand(self):
+        """Left after each of four steps, the best order: 1, 0.4, 0.1, 0, 0."""
+        assert self.area(deletion_auc, [4, 3, 2, 1]) == pytest.approx((0.5 + 0.4 + 0.1) / 4)
+        assert self.area(insertion_auc, [4, 3, 2, 1]) == pytest.approx((0.6 + 0.9 + 1 + 0.5) / 4)
+        assert self.area(deletion_auc, [1, 2, 3, 4]) == pytest.approx((0.5 + 1 + 0.9 + 0.6) / 4)
+
+    def test_in_ties_the_first_go_first(self):
+        assert self.area(deletion_auc, [0, 0, 0, 0]) == self.area(deletion_auc, [4, 3, 2, 1])
+
+    def test_pixels_that_count_alike(self):
+        score = total
+        image = np.ones((4, 5, 3))
+        relevance = np.random.default_rng(0).random((4, 5))
+        for metric in (deletion_auc, insertion_auc):
+            assert metric(score, image, relevance, 0 * image) == pytest.approx(0.5)
+
+    def test_more_steps_than_pixels(self):
+        assert self.area(deletion_auc, [4, 3, 2, 1], n_steps=100) == pytest.approx(
+            (0.5 + 0.4 + 0.1) / 4, abs=0.02
+        )
+
+    def test_a_score_that_does_not_change(self):
+        for metric in (deletion_auc, insertion_auc):
+            found = metric(lambda images: np.ones(len(images)), self.IMAGE, [[1] * 4], self.NOTHING)
+            assert np.isnan(found)
+
+    def test_all_channels_of_a_pixel_go_together(self):
+        seen = []
+
+        def score(images):
+            seen.append(images)
+            return total(images)
+
+        deletion_auc(score, np.ones((1, 2, 3)), [[0, 1]], np.zeros((1, 2, 3)), n_steps=2)
+        (images,) = seen
+        assert images[..., 0].tolist() == [[[1, 1]], [[1, 0]], [[0, 0]]]
+        assert (images == images[..., :1]).all()
+
+    @pytest.mark.parametrize(
+        ("image", "relevance", "baseline", "message"),
+        [
+            (np.ones((2, 2)), np.ones((2, 2)), np.ones((2, 2)), "must have one shape"),
+            (np.ones((2, 2, 1)), np.ones((2, 2)), np.ones((2, 1, 1)), "must have one shape"),
+            (np.ones((2, 2, 1)), np.ones((1, 2)), np.ones((2, 2, 1)), "relevance must have the"),
+        ],
+    )
+    def test_shapes(self, image, relevance, baseline, message):
+        for metric in (deletion_auc, insertion_auc):
+            with pytest.raises(ValueError, match=message):
+                metric(total, image, relevance, baseline)
+
+
+class TestBoxes:
+    IMAGE = np.arange(1.0, 7).reshape(2, 3, 1)  # of 21 in all
+
+    def test_by_hand(self):
+        box, nothing = [0, 2, 1, 2], 0 * self.IMAGE  # 2 + 5
+        assert box_sufficiency(total, self.IMAGE, box, nothing) == 7 / 21
+        assert box_necessity(total, self.IMAGE, box, nothing) == pytest.approx(7 / 21)
+
+    def test_all_and_nothing(self):
+        nothing = 0 * self.IMAGE
+        assert box_sufficiency(total, self.IMAGE, [0, 2, 0, 3], nothing) == 1
+        assert box_necessity(total, self.IMAGE, [0, 2, 0, 3], nothing) == 1
+        assert box_sufficiency(total, self.IMAGE, [1, 1, 0, 0], nothing) == 0
+        assert box_necessity(total, self.IMAGE, [1, 1, 0, 0], nothing) == 0
+
+    def test_a_score_of_nothing(self):
+        for metric in (box_sufficiency, box_necessity):
+            assert np.isnan(metric(total, 0 * self.IMAGE, [0, 1, 0, 1], self.IMAGE))
+
+
+class TestCausalParts:
+    def test_by_hand(self):
+        before = [[5.0, 5.0, 5.0, -2.0]]
+        without = [[[5, 4.6, 9, -2.2], [1, 4.5, 6, -4.0], [2, 4.5, 5, -3]]]
+        assert causal_parts(before, without, [[1, 1, 1]]).tolist() == [[1, 1, -1, 1]]
+        assert causal_parts(before, without, [[1, 0, 1]]).tolist() == [[2, 2, -1, 2]]
+        assert causal_parts(before, without, [[1, 1, 1]], min_drop=0.5).tolist() == [[1, -1, -1, 1]]
+
+    def test_no_part_is_there(self):
+        assert causal_parts([[5.0]], [[[0.0], [0.0]]], [[0, 0]]).tolist() == [[-1]]
+
+    def test_nothing_changes(self):
+        assert causal_parts([[0.0]], [[[0.0]]], [[1]], min_drop=0).tolist() == [[-1]]
+
+    def test_shapes(self):
+        with pytest.raises(ValueError, match="similarities_without must have the shape"):
+            causal_parts([[1.0, 2.0]], [[[1.0]]], [[1]])
+        with pytest.raises(ValueError, match="visible must have the shape"):
+            causal_parts([[1.0]], [[[1.0]]], [[1, 1]])
+
+
 CALLS = {
+    "causal_parts": lambda bad: causal_parts(bad, bad, bad),
+    "box_necessity": lambda bad: box_necessity(total, bad, [0, 1, 0, 1], bad[..., :0]),
+    "box_sufficiency": lambda bad: box_sufficiency(total, bad, [0, 1, 0, 1], bad[..., :0]),
+    "deletion_auc": lambda bad: deletion_auc(total, bad, [[NAN]], bad),
+    "insertion_auc": lambda bad: insertion_auc(total, bad, [[NAN]], bad),
     "sparsity": lambda bad: sparsity(bad),
     "global_size": lambda bad: global_size(bad),
     "local_size": lambda bad: local_size(bad),
@@ -228,9 +343,9 @@ def test_masks_hold_truth_values_of_the_same_shape():
 
 
 def test_shares():
-    with pytest.raises(ValueError, match="threshold must be between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got 1\.5"):
         consistency(np.zeros((1, 1, 1)), np.zeros((1, 1)), threshold=1.5)
-    with pytest.raises(ValueError, match="threshold must be between 0 and 1, got -0.1"):
+    with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got -0\.1"):
         local_size([[1.0]], threshold=-0.1)
 
 

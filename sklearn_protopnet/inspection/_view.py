@@ -76,13 +76,29 @@ class View:
                     found[name][seen.index] = part
         return [found[name] for name in names]
 
-    @torch.no_grad()
     def similarity_maps(self) -> NDArray[np.float64]:
         """Similarity of every patch to every prototype, (n, P, h, w)."""
+        return self._seen(self.network.similarity_maps)
+
+    def similarities_at(
+        self, prototypes: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Similarity of the same patches (Q,) of every image to prototypes (Q,); (n, Q)."""
+        device = self.network.prototypes.device
+        chosen, places = (torch.from_numpy(each).to(device) for each in (prototypes, positions))
+        return self._seen(
+            lambda maps: self.network.similarities_at(
+                self.network.raw_patches(maps), chosen, places
+            )
+        )
+
+    @torch.no_grad()
+    def _seen(self, look: Callable[[torch.Tensor], torch.Tensor]) -> NDArray[np.float64]:
+        """Gather what a look at the maps of all images gives, (n, ...)."""
         device = self.network.prototypes.device
         with working_conditions(tiny=self.is_tiny):
             parts = [
-                self.network.similarity_maps(maps.to(device))[: len(index)].cpu().numpy()
+                look(maps.to(device))[: len(index)].cpu().numpy()
                 for index, maps in self.maps(self.rows)
             ]
         return np.concatenate(parts)
