@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -71,7 +71,15 @@ from sklearn_protopnet._validation import (
 )
 from sklearn_protopnet.inspection import _evidence
 from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
+from sklearn_protopnet.inspection._details import (
+    Background,
+    array_digests,
+    check_details,
+    detail_columns,
+    model_digest,
+)
 from sklearn_protopnet.inspection._localization import (
+    Boxes,
     check_localizer,
     located_boxes,
     source_boxes,
@@ -238,6 +246,9 @@ class ProtoPNetClassifier(
     prototype_boxes_ : int64 ndarray of shape (n_prototypes, 4)
         ``y0, y1, x0, x1`` of that patch in pixels of the image as it was given, half-open;
         zeros for no patch.
+    similarity_quantiles_ : float64 ndarray of shape (2, n_prototypes, 101)
+        Quantiles of 0, 1, ..., 100 % of the similarities that training images of the prototype's
+        class have, and those of other classes.
     prototype_images_ : ndarray of shape (n_prototypes, H, W, C)
         The training images that the prototypes are patches of, as the network sees them, but
         not standardised; zeros for none.
@@ -629,6 +640,7 @@ class ProtoPNetClassifier(
         classes: str | ArrayLike = "predicted",
         top_k: int | None = None,
         localizer: str = "receptive_field",
+        details: str | Iterable[str] = (),
     ) -> pd.DataFrame:
         """Say why: the contribution of every prototype to the logits of every image.
 
@@ -648,6 +660,10 @@ class ProtoPNetClassifier(
             of this patch does not. The others look for the pixels that count among them, at the
             cost that `inspection.localize` names, and ``"upsample"``, the paper's, shows where
             on the map the patch is.
+
+        details : "all" or iterable of str, default=()
+            Groups of columns to add: ``"box"``, ``"percentile"``, ``"margin"``, ``"digest"`` and
+            ``"convergence"``, see below.
 
         Returns
         -------
@@ -669,13 +685,45 @@ class ProtoPNetClassifier(
                 Row of the training `X` and the patch of it that the prototype is, by the same
                 localizer.
 
+            In the group ``"box"``, at a cost of two passes for each box:
+
+            ``box_sufficiency``, ``box_necessity``
+                What the similarity of the patch becomes if all pixels outside of the box are
+                blurred, and if all inside are.
+
+            ``"percentile"``:
+
+            ``percentile_own``, ``percentile_others``
+                How many of a hundred training images of the prototype's class, and of the other
+                classes, are at most as similar to it.
+
+            ``"margin"``:
+
+            ``margin``
+                Logit of the class less the largest of the other classes.
+            ``flip_similarity``
+                The nearest similarity to this prototype at which another class would be
+                predicted, all other similarities as they are; NaN if there is none.
+
+            ``"digest"``:
+
+            ``source_digest``, ``model_digest``
+                Of the pixels of the source image as the network sees them, and of the fitted
+                model: a table can be traced to what made it.
+
+            ``"convergence"``:
+
+            ``convergence_delta``
+                By how much the map of integrated gradients misses its sum; NaN for others.
+
         Raises
         ------
         ValueError
-            If a class, `top_k` or the localizer is unknown.
+            If a class, `top_k`, the localizer or a group of details is unknown.
         """
         check_is_fitted(self)
         check_localizer(localizer)
+        wanted = check_details(details)
         if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
             raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
         view = self._view(X)
@@ -684,20 +732,30 @@ class ProtoPNetClassifier(
         )
         explained = _evidence.explained_classes(classes, self.classes_, logits)
         ranked = _evidence.ranked_prototypes(self.coef_, similarities, explained, top_k)
-        boxes, kinds = located_boxes(
-            view, localizer, positions, [np.unique(each) for each in ranked]
+        located = located_boxes(
+            view,
+            localizer,
+            positions,
+            [np.unique(each) for each in ranked],
+            with_effects="box" in wanted,
         )
-        record = self._prototype_record(localizer, np.unique(ranked))
         evidence = _evidence.SampleEvidence(
             samples=np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(logits)),
             distances=distances,
             similarities=similarities,
-            boxes=boxes,
-            box_kinds=kinds,
+            boxes=located.boxes,
+            box_kinds=located.kinds,
             logits=logits,
             probabilities=softmax(logits),
         )
-        return _evidence.explanation_table(evidence, record, self.classes_, explained, ranked)
+        rows = _evidence.Rows.of(explained, ranked)
+        return _evidence.explanation_table(
+            evidence,
+            self._prototype_record(localizer, np.unique(ranked)),
+            self.classes_,
+            rows,
+            detail_columns(wanted, evidence, self._background(located), rows) if wanted else None,
+        )
 
     def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.
@@ -881,6 +939,18 @@ class ProtoPNetClassifier(
 
     def _receptive_field(self) -> ReceptiveField:
         return ReceptiveField(**self.state_["receptive_field"])
+
+    def _background(self, located: Boxes) -> Background:
+        """Gather what details of explanations are made of."""
+        return Background(
+            coef=self.coef_,
+            quantiles=self.similarity_quantiles_,
+            similarity_range=functional.SIMILARITY_RANGES[self.similarity],
+            effects=located.effects,
+            deltas=located.deltas,
+            source_digests=array_digests(self.prototype_images_),
+            model_digest=model_digest(self.state_),
+        )
 
     def _prototype_record(
         self, localizer: str, wanted: NDArray[np.int64]

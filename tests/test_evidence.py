@@ -14,6 +14,7 @@ from sklearn_protopnet.inspection._evidence import (
     PROTOTYPE_COLUMNS,
     SCHEMA_VERSION,
     PrototypeRecord,
+    Rows,
     SampleEvidence,
     explained_classes,
     explanation_table,
@@ -65,7 +66,7 @@ def explanation(seed=0, *, classes="all", top_k=None, **changes):
     evidence = SampleEvidence(**{**vars(evidence), **changes})
     explained = explained_classes(classes, LABELS, evidence.logits)
     ranked = ranked_prototypes(record.coef, evidence.similarities, explained, top_k)
-    table = explanation_table(evidence, record, LABELS, explained, ranked)
+    table = explanation_table(evidence, record, LABELS, Rows.of(explained, ranked))
     return table, evidence, record
 
 

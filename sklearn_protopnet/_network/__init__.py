@@ -2,7 +2,7 @@
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
-from sklearn_protopnet._network._attribution import METHODS, Queries
+from sklearn_protopnet._network._attribution import METHODS, Queries, box_effects
 from sklearn_protopnet._network._backbones import BACKBONES, LinearHead, build_backbone
 from sklearn_protopnet._network._inference import (
     Chunk,
@@ -38,6 +38,7 @@ __all__ = [
     "Queries",
     "ReceptiveField",
     "backbone_maps",
+    "box_effects",
     "build_backbone",
     "functional",
     "inspect_maps",

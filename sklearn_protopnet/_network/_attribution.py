@@ -200,6 +200,43 @@ def receptive_field(
     return Attribution(_indicators(queries.boxes, image.shape[2:]))
 
 
+@torch.no_grad()
+def box_effects(
+    network: PrototypeNetwork, image: Tensor, queries: Queries, boxes: Tensor
+) -> Tensor:
+    """Blur all pixels outside of a box, or all inside, and see what the similarity becomes.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    boxes : int64 Tensor of shape (Q, 4)
+        A box for each query, ``y0, y1, x0, x1``, half-open.
+
+    Returns
+    -------
+    float64 Tensor of shape (Q, 2)
+        Without what is outside, and without what is inside.
+    """
+    baseline = blurred(image)
+    inside = _indicators(boxes, image.shape[2:]).bool()  # (Q, H, W)
+    size = max(1, LARGEST_PASS // (2 * image[0, 0].numel()))
+    effects = []
+    for start in range(0, len(queries), size):
+        part = slice(start, start + size)
+        one = Queries(queries.prototypes[part], queries.positions[part], queries.boxes[part])
+        kept = inside[part][:, None]  # (q, 1, H, W)
+        variants = [torch.where(kept, image, baseline), torch.where(kept, baseline, image)]
+        effects.append(
+            torch.stack(
+                [patch_similarities(network, each, one).diagonal() for each in variants], dim=1
+            )
+        )
+    return torch.cat(effects)
+
+
 Method = Callable[[PrototypeNetwork, Tensor, Queries], Attribution]
 
 METHODS: Final[dict[str, Method]] = {

@@ -5,6 +5,7 @@ Shapes: n samples, P prototypes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ def explain(
     classes: str | ArrayLike = "predicted",
     top_k: int | None = None,
     localizer: str = "receptive_field",
+    details: str | Iterable[str] = (),
 ) -> pd.DataFrame:
     """Say why, as `ProtoPNetClassifier.explain`, also at the end of a pipeline or a search.
 
@@ -47,6 +49,8 @@ def explain(
     top_k : int, default=None
         As for `ProtoPNetClassifier.explain`.
     localizer : str, default="receptive_field"
+        As for `ProtoPNetClassifier.explain`.
+    details : "all" or iterable of str, default=()
         As for `ProtoPNetClassifier.explain`.
 
     Returns
@@ -80,7 +84,9 @@ def explain(
     12
     """
     opened = open_estimator(estimator, X)
-    table = opened.classifier.explain(opened.X, classes=classes, top_k=top_k, localizer=localizer)
+    table = opened.classifier.explain(
+        opened.X, classes=classes, top_k=top_k, localizer=localizer, details=details
+    )
     return opened.named(table)
 
 
@@ -192,13 +198,13 @@ class _Patches:
         wanted: list[list[int]] = [[] for _ in self.distances]
         for i, j in zip(sample.tolist(), prototype.tolist(), strict=True):
             wanted[i].append(j)
-        boxes, kinds = located_boxes(
+        located = located_boxes(
             self._view,
             self._localizer,
             self._positions,
             [np.unique(np.array(each, dtype=np.int64)) for each in wanted],
         )
-        y0, y1, x0, x1 = boxes[sample, prototype].T
+        y0, y1, x0, x1 = located.boxes[sample, prototype].T
         found = {
             "prototype": prototype,
             "prototype_class": self._opened.classifier.prototype_classes_[prototype],
@@ -210,7 +216,7 @@ class _Patches:
             "y1": y1,
             "x0": x0,
             "x1": x1,
-            "box_kind": kinds[sample, prototype],
+            "box_kind": located.kinds[sample, prototype],
         }
         names = index_of(self._opened.X)
         if names is not None:

@@ -5,7 +5,7 @@ Shapes: n samples, P prototypes, K classes, k classes explained per sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +57,12 @@ _UNITS: Final = {
     "distance": "squared L2 distance of latent patches",
     "similarity": "the network's similarity score",
     "contribution": "logit",
+    "box_sufficiency": "the network's similarity score",
+    "box_necessity": "the network's similarity score",
+    "flip_similarity": "the network's similarity score",
+    "margin": "logit",
+    "percentile_own": "%",
+    "percentile_others": "%",
     "seconds": "s",
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
     **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
@@ -127,12 +133,42 @@ def ranked_prototypes(
     return ranked
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What each row of an explanation is about."""
+
+    sample: NDArray[np.int64]
+    class_: NDArray[np.int64]
+    """Class indices."""
+    prototype: NDArray[np.int64]
+    rank: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, explained: NDArray[np.int64], ranked: NDArray[np.int64]) -> Rows:
+        """Lay out rows by sample, class and rank.
+
+        Parameters
+        ----------
+        explained : int64 array of shape (n, k)
+            Class indices to explain.
+        ranked : int64 array of shape (n, k, rows)
+            `ranked_prototypes` of them.
+        """
+        n_samples, n_explained, n_rows = ranked.shape
+        return cls(
+            sample=np.repeat(np.arange(n_samples), n_explained * n_rows),
+            class_=np.repeat(explained.ravel(), n_rows),
+            prototype=ranked.ravel(),
+            rank=np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
+        )
+
+
 def explanation_table(
     evidence: SampleEvidence,
     record: PrototypeRecord,
     labels: NDArray[Any],
-    explained: NDArray[np.int64],
-    ranked: NDArray[np.int64],
+    rows: Rows,
+    details: Mapping[str, NDArray[Any]] | None = None,
 ) -> pd.DataFrame:
     """Build one row per sample, class and prototype, by rank within a sample and class.
 
@@ -141,35 +177,33 @@ def explanation_table(
     evidence : SampleEvidence
     record : PrototypeRecord
     labels : array of shape (K,)
-    explained : int64 array of shape (n, k)
-        Class indices to explain.
-    ranked : int64 array of shape (n, k, rows)
-        `ranked_prototypes` of them. If all are there, contributions add up to the logit.
+    rows : Rows
+        If all prototypes are there, contributions add up to the logit.
+    details : mapping of str to array of shape (rows,), default=None
+        Columns that follow.
 
     Returns
     -------
     DataFrame
         With `EXPLANATION_COLUMNS`.
     """
-    n_samples, n_explained, n_rows = ranked.shape
-    prototype = ranked.ravel()  # (n k rows,)
-    sample = np.repeat(np.arange(n_samples), n_explained * n_rows)
-    class_ = np.repeat(explained.ravel(), n_rows)
-    similarity, weight = evidence.similarities[sample, prototype], record.coef[class_, prototype]
+    sample, prototype = rows.sample, rows.prototype
+    similarity = evidence.similarities[sample, prototype]
+    weight = record.coef[rows.class_, prototype]
     y0, y1, x0, x1 = evidence.boxes[sample, prototype].T
     source_y0, source_y1, source_x0, source_x1 = record.boxes[prototype].T
     columns = {
         "sample": evidence.samples[sample],
-        "class": labels[class_],
+        "class": labels[rows.class_],
         "prototype": prototype,
         "prototype_class": record.classes[prototype],
-        "rank": np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
+        "rank": rows.rank,
         "similarity": similarity,
         "distance": evidence.distances[sample, prototype],
         "weight": weight,
         "contribution": weight * similarity,
-        "logit": evidence.logits[sample, class_],
-        "probability": evidence.probabilities[sample, class_],
+        "logit": evidence.logits[sample, rows.class_],
+        "probability": evidence.probabilities[sample, rows.class_],
         "y0": y0,
         "y1": y1,
         "x0": x0,
@@ -180,6 +214,7 @@ def explanation_table(
         "source_y1": source_y1,
         "source_x0": source_x0,
         "source_x1": source_x1,
+        **(details or {}),
     }
     return build_table(columns, "explanation")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -39,6 +39,7 @@ def export_evidence(
     classes: str | ArrayLike = "predicted",
     top_k: int | None = None,
     localizer: str = "receptive_field",
+    details: str | Iterable[str] = (),
     sparse: bool = False,
     verbose: int = 0,
 ) -> int:
@@ -61,6 +62,8 @@ def export_evidence(
     top_k : int, default=None
         As for `ProtoPNetClassifier.explain`.
     localizer : str, default="receptive_field"
+        As for `ProtoPNetClassifier.explain`.
+    details : "all" or iterable of str, default=()
         As for `ProtoPNetClassifier.explain`.
     sparse : bool, default=False
         Whether to leave out contributions of exactly 0. The others still add up to the logit.
@@ -103,7 +106,14 @@ def export_evidence(
     ):
         while start < max(n_images, 1):  # no image at all is for `explain` to refuse
             images = rows_of(X, start, start + size)
-            why = explain(estimator, images, classes=classes, top_k=top_k, localizer=localizer)
+            why = explain(
+                estimator,
+                images,
+                classes=classes,
+                top_k=top_k,
+                localizer=localizer,
+                details=details,
+            )
             n_images_rows = len(why) // len(images)
             if names is None:
                 why["sample"] += start

@@ -158,13 +158,29 @@ def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
     return maps
 
 
+@dataclass(frozen=True)
+class Boxes:
+    """Where the patches are that prototypes are compared with; arrays may be changed."""
+
+    boxes: NDArray[np.int64]
+    """(n, P, 4), receptive fields where nothing was asked for."""
+    kinds: NDArray[Any]
+    """(n, P)"""
+    effects: NDArray[np.float64]
+    """(n, P, 2) `Located.effects`, NaN where nothing was asked for."""
+    deltas: NDArray[np.float64]
+    """(n, P) `Located.deltas`, likewise."""
+
+
 def located_boxes(
     view: View,
     localizer: str,
     positions: NDArray[np.int64],
     wanted: Sequence[NDArray[np.int64]],
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Find boxes; by a localizer that costs something, of those that are asked for only.
+    *,
+    with_effects: bool = False,
+) -> Boxes:
+    """Find boxes; what costs something, of those that are asked for only.
 
     Parameters
     ----------
@@ -173,19 +189,19 @@ def located_boxes(
     positions : int64 array of shape (n, P)
     wanted : sequence of n int64 arrays of shape (Q,)
         Prototypes that are asked for in each image.
-
-    Returns
-    -------
-    boxes : int64 array of shape (n, P, 4)
-        Receptive fields where nothing is asked for.
-    kinds : object array of shape (n, P)
+    with_effects : bool
+        Whether to see what the boxes do.
     """
-    boxes, kinds = view.receptive_fields(positions)
-    if localizer != RECEPTIVE_FIELD:
-        located = view.located(localizer, positions, wanted)
+    nothing = np.full((*positions.shape, 3), np.nan)
+    found = Boxes(*view.receptive_fields(positions), nothing[..., :2], nothing[..., 2])
+    if localizer != RECEPTIVE_FIELD or with_effects:
+        located = view.located(localizer, positions, wanted, with_effects=with_effects)
         for i, (prototypes, each) in enumerate(zip(wanted, located, strict=True)):
-            boxes[i, prototypes], kinds[i, prototypes] = each.boxes, each.kinds
-    return boxes, kinds
+            found.boxes[i, prototypes] = each.boxes
+            found.kinds[i, prototypes] = each.kinds
+            found.effects[i, prototypes] = each.effects
+            found.deltas[i, prototypes] = each.deltas
+    return found
 
 
 def source_boxes(view: View, localizer: str, prototypes: NDArray[np.int64]) -> NDArray[np.int64]:

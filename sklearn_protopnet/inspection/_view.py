@@ -20,6 +20,7 @@ from sklearn_protopnet._network import (
     PrototypeNetwork,
     Queries,
     ReceptiveField,
+    box_effects,
     inspect_maps,
     working_conditions,
 )
@@ -38,6 +39,9 @@ class Located:
     """(Q,) what the boxes are."""
     deltas: NDArray[np.float64]
     """(Q,) by how much a map misses the sum that it should have; NaN where there is no such."""
+    effects: NDArray[np.float64]
+    """(Q, 2) similarity without what is outside of the box, and without what is inside; NaN where
+    nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,12 @@ class View:
         return boxes, receptive_field_kinds(boxes, self.sizes)
 
     def located(
-        self, localizer: str, positions: NDArray[np.int64], wanted: Sequence[NDArray[np.int64]]
+        self,
+        localizer: str,
+        positions: NDArray[np.int64],
+        wanted: Sequence[NDArray[np.int64]],
+        *,
+        with_effects: bool = False,
     ) -> Iterator[Located]:
         """Find, image by image, where the patches are that prototypes are compared with.
 
@@ -133,6 +142,8 @@ class View:
             The patch of each image that is compared with each prototype.
         wanted : sequence of int64 arrays of shape (Q,)
             The prototypes that are asked for in each image.
+        with_effects : bool
+            Whether to see what the boxes do, for two more passes a box.
 
         Yields
         ------
@@ -142,49 +153,59 @@ class View:
         for index, images in self.source.chunks(self.rows):
             with working_conditions(tiny=self.is_tiny):
                 located = [
-                    self._located(localizer, images[j : j + 1], row, positions[row], wanted[row])
+                    self._located(
+                        localizer, images[j : j + 1], row, positions[row], wanted[row], with_effects
+                    )
                     for j, row in enumerate(index.tolist())
                 ]
             yield from located
 
-    def _located(
+    def _located(  # noqa: PLR0917 - private
         self,
         localizer: str,
         image: torch.Tensor,
         row: int,
         positions: NDArray[np.int64],
         prototypes: NDArray[np.int64],
+        with_effects: bool,
     ) -> Located:
         if len(prototypes) == 0:
             none = np.empty((0, *image.shape[2:]), np.float32)
-            return Located(none, np.empty((0, 4), np.int64), np.empty(0, object), np.empty(0))
+            return Located(
+                none, np.empty((0, 4), np.int64), np.empty(0, object), np.empty(0), np.empty((0, 2))
+            )
         chosen = positions[prototypes]  # (Q,)
         fields = self._fields(chosen)  # (Q, 4)
         device = self.network.prototypes.device
+        image = image.to(device)
         queries = Queries(
             *(torch.from_numpy(part).to(device) for part in (prototypes, chosen, fields))
         )
-        found = METHODS[localizer](self.network, image.to(device), queries)
+        found = METHODS[localizer](self.network, image, queries)
         maps = found.maps.detach().float().cpu().numpy()  # (Q, H, W)
-        boxes, kinds = self._boxed(localizer, maps, fields, row)
-        deltas = np.full(len(maps), np.nan)
+        boxes, has_box = _boxes_of(localizer, maps, fields)
+        deltas, effects = np.full(len(maps), np.nan), np.full((len(maps), 2), np.nan)
         if found.deltas is not None:
             deltas[:] = found.deltas.cpu().numpy()
-        return Located(maps, boxes, kinds, deltas)
-
-    def _boxed(
-        self, localizer: str, maps: NDArray[np.float32], fields: NDArray[np.int64], row: int
-    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Boxes of maps, or receptive fields where a map has none, in pixels as they were given."""
-        rule = BOX_RULES.get(localizer)
-        found = [None if rule is None else rule(each) for each in maps]
-        boxes = np.array([f if box is None else box for f, box in zip(fields, found, strict=True)])
+        if with_effects:
+            seen = box_effects(self.network, image, queries, torch.from_numpy(boxes).to(device))
+            effects[:] = seen.cpu().numpy()
         images, rows = self.source.images, np.array([row])
-        boxes = images.original_boxes(rows, boxes.reshape(1, -1, 4))[0]
-        kinds = receptive_field_kinds(boxes[None], images.original_sizes(rows))[0]
-        kinds[[box is not None for box in found]] = localizer
-        return boxes, kinds
+        original = images.original_boxes(rows, boxes[None])[0]
+        kinds = receptive_field_kinds(original[None], images.original_sizes(rows))[0]
+        kinds[has_box] = localizer
+        return Located(maps, original, kinds, deltas, effects)
 
     def _fields(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Receptive fields of patches, in pixels of the network."""
         return self.field.boxes(positions, self.network.prototype_size)
+
+
+def _boxes_of(
+    localizer: str, maps: NDArray[np.float32], fields: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Boxes (Q, 4) of maps, or receptive fields where a map has none; and which have one."""
+    rule = BOX_RULES.get(localizer)
+    found = [None if rule is None else rule(each) for each in maps]
+    boxes = np.array([f if box is None else box for f, box in zip(fields, found, strict=True)])
+    return boxes, np.array([box is not None for box in found])
