@@ -46,7 +46,7 @@ class TestColumns:
 
     @pytest.mark.parametrize("details", ["magic", ["box", "magic"]])
     def test_a_group_that_is_none(self, fitted, digits, details):
-        with pytest.raises(ValueError, match="details must be 'all' or names among .*box"):
+        with pytest.raises(ValueError, match=r"details must be 'all' or names among .*box"):
             fitted.explain(digits[0][:2], details=details)
 
     def test_a_generator_is_read_once(self):
