@@ -30,6 +30,15 @@ def network_of(backbone, size, *, prototype_size=(1, 1), similarity="log", depth
     return network.eval(), field
 
 
+@torch.no_grad()
+def without_biases(network):
+    """What only a bias has activated is no pixel's relevance: without, none is lost."""
+    for module in network.modules():
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+    return network
+
+
 def queries_at(field, positions, prototype_size=(1, 1)):
     positions = torch.tensor(positions)
     boxes = torch.from_numpy(field.boxes(positions.numpy(), prototype_size))
@@ -98,6 +107,34 @@ def test_the_network_and_the_image_stay_as_they_are(method):
     assert not image.requires_grad
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "prp"])
+class TestGradients:
+    def test_nobody_else_needs_them(self, method):
+        size = (16, 16)
+        network, field = network_of(named("auto", size), size)
+        queries = queries_at(field, [0, 3])
+        expected = METHODS[method](network, image_of(size), queries).maps
+        with torch.no_grad():
+            found = METHODS[method](network, image_of(size), queries).maps
+        assert torch.equal(found, expected)
+
+    def test_a_backbone_that_passes_none_on(self, method):
+        class Frozen(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = nn.Conv2d(3, 4, 3)
+
+            def forward(self, images):
+                with torch.no_grad():
+                    return self.inner(images)
+
+        network, field = network_of(Frozen(), (9, 9))
+        network.add_on.requires_grad_(requires_grad=False)
+        network.prototypes.requires_grad_(requires_grad=False)
+        with pytest.raises(ValueError, match="must pass gradients on for this localizer"):
+            METHODS[method](network, image_of((9, 9)), queries_at(field, [0]))
 
 
 class TestIntegratedGradients:
@@ -175,7 +212,7 @@ class TestRelevance:
             named(backbone, size, stride), size, prototype_size=prototype_size
         )
         image, queries = image_of(size), queries_at(field, [0, 12, 20], prototype_size)
-        found = METHODS["prp"](network, image, queries).maps.sum((1, 2))
+        found = METHODS["prp"](without_biases(network), image, queries).maps.sum((1, 2))
         with torch.no_grad():
             (similarities,) = patch_similarities(network, image, queries)
         assert torch.allclose(found.double(), similarities, rtol=1e-3)
@@ -222,6 +259,39 @@ class TestRelevance:
                 result = torch.relu(nn.Sequential(*layers)(image))
             maps.append(torch.autograd.grad(result.sum(), image)[0] * image)
         assert torch.allclose(*maps, rtol=1e-3, atol=1e-5)
+
+    def test_what_was_changed_in_place_is_no_longer_what_the_convolution_gave(self):
+        """Batch normalisation after an activation is not folded, in place or not."""
+        torch.manual_seed(0)
+        convolution, norm = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3).eval()
+        maps = []
+        for inplace in (False, True):
+            image = torch.randn(1, 2, 9, 9, generator=torch.Generator().manual_seed(1))
+            image.requires_grad_()
+            with Propagation(image):
+                result = norm(nn.ReLU(inplace=inplace)(convolution(image)))
+            maps.append(torch.autograd.grad(result.sum(), image)[0])
+        assert torch.equal(*maps)
+
+    def test_pixels_of_value_zero_keep_their_relevance(self):
+        size = (32, 32)
+        network, field = network_of(named("auto", size), size)
+        image, queries = image_of(size), queries_at(field, [9])
+        image[..., 4:12, 4:12] = 0
+        found = METHODS["prp"](without_biases(network), image, queries).maps
+        with torch.no_grad():
+            (similarities,) = patch_similarities(network, image, queries)
+        assert torch.allclose(found.sum((1, 2)).double(), similarities, rtol=1e-3)
+
+    @pytest.mark.parametrize("padding", ["same", "valid", 1])
+    def test_borders_by_name(self, padding):
+        backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.ReLU())
+        network, field = network_of(backbone, (9, 9))
+        image, queries = image_of((9, 9)), queries_at(field, [0, 10])
+        found = METHODS["prp"](without_biases(network), image, queries).maps.sum((1, 2))
+        with torch.no_grad():
+            (similarities,) = patch_similarities(network, image, queries)
+        assert torch.allclose(found.double(), similarities, rtol=1e-3)
 
     @pytest.mark.parametrize("inplace", [False, True])
     @pytest.mark.parametrize("activation", [nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.SiLU])

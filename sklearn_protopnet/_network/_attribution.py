@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
-from sklearn_protopnet._network._relevance import Propagation
+from sklearn_protopnet._network._relevance import Propagation, not_zero
 
 STEPS: Final = 16
 """Points on the way from the baseline to the image that integrated gradients look at."""
@@ -67,11 +67,13 @@ def patch_similarities(network: PrototypeNetwork, images: Tensor, queries: Queri
 def blurred(images: Tensor) -> Tensor:
     """Images without their details, whatever their size; (M, C, H, W)."""
     deviation = BLUR * min(images.shape[2:])
-    kernel = [
+    width, height = (
         2 * min(math.ceil(3 * deviation), side - 1) + 1  # reflection needs a smaller border
         for side in (images.shape[3], images.shape[2])
-    ]
-    result: Tensor = transforms.gaussian_blur(images, kernel, [deviation, deviation])
+    )
+    # One axis after the other: 274 numbers for each pixel of 224 x 224, and not 18,769.
+    rows: Tensor = transforms.gaussian_blur(images, [width, 1], [deviation, deviation])
+    result: Tensor = transforms.gaussian_blur(rows, [1, height], [deviation, deviation])
     return result
 
 
@@ -89,13 +91,17 @@ def integrated_gradients(network: PrototypeNetwork, image: Tensor, queries: Quer
     queries : Queries
     """
     baseline = blurred(image)
-    weights = (torch.arange(STEPS, device=image.device) + 0.5) / STEPS
-    way = baseline + weights[:, None, None, None] * (image - baseline)  # (steps, C, H, W)
-    with torch.enable_grad():
-        way.requires_grad_()
-        similarities = patch_similarities(network, way, queries).sum(0)  # (Q,)
-        gradients = _gradients(similarities, way)
-        maps = torch.stack([((image - baseline) * each.mean(0)).sum((0, 1)) for each in gradients])
+    gradients = image.new_zeros(len(queries), *image.shape[1:])  # (Q, C, H, W)
+    points = (torch.arange(STEPS, device=image.device) + 0.5) / STEPS
+    for some in points.split(max(1, LARGEST_PASS // image[0, 0].numel())):
+        way = baseline + some[:, None, None, None] * (image - baseline)  # (points, C, H, W)
+        with torch.enable_grad():
+            similarities = patch_similarities(network, way.requires_grad_(), queries)
+            _check_gradients(similarities)
+            for q, similarity in enumerate(similarities.sum(0)):
+                (gradient,) = torch.autograd.grad(similarity, way, retain_graph=True)
+                gradients[q] += gradient.sum(0) / STEPS
+    maps = ((image - baseline) * gradients).sum(1) * _indicators(queries.boxes, image.shape[2:])
     with torch.no_grad():
         ends = patch_similarities(network, torch.cat([baseline, image]), queries)  # (2, Q)
     return Attribution(maps, maps.double().sum((1, 2)) - (ends[1] - ends[0]))
@@ -105,7 +111,8 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     """Propagate the similarity back to the pixels (Gautam et al. 2023).
 
     It starts at the patch: each of its numbers gets a share that falls with the fourth power of
-    its difference from the prototype's.
+    its difference from the prototype's. Of a similarity that is not positive, such as a linear
+    one, there is nothing to hand back: then relevance is 1 in all.
 
     Parameters
     ----------
@@ -117,21 +124,24 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     pixels = image.detach().clone().requires_grad_()
     with torch.enable_grad(), Propagation(pixels):
         patches = network.raw_patches(network.backbone(pixels))  # (1, L, D1)
+    _check_gradients(patches)
     with torch.no_grad():
         chosen = patches[0, queries.positions]  # (Q, D1)
         wanted = network.comparable(network.prototypes.flatten(1)[queries.prototypes])
         differences = network.comparable(chosen) - wanted
         shares = 1 / (differences.double() ** 4 + 1e-12)
         shares = shares / shares.sum(1, keepdim=True)
-        similarities = network.similarities_at(patches, queries.prototypes, queries.positions)
-        start = similarities[0][:, None] * shares / chosen.double().clamp(min=1e-9)  # R / a
+        (found,) = network.similarities_at(patches, queries.prototypes, queries.positions)
+        start = torch.where(found > 0, found, 1)[:, None] * shares
+        ratios = (start / chosen.double().clamp(min=1e-9)).to(patches.dtype)  # R / a, (Q, D1)
+        outputs = torch.zeros_like(patches)
     maps = []
-    for q, position in enumerate(queries.positions.tolist()):
-        (ratio,) = torch.autograd.grad(
-            patches[0, position], pixels, start[q].to(patches.dtype), retain_graph=True
-        )
-        maps.append((ratio * pixels.detach())[0].sum(0))
-    return Attribution(torch.stack(maps))
+    for position, ratio in zip(queries.positions.tolist(), ratios, strict=True):
+        outputs[0, position] = ratio
+        (back,) = torch.autograd.grad(patches, pixels, outputs, retain_graph=True)
+        outputs[0, position] = 0
+        maps.append((back * not_zero(pixels.detach()))[0].sum(0))
+    return Attribution(torch.stack(maps) * _indicators(queries.boxes, image.shape[2:]))
 
 
 @torch.no_grad()
@@ -148,18 +158,20 @@ def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     queries : Queries
     """
     baseline = blurred(image)
-    (before,) = patch_similarities(network, image, queries)  # (Q,)
     drops = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
     counts = torch.zeros_like(drops)
     owners = _windows(queries.boxes)
-    for windows in _batches(list(owners), image[0, 0].numel()):
-        variants = image.repeat(len(windows), 1, 1, 1)  # (M, C, H, W)
-        for variant, (y0, y1, x0, x1) in zip(variants, windows, strict=True):
+    # Always as many images, and the plain one among them: the last bits depend on the number.
+    variants = image.repeat(max(2, LARGEST_PASS // image[0, 0].numel()), 1, 1, 1)  # (M, C, H, W)
+    variants = variants[: len(owners) + 1]
+    for windows in _batches(list(owners), len(variants) - 1):
+        variants[:] = image
+        for variant, (y0, y1, x0, x1) in zip(variants[1:], windows, strict=False):
             variant[:, y0:y1, x0:x1] = baseline[0, :, y0:y1, x0:x1]
-        after = patch_similarities(network, variants, queries)  # (M, Q)
-        for (y0, y1, x0, x1), row in zip(windows, after, strict=True):
+        before, *after = patch_similarities(network, variants, queries)  # (Q,) each
+        for (y0, y1, x0, x1), similarities in zip(windows, after, strict=False):
             own = owners[y0, y1, x0, x1]
-            drops[own, y0:y1, x0:x1] += (before - row)[own, None, None]
+            drops[own, y0:y1, x0:x1] += (before - similarities)[own, None, None]
             counts[own, y0:y1, x0:x1] += 1
     return Attribution(drops / counts.clamp(min=1))
 
@@ -248,10 +260,12 @@ METHODS: Final[dict[str, Method]] = {
 }
 
 
-def _gradients(values: Tensor, inputs: Tensor) -> Iterator[Tensor]:
-    """Yield the gradient of one value after the other."""
-    for value in values:
-        yield torch.autograd.grad(value, inputs, retain_graph=True)[0]
+def _check_gradients(outputs: Tensor) -> None:
+    if not outputs.requires_grad:
+        raise ValueError(
+            "The backbone must pass gradients on for this localizer, and it does not, as within "
+            "torch.no_grad(): use 'occlusion' or 'receptive_field'."
+        )
 
 
 Window = tuple[int, int, int, int]
@@ -274,8 +288,7 @@ def _steps(start: int, stop: int) -> list[tuple[int, int]]:
     return [(s, s + length) for s in sorted({*starts, stop - length})]
 
 
-def _batches(windows: list[Window], n_pixels: int) -> Iterator[list[Window]]:
-    size = max(1, LARGEST_PASS // n_pixels)
+def _batches(windows: list[Window], size: int) -> Iterator[list[Window]]:
     for start in range(0, len(windows), size):
         yield windows[start : start + size]
 

@@ -53,7 +53,7 @@ class Propagation(TorchFunctionMode):
         self._low = pixels.amin((0, 2, 3), keepdim=True).clamp(max=0)  # (1, C, 1, 1)
         self._high = pixels.amax((0, 2, 3), keepdim=True).clamp(min=0)
         self._raw = [images]
-        self._convolutions: list[tuple[Tensor, _Linear]] = []
+        self._convolutions: list[tuple[Tensor, int, _Linear]] = []
 
     def __torch_function__(
         self,
@@ -62,16 +62,16 @@ class Propagation(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        given = dict(kwargs or {})
         if func is torch.conv2d:
-            return self._convolution(*args, **kwargs)
+            return self._convolution(_by_name(CONVOLUTION, args, given))
         if func is F.batch_norm:
-            return self._normalization(*args, **kwargs)
+            return self._normalization(_by_name(NORMALIZATION, args, given))
         if func in PASSED_THROUGH:
-            before = args[0]
-            after = func(before.detach().clone(), *args[1:], **kwargs)  # which may be in place
+            before, *rest = args or (given.pop("input"),)
+            after = func(before.detach().clone(), *rest, **given)  # which may be in place
             return _PassedThrough.apply(before, after)
-        result = func(*args, **kwargs)
+        result = func(*args, **given)
         if func is F.pad and self._is_raw(args[0]):
             self._raw.append(result)
         return result
@@ -79,41 +79,25 @@ class Propagation(TorchFunctionMode):
     def _is_raw(self, tensor: Tensor) -> bool:
         return any(tensor is each for each in self._raw)
 
-    def _convolution(  # noqa: PLR0917 - torch's
-        self,
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Tensor:
-        plan = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        result = torch.conv2d(inputs.detach(), weight, bias, **plan)
-        linear = _Linear(inputs, weight.detach(), plan)
+    def _convolution(self, given: dict[str, Any]) -> Tensor:
+        inputs, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+        result = torch.conv2d(inputs.detach(), weight, bias, **given)
+        linear = _Linear(inputs, weight.detach(), given)
         found = self._linear(linear, result)
-        self._convolutions.append((found, linear))
+        self._convolutions.append((found, found._version, linear))
         return found
 
-    def _normalization(
-        self,
-        inputs: Tensor,
-        running_mean: Tensor,
-        running_var: Tensor,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        *rest: Any,
-        **others: Any,
-    ) -> Tensor:
-        """Normalise; where a convolution comes before, as one convolution with it."""
-        training, momentum, eps = _batch_norm_options(rest, others)
-        result = F.batch_norm(
-            inputs.detach(), running_mean, running_var, weight, bias, training, momentum, eps
-        )
-        for found, linear in self._convolutions:
-            if found is inputs:
-                scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight.detach())
+    def _normalization(self, given: dict[str, Any]) -> Tensor:
+        """Normalise; where a convolution comes right before, as one convolution with it."""
+        inputs = given.pop("input")
+        result = F.batch_norm(inputs.detach(), **given)
+        variance, weight = given["running_var"], given.get("weight")
+        is_fixed = variance is not None and not given.get("training", False)
+        for found, version, linear in self._convolutions:
+            # What was changed in place is the same tensor, and no longer what the convolution gave.
+            if is_fixed and found is inputs and inputs._version == version:
+                scale = torch.rsqrt(variance + given.get("eps", 1e-5))
+                scale = scale * (1 if weight is None else weight.detach())
                 folded = linear._replace(weight=linear.weight * scale[:, None, None, None])
                 return self._linear(folded, result)
         passed: Tensor = _PassedThrough.apply(inputs, result)
@@ -129,13 +113,24 @@ class Propagation(TorchFunctionMode):
         return found
 
 
-def _batch_norm_options(
-    rest: tuple[Any, ...], others: Mapping[str, Any]
-) -> tuple[bool, float, float]:
-    """Training, momentum and eps of a call of `batch_norm`, by place or by name."""
-    names = ("training", "momentum", "eps")
-    given = {**dict(zip(names, rest, strict=False)), **others}
-    return given.get("training", False), given.get("momentum", 0.1), given.get("eps", 1e-5)
+CONVOLUTION: Final = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+NORMALIZATION: Final = (
+    "input",
+    "running_mean",
+    "running_var",
+    "weight",
+    "bias",
+    "training",
+    "momentum",
+    "eps",
+)
+"""Names of arguments, in torch's order."""
+
+
+def _by_name(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 class _Convolution(torch.autograd.Function):
@@ -196,7 +191,18 @@ def _shares(
     total = torch.stack(parts).sum(0)
     share = torch.where(total > SMALLEST, relevance / not_zero(total), 0)
     shape = terms[0][0].shape
-    return [conv2d_input(shape, weight, share, **plan) for _, weight in terms]
+    return [_transposed(shape, weight, share, plan) for _, weight in terms]
+
+
+def _transposed(
+    shape: torch.Size, weight: Tensor, share: Tensor, plan: Mapping[str, Any]
+) -> Tensor:
+    """Gradient of a convolution with respect to inputs of a shape."""
+    if not isinstance(plan.get("padding", 0), str):
+        return conv2d_input(shape, weight, share, **plan)
+    with torch.enable_grad():  # "same" may mean borders that differ
+        inputs = torch.zeros(shape, dtype=share.dtype, device=share.device, requires_grad=True)
+        return torch.autograd.grad(torch.conv2d(inputs, weight, **plan), inputs, share)[0]
 
 
 class _PassedThrough(torch.autograd.Function):
@@ -215,17 +221,24 @@ class _PassedThrough(torch.autograd.Function):
 
 PASSED_THROUGH: Final = frozenset(
     {
+        torch.prelu,
         torch.sigmoid,
         Tensor.sigmoid,
         torch.tanh,
         Tensor.tanh,
-        F.hardtanh,
-        F.relu6,
-        F.leaky_relu,
+        F.celu,
         F.elu,
         F.gelu,
-        F.silu,
+        F.hardsigmoid,
         F.hardswish,
+        F.hardtanh,
+        F.leaky_relu,
+        F.mish,
+        F.prelu,
+        F.relu6,
+        F.selu,
+        F.silu,
+        F.softplus,
     }
 )
 """Activations that change values; `relu` needs no rule, since what it lets through is unchanged."""
