@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,12 @@ def part_scores(clf, data, localizer: str) -> tuple[float, float]:
         rows, own = data.target == label, np.flatnonzero(clf.prototype_classes_ == label)
         boxes = localize(clf, data.images[rows], prototypes=own, localizer=localizer).boxes
         presence = part_presence(boxes, data.part_centres[rows])
-        scores.append((consistency(presence, data.part_visible[rows]), coverage(presence)))
+        scores.append(
+            (
+                consistency(presence, data.part_visible[rows], min_count=min(10, rows.sum())),
+                coverage(presence),
+            )
+        )
     return tuple(np.mean(scores, axis=0))
 
 
@@ -123,16 +129,19 @@ def measure(seed: int, n_images: int, n_explained: int) -> dict[str, object]:
         found[name, "consistency"], found[name, "coverage"] = part_scores(clf, test, name)
     for name in LOCALIZERS:
         maps, areas = [], []
-        for pair in pairs:
-            image = test.images[pair.image]
-            (map_,) = localize(clf, image[None], prototypes=[pair.prototype], localizer=name).maps[
-                0
-            ]
-            maps.append(map_)
-            if pair.image % 4 == 0:
-                areas.append(curves(clf, image, map_, pair))
+        for i, own in groupby(pairs, key=lambda pair: pair.image):
+            of_image = list(own)
+            image = test.images[i]
+            asked = [pair.prototype for pair in of_image]
+            (seen,) = localize(clf, image[None], prototypes=asked, localizer=name).maps
+            maps.extend(seen)
+            if i % 4 == 0:
+                areas += [
+                    curves(clf, image, map_, pair)
+                    for map_, pair in zip(seen, of_image, strict=True)
+                ]
         found[name, "hits"] = pointing_game(np.stack(maps), masks)
-        found[name, "deletion"], found[name, "insertion"] = np.mean(areas, axis=0)
+        found[name, "deletion"], found[name, "insertion"] = np.nanmean(areas, axis=0)
     return found
 
 
@@ -153,7 +162,7 @@ def main() -> None:
         "|---|---|---|---|---|",
         *(
             f"| {name} | {mean[name, 'hits']:.3f} | "
-            f"{mean[name, 'hits'] / mean['upsample', 'hits']:.1f} | "
+            f"{mean[name, 'hits'] / max(mean['upsample', 'hits'], 1e-9):.1f} | "
             f"{mean[name, 'deletion']:.3f} | {mean[name, 'insertion']:.3f} |"
             for name in LOCALIZERS
         ),

@@ -51,7 +51,6 @@ from sklearn_protopnet._network import (
 )
 from sklearn_protopnet._solve import L1_WEIGHTS, L2_WEIGHTS
 from sklearn_protopnet._training import (
-    UNPROJECTED,
     HistoryRow,
     LastLayerTask,
     ProgressBar,
@@ -70,20 +69,10 @@ from sklearn_protopnet._validation import (
     prepare_training,
 )
 from sklearn_protopnet.inspection import _evidence
-from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
-from sklearn_protopnet.inspection._details import (
-    Background,
-    array_digests,
-    check_details,
-    detail_columns,
-    model_digest,
-)
-from sklearn_protopnet.inspection._localization import (
-    Boxes,
-    check_localizer,
-    located_boxes,
-    source_boxes,
-)
+from sklearn_protopnet.inspection._details import Background
+from sklearn_protopnet.inspection._explainer import Explainer, Options, Sources
+from sklearn_protopnet.inspection._localization import check_localizer
+from sklearn_protopnet.inspection._opened import index_of
 from sklearn_protopnet.inspection._view import View
 
 
@@ -721,41 +710,8 @@ class ProtoPNetClassifier(
         ValueError
             If a class, `top_k`, the localizer or a group of details is unknown.
         """
-        check_is_fitted(self)
-        check_localizer(localizer)
-        wanted = check_details(details)
-        if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
-            raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
-        view = self._view(X)
-        distances, similarities, logits, positions = view.arrays(
-            "distances", "similarities", "logits", "positions"
-        )
-        explained = _evidence.explained_classes(classes, self.classes_, logits)
-        ranked = _evidence.ranked_prototypes(self.coef_, similarities, explained, top_k)
-        located = located_boxes(
-            view,
-            localizer,
-            positions,
-            [np.unique(each) for each in ranked],
-            with_effects="box" in wanted,
-        )
-        evidence = _evidence.SampleEvidence(
-            samples=np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(logits)),
-            distances=distances,
-            similarities=similarities,
-            boxes=located.boxes,
-            box_kinds=located.kinds,
-            logits=logits,
-            probabilities=softmax(logits),
-        )
-        rows = _evidence.Rows.of(explained, ranked)
-        return _evidence.explanation_table(
-            evidence,
-            self._prototype_record(localizer, np.unique(ranked)),
-            self.classes_,
-            rows,
-            detail_columns(wanted, evidence, self._background(located), rows) if wanted else None,
-        )
+        options = Options.checked(classes, top_k, localizer, details)
+        return self._explainer(X, index_of(X), options).table()
 
     def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.
@@ -776,6 +732,8 @@ class ProtoPNetClassifier(
                 To that patch: 0.
             ``n_duplicates``
                 Other prototypes with the same latent values.
+            ``box_kind``
+                What the box is, as in the table of `explain`.
             ``weight_<class>``
                 Weight to the logit of each class.
 
@@ -786,8 +744,8 @@ class ProtoPNetClassifier(
         """
         check_is_fitted(self)
         check_localizer(localizer)
-        record = self._prototype_record(localizer, np.arange(len(self.prototypes_)))
-        return _evidence.prototype_table(record, self.classes_)
+        record, kinds = self._sources().boxed(localizer, np.arange(len(self.prototypes_)))
+        return _evidence.prototype_table(record, kinds, self.classes_)
 
     def history_table(self) -> pd.DataFrame:
         """Say how training went: one row per stage and epoch.
@@ -920,6 +878,7 @@ class ProtoPNetClassifier(
             source,
             self._receptive_field(),
             partial(self._maps, source),
+            rows=np.arange(len(source)),
             is_tiny=self._is_tiny(),
         )
 
@@ -940,36 +899,39 @@ class ProtoPNetClassifier(
     def _receptive_field(self) -> ReceptiveField:
         return ReceptiveField(**self.state_["receptive_field"])
 
-    def _background(self, located: Boxes) -> Background:
-        """Gather what details of explanations are made of."""
-        return Background(
-            coef=self.coef_,
-            quantiles=self.similarity_quantiles_,
-            similarity_range=functional.SIMILARITY_RANGES[self.similarity],
-            effects=located.effects,
-            deltas=located.deltas,
-            source_digests=array_digests(self.prototype_images_),
-            model_digest=model_digest(self.state_),
+    def _explainer(self, X: Any, names: NDArray[Any] | None, options: Options) -> Explainer:
+        """Prepare explanations of images, which are called by their rows with None."""
+        view = self._view(X)
+        return Explainer(
+            view,
+            view.rows if names is None else names,
+            self._sources(),
+            self.classes_,
+            Background(
+                coef=self.coef_,
+                quantiles=self.similarity_quantiles_,
+                similarity_range=functional.SIMILARITY_RANGES[self.similarity],
+                source_images=self.prototype_images_,
+                state=self.state_,
+            ),
+            options,
         )
 
-    def _prototype_record(
-        self, localizer: str, wanted: NDArray[np.int64]
-    ) -> _evidence.PrototypeRecord:
-        """Gather what is known of prototypes; boxes of those that are wanted, by a localizer."""
-        boxes = self.prototype_boxes_
-        wanted = wanted[self.prototype_sample_indices_[wanted] != UNPROJECTED]
-        if localizer != RECEPTIVE_FIELD and len(wanted):
-            images = ArrayImages(
-                self.prototype_images_[wanted], self.prototype_image_sizes_[wanted]
-            )
-            view = self._look_at(self._source_of(images))
-            boxes = boxes.copy()
-            boxes[wanted] = source_boxes(view, localizer, wanted)
-        return _evidence.PrototypeRecord(
+    def _sources(self) -> Sources:
+        """Gather what is known of the prototypes."""
+        record = _evidence.PrototypeRecord(
             classes=self.prototype_classes_,
             coef=self.coef_,
             samples=self.prototype_sample_indices_,
-            boxes=boxes,
+            boxes=self.prototype_boxes_,
             distances=self.prototype_distances_,
             vectors=self.prototypes_.reshape(len(self.prototypes_), -1),
         )
+        return Sources(record, self._source_view)
+
+    def _source_view(self, prototypes: NDArray[np.int64]) -> View:
+        """Look at the images that prototypes come from."""
+        images = ArrayImages(
+            self.prototype_images_[prototypes], self.prototype_image_sizes_[prototypes]
+        )
+        return self._look_at(self._source_of(images))

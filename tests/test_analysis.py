@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -62,9 +61,16 @@ class TestExplain:
         expected = explain(search.best_estimator_, X[:9])
         pd.testing.assert_frame_equal(explain(search, X[:9]), expected)
 
-    @pytest.mark.parametrize("front", [StandardScaler(), FunctionTransformer()])
+    @pytest.mark.parametrize(
+        "front",
+        [
+            StandardScaler(),
+            FunctionTransformer(),
+            FunctionTransformer(lambda frame: frame.reset_index(drop=True)),
+        ],
+    )
     def test_samples_have_the_names_of_the_frame(self, digits, front):
-        """One makes an array of a frame, the other leaves it a frame."""
+        """An array is made of the frame, or it stays, or another one takes its place."""
         X, y = digits
         frame = pd.DataFrame(X, index=[f"cell {i}" for i in range(len(X))])
         pipeline = make_pipeline(front, ProtoPNetClassifier(**SMALL)).fit(frame, y)
@@ -198,6 +204,43 @@ class TestExport:
         pd.testing.assert_frame_equal(read_evidence(path), clf.explain(frame))
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("localizer", ["prp", "integrated_gradients"])
+    def test_details_with_numbers_that_are_missing(
+        self, fitted, digits, tmp_path, suffix, localizer
+    ):
+        path = tmp_path / f"evidence{suffix}"
+        settings = {"details": iter(["margin", "digest", "convergence", "box"]), "top_k": 20}
+        export_evidence(fitted, digits[0][:5], path, localizer=localizer, **settings)
+        settings["details"] = ["margin", "digest", "convergence", "box"]
+        expected = fitted.explain(digits[0][:5], localizer=localizer, **settings)
+        assert expected["flip_similarity"].isna().any()
+        pd.testing.assert_frame_equal(read_evidence(path), expected)
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("labels", [np.array([False, True]), np.array([1.0, 2.0])])
+    def test_labels_that_are_no_text(self, digits, tmp_path, suffix, labels):
+        X, y = digits
+        frame = pd.DataFrame(X, index=[f"{i:03}" for i in range(len(X))])
+        clf = ProtoPNetClassifier(**SMALL).fit(frame, labels[y % 2])
+        path = tmp_path / f"evidence{suffix}"
+        export_evidence(clf, frame[:3], path)
+        pd.testing.assert_frame_equal(read_evidence(path), clf.explain(frame[:3]))
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_names_that_no_file_has(self, digits, tmp_path, suffix):
+        X, y = digits
+        frame = pd.DataFrame(X, index=pd.date_range("2026-01-01", periods=len(X)))
+        clf = ProtoPNetClassifier(**SMALL).fit(frame, y)
+        with pytest.raises(ValueError, match="must be text, numbers or truth values"):
+            export_evidence(clf, frame[:3], tmp_path / f"evidence{suffix}")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_in_its_place(self, fitted, digits, tmp_path):
+        (tmp_path / "e.csv").mkdir()
+        with pytest.raises(IsADirectoryError, match="is a folder"):
+            export_evidence(fitted, digits[0][:3], tmp_path / "e.csv")
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_sparse_evidence_adds_up(self, digits, tmp_path, suffix):
         X, y = digits
         clf = ProtoPNetClassifier(**SMALL, l1_weight=0.1).fit(X, y)
@@ -270,12 +313,6 @@ class TestExport:
             export_evidence(fitted, digits[0][:1], tmp_path / "nowhere" / "e.csv")
 
 
-class Opaque(BaseEstimator):
-    """Fitted, and nothing that can explain."""
-
-    fitted_ = True
-
-
 def test_an_estimator_that_cannot_explain(digits):
     with pytest.raises(TypeError, match="must be a ProtoPNetClassifier"):
-        explain(Opaque(), digits[0])
+        explain(StandardScaler().fit(digits[0]), digits[0])

@@ -208,8 +208,9 @@ class TestRelevance:
     )
     def test_relevance_is_handed_back_whole(self, backbone, stride, prototype_size):
         size = (64, 64)
+        # Of many numbers, each has some that speak for it: relevance of others has nowhere to go.
         network, field = network_of(
-            named(backbone, size, stride), size, prototype_size=prototype_size
+            named(backbone, size, stride), size, prototype_size=prototype_size, depth=64
         )
         image, queries = image_of(size), queries_at(field, [0, 12, 20], prototype_size)
         found = METHODS["prp"](without_biases(network), image, queries).maps.sum((1, 2))
@@ -275,7 +276,7 @@ class TestRelevance:
 
     def test_pixels_of_value_zero_keep_their_relevance(self):
         size = (32, 32)
-        network, field = network_of(named("auto", size), size)
+        network, field = network_of(named("auto", size), size, depth=64)
         image, queries = image_of(size), queries_at(field, [9])
         image[..., 4:12, 4:12] = 0
         found = METHODS["prp"](without_biases(network), image, queries).maps
@@ -286,7 +287,7 @@ class TestRelevance:
     @pytest.mark.parametrize("padding", ["same", "valid", 1])
     def test_borders_by_name(self, padding):
         backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.ReLU())
-        network, field = network_of(backbone, (9, 9))
+        network, field = network_of(backbone, (9, 9), depth=64)
         image, queries = image_of((9, 9)), queries_at(field, [0, 10])
         found = METHODS["prp"](without_biases(network), image, queries).maps.sum((1, 2))
         with torch.no_grad():

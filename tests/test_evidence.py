@@ -70,6 +70,11 @@ def explanation(seed=0, *, classes="all", top_k=None, **changes):
     return table, evidence, record
 
 
+def prototypes_of(record):
+    kinds = np.array([f"kind {p}" for p in range(len(record.classes))], dtype=object)
+    return prototype_table(record, kinds, LABELS)
+
+
 class TestExplanation:
     def test_the_schema(self):
         table, *_ = explanation()
@@ -215,7 +220,7 @@ class TestPrototypes:
 
     def test_every_row_is_a_prototype_by_its_number(self):
         record = random_record(np.random.default_rng(1))
-        table = prototype_table(record, LABELS)
+        table = prototypes_of(record)
         assert table["prototype"].tolist() == list(range(7))
         assert table["prototype_class"].tolist() == record.classes.tolist()
         assert table["sample"].tolist() == record.samples.tolist()
@@ -231,13 +236,13 @@ class TestPrototypes:
                 "vectors": np.array(vectors, dtype=np.float32) / 3,
             }
         )
-        table = prototype_table(record, LABELS)
+        table = prototypes_of(record)
         assert table["n_duplicates"].tolist() == [vectors.count(v) - 1 for v in vectors]
 
     def test_the_last_bit_tells_prototypes_apart(self):
         record = random_record(np.random.default_rng(0), 2)
         record.vectors[1] = np.nextafter(record.vectors[0], np.float32(2))
-        assert prototype_table(record, LABELS)["n_duplicates"].tolist() == [0, 0]
+        assert prototypes_of(record)["n_duplicates"].tolist() == [0, 0]
 
 
 class TestHistory:

@@ -73,7 +73,10 @@ class TestRelevanceBox:
 
     def test_the_scale_does_not_matter(self):
         relevance = np.random.default_rng(0).normal(size=(20, 30))
-        assert_array_equal(relevance_box(relevance), relevance_box(relevance * 1e-12))
+        assert_array_equal(relevance_box(relevance), relevance_box(relevance * 1e-4))
+
+    def test_rounding_is_no_relevance(self):
+        assert relevance_box(np.random.default_rng(0).random((20, 30)) * 1e-7) is None
 
 
 class TestPercentileBox:
@@ -230,7 +233,7 @@ class TestExplain:
         monkeypatch.setitem(
             _view.METHODS,
             "prp",
-            lambda _, image, queries: _view.METHODS["receptive_field"](_, image * 0, queries),
+            _view.METHODS["receptive_field"],
         )
         monkeypatch.setitem(_view.BOX_RULES, "prp", lambda _: None)
         found = clf.explain(images[:2], localizer="prp")
@@ -238,9 +241,26 @@ class TestExplain:
         assert set(found["box_kind"]) == {"receptive_field"}
 
     def test_torch_remembers_nothing(self, clf, images):
+        before = [p.grad for p in clf._rebuilt_network().parameters()]
         clf.explain(images[:1], localizer="integrated_gradients")
         assert torch.is_grad_enabled()
-        assert all(p.grad is None for p in clf._rebuilt_network().parameters())
+        after = [p.grad for p in clf._rebuilt_network().parameters()]
+        assert all(one is other for one, other in zip(before, after, strict=True))
+
+    @pytest.mark.parametrize("localizer", OTHERS)
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_whatever_mode_torch_is_in(self, clf, images, localizer, mode):
+        expected = clf.explain(images[:2], localizer=localizer)
+        with mode():
+            found = clf.explain(images[:2], localizer=localizer)
+        pd.testing.assert_frame_equal(found, expected)
+
+    @pytest.mark.parametrize("localizer", ["integrated_gradients", "occlusion"])
+    def test_nothing_counts_in_a_constant_image(self, clf, localizer):
+        constant = np.full((1, 40, 56, 3), 130, dtype=np.uint8)
+        found = clf.explain(constant, localizer=localizer)
+        assert_array_equal(found[BOX], clf.explain(constant)[BOX])
+        assert set(found["box_kind"]) == {"receptive_field"}
 
     def test_a_prototype_without_a_source_keeps_none(self, images):
         y = np.arange(24) % 3
@@ -256,6 +276,7 @@ class TestExplain:
             ).fit(images, y, sample_weight=y != 2)
         what = classifier.prototype_table(localizer="prp")
         assert what["sample"].tolist()[2] == -1
+        assert what["box_kind"].tolist() == ["prp", "prp", ""]
         assert what[BOX].to_numpy()[2].tolist() == [0, 0, 0, 0]
         assert (what["y1"] > what["y0"]).tolist() == [True, True, False]
 

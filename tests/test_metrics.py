@@ -170,14 +170,15 @@ class TestPurity:
     def test_by_hand(self):
         presence = np.zeros((4, 2, 2), dtype=bool)
         presence[:3, 0, 0] = presence[3, 0, 1] = presence[:1, 1, 1] = True
-        assert purity(presence, np.ones((4, 2))) == (3 / 4 + 1 / 4) / 2
+        assert purity(presence) == (3 / 4 + 1 / 4) / 2
 
-    def test_a_part_that_is_never_seen(self):
-        presence = np.zeros((4, 1, 2), dtype=bool)
-        presence[:, 0, 1] = True
-        visible = np.array([[1, 0]] * 4)
-        assert purity(presence, visible) == 0
-        assert np.isnan(purity(presence, np.zeros((4, 2))))
+    def test_a_part_that_one_patch_shows_is_no_purity(self):
+        presence = np.zeros((10, 1, 2), dtype=bool)
+        presence[3, 0, 1] = True
+        assert purity(presence) == 1 / 10
+
+    def test_disjoint_boxes(self):
+        assert purity(np.zeros((10, 3, 2))) == 0
 
 
 class TestStability:
@@ -300,6 +301,41 @@ class TestCausalParts:
             causal_parts([[1.0]], [[[1.0]]], [[1, 1]])
 
 
+@pytest.mark.parametrize("metric", [deletion_auc, insertion_auc])
+class TestScores:
+    @pytest.mark.parametrize(
+        "score", [lambda images: total(images)[:, None], lambda images: total(images) * NAN, total]
+    )
+    def test_scores_are_finite_numbers_one_for_each_image(self, metric, score):
+        image = np.ones((2, 2, 1))
+        if score is total:
+            assert np.isfinite(metric(score, image, np.ones((2, 2)), 0 * image))
+        else:
+            with pytest.raises(ValueError, match="score must give a finite number for each of 21"):
+                metric(score, image, np.ones((2, 2)), 0 * image)
+
+    @pytest.mark.parametrize("n_steps", [0, -1, 2.5])
+    def test_steps(self, metric, n_steps):
+        with pytest.raises(ValueError, match="n_steps must be a positive integer"):
+            metric(total, np.ones((2, 2, 1)), np.ones((2, 2)), np.zeros((2, 2, 1)), n_steps=n_steps)
+
+
+@pytest.mark.parametrize("metric", [box_sufficiency, box_necessity])
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([0, 1, 0], "box must be four integers"),
+        ([0.0, 1, 0, 1], "box must be four integers"),
+        ([-1, 1, 0, 1], "box must lie in the image"),
+        ([1, 0, 0, 1], "box must lie in the image"),
+        ([0, 1, 0, 3], "box must lie in the image"),
+    ],
+)
+def test_boxes_lie_in_the_image(metric, box, message):
+    with pytest.raises(ValueError, match=message):
+        metric(total, np.ones((2, 2, 1)), box, np.zeros((2, 2, 1)))
+
+
 CALLS = {
     "causal_parts": lambda bad: causal_parts(bad, bad, bad),
     "box_necessity": lambda bad: box_necessity(total, bad, [0, 1, 0, 1], bad[..., :0]),
@@ -316,7 +352,7 @@ CALLS = {
     "random_baseline": lambda bad: random_baseline(bad),
     "part_presence": lambda bad: part_presence(bad, bad),
     "consistency": lambda bad: consistency(bad, bad),
-    "purity": lambda bad: purity(bad, bad),
+    "purity": lambda bad: purity(bad),
     "stability": lambda bad: stability(bad, bad),
     "coverage": lambda bad: coverage(bad),
 }

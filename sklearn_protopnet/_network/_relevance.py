@@ -199,10 +199,13 @@ def _transposed(
 ) -> Tensor:
     """Gradient of a convolution with respect to inputs of a shape."""
     if not isinstance(plan.get("padding", 0), str):
-        return conv2d_input(shape, weight, share, **plan)
+        found: Tensor = conv2d_input(shape, weight, share, **plan)
+        return found
     with torch.enable_grad():  # "same" may mean borders that differ
         inputs = torch.zeros(shape, dtype=share.dtype, device=share.device, requires_grad=True)
-        return torch.autograd.grad(torch.conv2d(inputs, weight, **plan), inputs, share)[0]
+        outputs = torch.conv2d(inputs, weight, **plan)
+    (back,) = torch.autograd.grad(outputs, inputs, share)
+    return back
 
 
 class _PassedThrough(torch.autograd.Function):

@@ -144,11 +144,11 @@ def render(params: PartImageParams) -> Rendered:
     part_masks = np.zeros((len(params.variants), size, size), dtype=bool)
     for k, (shape, colour) in parts.items():
         image = _painted(image, shape, colour)
-        part_masks[k] = shape <= 0
+        part_masks[k] = shape <= min(0, shape.min())  # at least its innermost pixel
     random = np.random.RandomState(params.noise_seed)
     image = image + params.noise * random.normal(size=image.shape)
     pixels = np.clip(image, 0, 1).astype(np.float32)
-    return Rendered(pixels, part_masks, edges <= 0, spurious_mask)
+    return Rendered(pixels, part_masks, (edges <= 0) | part_masks.any(0), spurious_mask)
 
 
 def part_place(params: PartImageParams, part: int) -> tuple[Point, float]:

@@ -257,7 +257,7 @@ def render_part_image(
     if remove_spurious:
         changed = replace(changed, spurious=None)
     if add_spurious is not None:
-        if add_spurious not in CUES:
+        if not isinstance(add_spurious, str) or add_spurious not in CUES:
             raise ValueError(f"add_spurious must be one of {sorted(CUES)}, got {add_spurious!r}.")
         changed = replace(changed, spurious=add_spurious)
     return render(changed).image
@@ -268,10 +268,10 @@ def _changed(
 ) -> PartImageParams:
     n_parts = len(params.variants)
     for part in (*removed, *new_variants):
-        if not 0 <= part < n_parts:
+        if part not in range(n_parts):
             raise ValueError(f"Parts must be numbers from 0 to {n_parts - 1}, got {part!r}.")
     for variant in new_variants.values():
-        if not 0 <= variant < params.n_variants:
+        if variant not in range(params.n_variants):
             raise ValueError(
                 f"Variants must be numbers from 0 to {params.n_variants - 1}, got {variant!r}."
             )

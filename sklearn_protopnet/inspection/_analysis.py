@@ -14,8 +14,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet.inspection._evidence import build_table
+from sklearn_protopnet.inspection._explainer import Options
 from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
-from sklearn_protopnet.inspection._opened import index_of, open_estimator
+from sklearn_protopnet.inspection._opened import open_estimator
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
 
@@ -83,11 +84,10 @@ def explain(
     >>> len(why)
     12
     """
+    options = Options.checked(classes, top_k, localizer, details)
     opened = open_estimator(estimator, X)
-    table = opened.classifier.explain(
-        opened.X, classes=classes, top_k=top_k, localizer=localizer, details=details
-    )
-    return opened.named(table)
+    table: pd.DataFrame = opened.classifier._explainer(opened.X, opened.names, options).table()
+    return table
 
 
 def nearest_patches(
@@ -176,7 +176,7 @@ def activated_prototypes(
 class _Patches:
     """The patch of each image that is nearest to each prototype."""
 
-    def __init__(self, estimator: Any, X: Any, k: int, localizer: str) -> None:
+    def __init__(self, estimator: Any, X: Any, k: Any, localizer: str) -> None:
         check_localizer(localizer)
         if not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k must be a positive integer, got {k!r}.")
@@ -202,7 +202,7 @@ class _Patches:
             self._view,
             self._localizer,
             self._positions,
-            [np.unique(np.array(each, dtype=np.int64)) for each in wanted],
+            lambda i: np.unique(np.array(wanted[i], dtype=np.int64)),
         )
         y0, y1, x0, x1 = located.boxes[sample, prototype].T
         found = {
@@ -218,7 +218,6 @@ class _Patches:
             "x1": x1,
             "box_kind": located.kinds[sample, prototype],
         }
-        names = index_of(self._opened.X)
-        if names is not None:
-            found["sample"] = names[sample]
-        return self._opened.named(build_table({name: found[name] for name in columns}, "patches"))
+        if self._opened.names is not None:
+            found["sample"] = self._opened.names[sample]
+        return build_table({name: found[name] for name in columns}, "patches")

@@ -17,6 +17,9 @@ Box = NDArray[np.int64]
 LEFT_OUT: Final = 0.05
 """Share of positive relevance that a box leaves out on each of its sides."""
 
+NEGLIGIBLE: Final = 1e-6
+"""Relevance that rounding gives to pixels that do not count, such as those of a constant image."""
+
 PERCENTILE: Final = 95
 """The paper's: a box holds the pixels from this percentile on."""
 
@@ -41,7 +44,7 @@ def relevance_box(relevance: NDArray[Any]) -> Box | None:
     """
     positive = np.maximum(np.nan_to_num(relevance), 0).astype(np.float64)
     total = positive.sum()
-    if not 0 < total < np.inf:
+    if not NEGLIGIBLE < positive.max() < np.inf:
         return None
     return np.array([*_middle(positive.sum(1) / total), *_middle(positive.sum(0) / total)])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet.inspection._evidence import Rows, SampleEvidence
+from sklearn_protopnet.inspection._localization import Boxes
 
 Columns = dict[str, NDArray[Any]]
 
@@ -27,13 +29,25 @@ class Background:
     quantiles: NDArray[np.float64]
     """(2, P, 101) of the similarities of training images, own class and others."""
     similarity_range: tuple[float, float]
-    effects: NDArray[np.float64]
-    """(n, P, 2) of boxes; NaN where nobody asked."""
-    deltas: NDArray[np.float64]
-    """(n, P) of integrated gradients; NaN where there is none."""
-    source_digests: NDArray[Any]
-    """(P,)"""
-    model_digest: str
+    source_images: NDArray[Any]
+    """(P, H, W, C)"""
+    state: Mapping[str, Any]
+    """All that a prediction depends on."""
+
+    @cached_property
+    def digests(self) -> tuple[NDArray[Any], str]:
+        """Of the source images, (P,), and of the model."""
+        return array_digests(self.source_images), model_digest(self.state)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the columns of one table are made of."""
+
+    background: Background
+    evidence: SampleEvidence
+    located: Boxes
+    rows: Rows
 
 
 def percentiles(similarities: NDArray[np.float64], quantiles: NDArray[np.float64]) -> Any:
@@ -90,18 +104,21 @@ def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _box_columns(_: SampleEvidence, background: Background, rows: Rows) -> Columns:
-    effects = background.effects[rows.sample, rows.prototype]
+def _box_columns(context: Context) -> Columns:
+    rows = context.rows
+    effects = context.located.effects[rows.sample, rows.prototype]
     return {"box_sufficiency": effects[:, 0], "box_necessity": effects[:, 1]}
 
 
-def _percentile_columns(evidence: SampleEvidence, background: Background, rows: Rows) -> Columns:
-    pair = rows.sample, rows.prototype
-    own, others = (percentiles(evidence.similarities, each) for each in background.quantiles)
+def _percentile_columns(context: Context) -> Columns:
+    similarities, quantiles = context.evidence.similarities, context.background.quantiles
+    own, others = (percentiles(similarities, each) for each in quantiles)
+    pair = context.rows.sample, context.rows.prototype
     return {"percentile_own": own[pair], "percentile_others": others[pair]}
 
 
-def _margin_columns(evidence: SampleEvidence, background: Background, rows: Rows) -> Columns:
+def _margin_columns(context: Context) -> Columns:
+    evidence, background, rows = context.evidence, context.background, context.rows
     flips = flip_similarities(evidence, background.coef, background.similarity_range)
     return {
         "margin": margins(evidence.logits)[rows.sample, rows.class_],
@@ -109,18 +126,22 @@ def _margin_columns(evidence: SampleEvidence, background: Background, rows: Rows
     }
 
 
-def _digest_columns(_: SampleEvidence, background: Background, rows: Rows) -> Columns:
+def _digest_columns(context: Context) -> Columns:
+    sources, model = context.background.digests
     return {
-        "source_digest": background.source_digests[rows.prototype],
-        "model_digest": np.full(len(rows.sample), background.model_digest, dtype=object),
+        "source_digest": sources[context.rows.prototype],
+        "model_digest": np.full(len(context.rows.sample), model, dtype=object),
     }
 
 
-def _convergence_columns(_: SampleEvidence, background: Background, rows: Rows) -> Columns:
-    return {"convergence_delta": background.deltas[rows.sample, rows.prototype]}
+def _convergence_columns(context: Context) -> Columns:
+    rows, deltas = context.rows, context.located.deltas
+    is_known = deltas.size > 0
+    none = np.full(len(rows.sample), np.nan)
+    return {"convergence_delta": deltas[rows.sample, rows.prototype] if is_known else none}
 
 
-DETAILS: Final[dict[str, Callable[[SampleEvidence, Background, Rows], Columns]]] = {
+DETAILS: Final[dict[str, Callable[[Context], Columns]]] = {
     "box": _box_columns,
     "percentile": _percentile_columns,
     "margin": _margin_columns,
@@ -166,17 +187,15 @@ def check_details(details: str | Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(details, str):
         details = DETAILS if details == "all" else (details,)
-    wanted = set(details)
+    wanted = set(details) if isinstance(details, Iterable) else {details}
     if not wanted <= set(DETAILS):
         raise ValueError(f"details must be 'all' or names among {list(DETAILS)}, got {details!r}.")
     return tuple(name for name in DETAILS if name in wanted)
 
 
-def detail_columns(
-    names: Iterable[str], evidence: SampleEvidence, background: Background, rows: Rows
-) -> Columns:
+def detail_columns(names: Iterable[str], context: Context) -> Columns:
     """Columns of some groups, one number for each row."""
     columns: Columns = {}
     for name in names:
-        columns |= DETAILS[name](evidence, background, rows)
+        columns |= DETAILS[name](context)
     return columns

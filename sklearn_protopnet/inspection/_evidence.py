@@ -50,6 +50,7 @@ PROTOTYPE_COLUMNS: Final = (
     "x1",
     "distance",
     "n_duplicates",
+    "box_kind",
 )
 """Columns of `prototype_table`; one ``weight_<class>`` for each class follows."""
 
@@ -275,12 +276,15 @@ def known_classes(classes: ArrayLike, labels: NDArray[Any], *, keywords: str = "
     return wanted
 
 
-def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFrame:
+def prototype_table(
+    record: PrototypeRecord, box_kinds: NDArray[Any], labels: NDArray[Any]
+) -> pd.DataFrame:
     """Build one row per prototype, with the training patch that it is.
 
     Parameters
     ----------
     record : PrototypeRecord
+    box_kinds : array of shape (P,)
     labels : array of shape (K,)
 
     Returns
@@ -300,6 +304,7 @@ def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFra
         "x1": x1,
         "distance": record.distances,
         "n_duplicates": sizes[group.ravel()] - 1,
+        "box_kind": box_kinds,
     }
     weights = {f"weight_{label}": row for label, row in zip(labels, record.coef, strict=True)}
     return build_table({**columns, **weights}, "prototype")

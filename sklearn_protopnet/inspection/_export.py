@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from sklearn_protopnet._files import replacing
-from sklearn_protopnet.inspection._analysis import explain
 from sklearn_protopnet.inspection._evidence import build_table
-from sklearn_protopnet.inspection._opened import index_of, rows_of
+from sklearn_protopnet.inspection._explainer import Options
+from sklearn_protopnet.inspection._opened import open_estimator
 
 CHUNK_ROWS: Final = 200_000
 """Rows of evidence that are in memory at once, about; 60 MB of them."""
@@ -26,7 +28,14 @@ LARGEST_CHUNK: Final = 1000
 """Images that are explained at once, at most."""
 
 TABLE: Final = "evidence"
-"""Name of the table in a SQLite file."""
+DTYPES: Final = "dtypes"
+"""Names of the tables in a SQLite file: the evidence, and what its columns were in pandas."""
+
+NAMES: Final = ("sample", "class", "prototype_class")
+"""Columns that hold what users gave."""
+
+TEXTS: Final = ("box_kind", "source_digest", "model_digest")
+"""Columns that hold text in any case."""
 
 Append = Callable[[pd.DataFrame], None]
 
@@ -45,7 +54,8 @@ def export_evidence(
 ) -> int:
     """Write the evidence for any number of images to a file.
 
-    Images are explained some at a time: memory does not grow with their number. The file appears
+    Images are explained some at a time: memory does not grow with their number, but for what a
+    pipeline makes of them before they reach the classifier. The file appears
     when all is written; if the export ends before, there is none, or the one that was there.
 
     Parameters
@@ -86,44 +96,37 @@ def export_evidence(
     TypeError
         If there is no ProtoPNetClassifier at the estimator's end.
     ValueError
-        If the suffix is none of these, or as by `ProtoPNetClassifier.explain`.
+        If the suffix is none of these, if names of samples or classes are neither text, numbers
+        nor truth values, or as by `ProtoPNetClassifier.explain`.
 
     See Also
     --------
     read_evidence : Read the file.
     """
-    opened = _WRITERS[_suffix(path)]
-    if not Path(path).parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(Path(path).parent)!r} to write to.")
-    n_images, n_rows = len(X), 0
-    names = index_of(X)
+    writer = _WRITERS[_suffix(path)]
+    _check_place(Path(path))
+    options = Options.checked(classes, top_k, localizer, details)
+    opened = open_estimator(estimator, X)
+    explainer = opened.classifier._explainer(opened.X, opened.names, options)
+    n_rows = start = 0
     size = 1  # images that are explained at once; the first one tells how many rows each has
-    start = 0
     with (
         replacing(path) as temporary,
-        opened(temporary) as append,
-        tqdm(total=n_images, unit="image", disable=not verbose) as bar,
+        writer(temporary) as append,
+        tqdm(total=len(explainer), unit="image", disable=not verbose) as bar,
     ):
-        while start < max(n_images, 1):  # no image at all is for `explain` to refuse
-            images = rows_of(X, start, start + size)
-            why = explain(
-                estimator,
-                images,
-                classes=classes,
-                top_k=top_k,
-                localizer=localizer,
-                details=details,
-            )
-            n_images_rows = len(why) // len(images)
-            if names is None:
-                why["sample"] += start
-            start += len(images)
+        while start < len(explainer):
+            why = explainer.table(start, start + size)
+            n_images = min(size, len(explainer) - start)
+            _check_names(why)
+            size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS * n_images // len(why)))
             if sparse:
                 why = why[why["contribution"] != 0]
-            append(why)
+            if len(why):
+                append(why)
             n_rows += len(why)
-            bar.update(len(images))
-            size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // n_images_rows))
+            start += n_images
+            bar.update(n_images)
     return n_rows
 
 
@@ -139,7 +142,8 @@ def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
     -------
     DataFrame
         What `ProtoPNetClassifier.explain` gives, to the last bit, with its ``attrs``; rows of
-        contribution 0 are missing if they were left out.
+        contribution 0 are missing if they were left out. CSV does not tell integers from one
+        another: labels of ``uint8`` come back as ``int64``.
 
     Raises
     ------
@@ -154,7 +158,7 @@ def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     table = read(Path(path))
-    return build_table({name: table[name].to_numpy() for name in table}, "explanation")
+    return build_table({str(name): table[name].to_numpy() for name in table}, "explanation")
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
@@ -162,6 +166,26 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     if suffix not in _WRITERS:
         raise ValueError(f"path must end in one of {sorted(_WRITERS)}, got {os.fspath(path)!r}.")
     return suffix
+
+
+def _check_place(path: Path) -> None:
+    """Find out before the work whether there is a place for its result."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder.")
+
+
+def _check_names(table: pd.DataFrame) -> None:
+    """Check that names of samples and classes are something that every format has."""
+    for name in NAMES:
+        values = table[name]
+        is_plain = values.dtype.kind in "biuf" or all(isinstance(each, str) for each in values)
+        if not is_plain:
+            raise ValueError(
+                "Names of samples and classes must be text, numbers or truth values to be "
+                f"written to a file, got {values.dtype} such as {values.iloc[0]!r} for {name!r}."
+            )
 
 
 @contextmanager
@@ -182,18 +206,43 @@ class _CsvAppender:
         self._is_empty = False
 
 
+FIELD: Final = re.compile(r'"(?:[^"]|"")*"|[^,\n]*')
+"""A field of a CSV file, in quotes or not."""
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
+    # As text, of which Python makes numbers to the last bit; pandas has done so since version 3.1.
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, quoting=csv.QUOTE_NONNUMERIC)
-        header = next(rows)
-        try:
-            first = next(rows, [])
-        except ValueError:  # truth values have no quotes and are no numbers
-            first = []
-    texts = {
-        name: str for name, value in zip(header, first, strict=False) if isinstance(value, str)
-    }
-    return pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
+        file.readline()
+        first = _fields(file.read(2**20))
+    for name, text in zip(table.columns, first, strict=False):
+        is_text = text[:1] == '"' if name in NAMES else name in TEXTS
+        if not is_text:
+            table[name] = _values(table[name])
+    return table
+
+
+def _values(texts: pd.Series[str]) -> pd.Series[Any]:
+    """Make truth values or numbers of texts; NaN of an empty one."""
+    if texts.isin(["True", "False"]).all():
+        return texts == "True"
+    try:
+        return texts.astype(np.int64)
+    except ValueError:
+        return texts.replace("", "nan").astype(np.float64)
+
+
+def _fields(text: str) -> list[str]:
+    """Fields of the first row, with their quotes."""
+    fields, at = [], 0
+    while at <= len(text):
+        match = FIELD.match(text, at)
+        fields.append(match.group() if match else "")
+        at += len(fields[-1]) + 1
+        if text[at - 1 : at] != ",":
+            break
+    return fields
 
 
 @contextmanager
@@ -217,26 +266,37 @@ def _parquet_writer(path: Path) -> Iterator[Append]:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     _, parquet = _pyarrow()
-    return parquet.read_table(path).to_pandas()
+    table: pd.DataFrame = parquet.read_table(path).to_pandas()
+    return table
 
 
 @contextmanager
 def _sqlite_writer(path: Path) -> Iterator[Append]:
-    with closing(sqlite3.connect(path)) as connection:
-        # Nobody else knows the file yet: no journal, no waiting for the disk at every step.
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            # Nobody else knows the file yet: no journal, no waiting for the disk at every step.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            dtypes: dict[str, str] = {}
 
-        def append(table: pd.DataFrame) -> None:
-            table.to_sql(TABLE, connection, if_exists="append", index=False)
+            def append(table: pd.DataFrame) -> None:
+                dtypes.update({str(name): str(dtype) for name, dtype in table.dtypes.items()})
+                table.to_sql(TABLE, connection, if_exists="append", index=False)
 
-        yield append
-        connection.commit()
+            yield append
+            pd.DataFrame({"name": dtypes.keys(), "dtype": dtypes.values()}).to_sql(
+                DTYPES, connection, index=False
+            )
+            connection.commit()
+    except sqlite3.OperationalError as error:
+        raise OSError(f"Cannot write {str(path.parent)!r}: {error}.") from error
 
 
 def _read_sqlite(path: Path) -> pd.DataFrame:
     with closing(sqlite3.connect(path)) as connection:
-        return pd.read_sql_query(f"SELECT * FROM {TABLE}", connection)
+        table = pd.read_sql_query(f"SELECT * FROM {TABLE}", connection)
+        dtypes = pd.read_sql_query(f"SELECT * FROM {DTYPES}", connection)
+    return table.astype(dict(zip(dtypes["name"], dtypes["dtype"], strict=True)))
 
 
 def _pyarrow() -> tuple[Any, Any]:

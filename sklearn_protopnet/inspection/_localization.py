@@ -5,16 +5,16 @@ Shapes: n images, P prototypes, Q of them that are asked for, k classes explaine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._images import enlarged
 from sklearn_protopnet.inspection._boxes import LOCALIZERS, RECEPTIVE_FIELD
+from sklearn_protopnet.inspection._opened import open_estimator
 from sklearn_protopnet.inspection._view import Located, View
 
 
@@ -33,8 +33,8 @@ class Localization:
     box_kinds : object ndarray of shape (n, Q)
         As in the table of `ProtoPNetClassifier.explain`.
     convergence_deltas : float64 ndarray of shape (n, Q)
-        By how much the sum of a map misses the difference of the similarities of image and
-        baseline, for ``"integrated_gradients"``; NaN for the others.
+        By how much the sum of a map, in pixels of the network, misses the difference of the
+        similarities of image and baseline, for ``"integrated_gradients"``; NaN for the others.
     """
 
     prototypes: NDArray[np.int64]
@@ -58,11 +58,11 @@ def localize(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier
-        A fitted classifier.
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
     X : array-like, frame, CPU tensor, list of images or paths of images
-        As in `ProtoPNetClassifier.fit`. There is a map as large as the image for each image and
-        prototype: pass a few.
+        What the estimator's ``predict`` takes. There is a map as large as the image for
+        each image and prototype: pass a few.
     prototypes : array-like of int, default=None
         Numbers of prototypes; all with None.
     localizer : str, default="integrated_gradients"
@@ -97,6 +97,8 @@ def localize(
     ------
     NotFittedError
         If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
     ValueError
         If the images are not like those of the fit, or a prototype or the localizer is unknown.
 
@@ -113,13 +115,13 @@ def localize(
     >>> found.boxes.shape, found.maps[0].shape
     ((3, 2, 4), (2, 8, 8))
     """
-    check_is_fitted(estimator)
     check_localizer(localizer)
-    n_prototypes = len(estimator.prototypes_)
-    chosen = _check_prototypes(prototypes, n_prototypes)
-    view = estimator._view(X)
+    opened = open_estimator(estimator, X)
+    chosen = _check_prototypes(prototypes, len(opened.classifier.prototypes_))
+    view = opened.classifier._view(opened.X)
     (positions,) = view.arrays("positions")
-    found = list(view.located(localizer, positions, [chosen] * len(positions)))
+    wanted = [chosen] * len(positions)
+    found = [each for _, each in view.located(localizer, positions, wanted)]
     sizes = [(int(height), int(width)) for height, width in view.sizes]
     return Localization(
         prototypes=chosen,
@@ -135,26 +137,28 @@ def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier
-        A fitted classifier.
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
     X : array-like, frame, CPU tensor, list of images or paths of images
-        As in `ProtoPNetClassifier.fit`.
+        What the estimator's ``predict`` takes.
 
     Returns
     -------
     float64 ndarray of shape (n, n_prototypes, h, w)
         One number for each place of the prototype on the feature map. The largest is what
-        `ProtoPNetClassifier.transform` gives.
+        `ProtoPNetClassifier.transform` gives, up to rounding.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
     ValueError
         If the images are not like those of the fit.
     """
-    check_is_fitted(estimator)
-    maps: NDArray[np.float64] = estimator._view(X).similarity_maps()
+    opened = open_estimator(estimator, X)
+    maps: NDArray[np.float64] = opened.classifier._view(opened.X).similarity_maps()
     return maps
 
 
@@ -167,7 +171,7 @@ class Boxes:
     kinds: NDArray[Any]
     """(n, P)"""
     effects: NDArray[np.float64]
-    """(n, P, 2) `Located.effects`, NaN where nothing was asked for."""
+    """(n, P, 2) `Located.effects`, NaN where nothing was asked for; (0,) if nothing was at all."""
     deltas: NDArray[np.float64]
     """(n, P) `Located.deltas`, likewise."""
 
@@ -176,7 +180,7 @@ def located_boxes(
     view: View,
     localizer: str,
     positions: NDArray[np.int64],
-    wanted: Sequence[NDArray[np.int64]],
+    wanted: Callable[[int], NDArray[np.int64]],
     *,
     with_effects: bool = False,
 ) -> Boxes:
@@ -187,40 +191,23 @@ def located_boxes(
     view : View
     localizer : str
     positions : int64 array of shape (n, P)
-    wanted : sequence of n int64 arrays of shape (Q,)
-        Prototypes that are asked for in each image.
+    wanted : callable
+        Gives the prototypes (Q,) that are asked for in an image; called if that matters.
     with_effects : bool
         Whether to see what the boxes do.
     """
-    nothing = np.full((*positions.shape, 3), np.nan)
-    found = Boxes(*view.receptive_fields(positions), nothing[..., :2], nothing[..., 2])
-    if localizer != RECEPTIVE_FIELD or with_effects:
-        located = view.located(localizer, positions, wanted, with_effects=with_effects)
-        for i, (prototypes, each) in enumerate(zip(wanted, located, strict=True)):
-            found.boxes[i, prototypes] = each.boxes
-            found.kinds[i, prototypes] = each.kinds
-            found.effects[i, prototypes] = each.effects
-            found.deltas[i, prototypes] = each.deltas
+    fields = view.receptive_fields(positions)
+    if localizer == RECEPTIVE_FIELD and not with_effects:
+        return Boxes(*fields, np.empty(0), np.empty(0))
+    effects, deltas = np.full((*positions.shape, 2), np.nan), np.full(positions.shape, np.nan)
+    found = Boxes(*fields, effects, deltas)
+    asked = [wanted(i) for i in range(len(positions))]
+    for i, each in view.located(localizer, positions, asked, with_effects=with_effects):
+        found.boxes[i, asked[i]] = each.boxes
+        found.kinds[i, asked[i]] = each.kinds
+        found.effects[i, asked[i]] = each.effects
+        found.deltas[i, asked[i]] = each.deltas
     return found
-
-
-def source_boxes(view: View, localizer: str, prototypes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the boxes of prototypes in the images that they come from.
-
-    Parameters
-    ----------
-    view : View
-        Of the source image of each of the prototypes.
-    localizer : str
-    prototypes : int64 array of shape (n,)
-
-    Returns
-    -------
-    int64 array of shape (n, 4)
-    """
-    (positions,) = view.arrays("positions")  # (n, P)
-    located = view.located(localizer, positions, list(prototypes[:, None]))
-    return np.concatenate([each.boxes for each in located])
 
 
 def check_localizer(localizer: Any) -> None:

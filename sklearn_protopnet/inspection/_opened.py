@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -17,14 +16,7 @@ class Opened(NamedTuple):
     classifier: Any
     X: Any
     names: NDArray[Any] | None
-    """(n,) what to call the images where the classifier cannot know: the index of a frame that a
-    transformer turned into an array."""
-
-    def named(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Give the samples of a table their names."""
-        if self.names is not None:
-            table["sample"] = self.names[table["sample"]]
-        return table
+    """(n,) index of the frame or series that came in; None where it was none."""
 
 
 def open_estimator(estimator: Any, X: Any) -> Opened:
@@ -58,14 +50,9 @@ def open_estimator(estimator: Any, X: Any) -> Opened:
                 f"that ends in one, got {type(estimator).__name__}."
             )
     check_is_fitted(found)
-    return Opened(found, X, names if index_of(X) is None else None)
+    return Opened(found, X, names)
 
 
 def index_of(X: Any) -> NDArray[Any] | None:
     """Index of a frame or a series, (n,); None of anything else."""
     return np.asarray(X.index) if hasattr(X, "iloc") else None
-
-
-def rows_of(X: Any, start: int, stop: int) -> Any:
-    """Cut some images out of X, as an X."""
-    return (X.iloc if hasattr(X, "iloc") else X)[start:stop]

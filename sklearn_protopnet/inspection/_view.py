@@ -6,8 +6,8 @@ Shapes: n images, P prototypes, Q of them that are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from sklearn_protopnet._network import (
     inspect_maps,
     working_conditions,
 )
-from sklearn_protopnet.inspection._boxes import BOX_RULES, receptive_field_kinds
+from sklearn_protopnet.inspection._boxes import BOX_RULES, WHOLE, receptive_field_kinds
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ class View:
     field: ReceptiveField
     maps: Callable[[NDArray[np.int64]], Iterator[Chunk]]
     """Gives the backbone's maps of rows of the source."""
+    rows: NDArray[np.int64]
+    """(n,) rows of the source to look at."""
     is_tiny: bool
 
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """All rows of the source, (n,)."""
-        return np.arange(len(self.source))
+    def part(self, part: slice) -> View:
+        """Look at some of the images only."""
+        return replace(self, rows=self.rows[part])
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -76,7 +77,7 @@ class View:
                 for name in names:
                     part: NDArray[Any] = getattr(seen, name)
                     if name not in found:
-                        found[name] = np.empty((len(self.source), *part.shape[1:]), part.dtype)
+                        found[name] = np.empty((len(self.rows), *part.shape[1:]), part.dtype)
                     found[name][seen.index] = part
         return [found[name] for name in names]
 
@@ -131,7 +132,7 @@ class View:
         wanted: Sequence[NDArray[np.int64]],
         *,
         with_effects: bool = False,
-    ) -> Iterator[Located]:
+    ) -> Iterator[tuple[int, Located]]:
         """Find, image by image, where the patches are that prototypes are compared with.
 
         Parameters
@@ -140,72 +141,76 @@ class View:
             One of `LOCALIZERS`.
         positions : int64 array of shape (n, P)
             The patch of each image that is compared with each prototype.
-        wanted : sequence of int64 arrays of shape (Q,)
-            The prototypes that are asked for in each image.
+        wanted : sequence of n int64 arrays of shape (Q,)
+            The prototypes that are asked for in each image. One without any is not looked at.
         with_effects : bool
             Whether to see what the boxes do, for two more passes a box.
 
         Yields
         ------
-        Located
-            For one image after the other.
+        i : int
+            Position of the image.
+        found : Located
         """
-        for index, images in self.source.chunks(self.rows):
-            with working_conditions(tiny=self.is_tiny):
-                located = [
-                    self._located(
-                        localizer, images[j : j + 1], row, positions[row], wanted[row], with_effects
+        asked = np.flatnonzero([len(each) > 0 for each in wanted])
+        for index, images in self.source.chunks(self.rows[asked]):
+            found = []
+            with working_conditions(tiny=self.is_tiny), torch.inference_mode(mode=False):
+                for i, image in zip(asked[index].tolist(), images, strict=False):
+                    queries = self._queries(wanted[i], positions[i, wanted[i]])
+                    look = _Look(
+                        self.network, image[None].clone().to(queries.boxes.device), queries
                     )
-                    for j, row in enumerate(index.tolist())
-                ]
-            yield from located
+                    found.append((i, look.located(localizer, with_effects=with_effects)))
+            for i, located in found:
+                yield i, self._as_given(located, localizer, self.rows[i : i + 1])
 
-    def _located(  # noqa: PLR0917 - private
-        self,
-        localizer: str,
-        image: torch.Tensor,
-        row: int,
-        positions: NDArray[np.int64],
-        prototypes: NDArray[np.int64],
-        with_effects: bool,
-    ) -> Located:
-        if len(prototypes) == 0:
-            none = np.empty((0, *image.shape[2:]), np.float32)
-            return Located(
-                none, np.empty((0, 4), np.int64), np.empty(0, object), np.empty(0), np.empty((0, 2))
-            )
-        chosen = positions[prototypes]  # (Q,)
-        fields = self._fields(chosen)  # (Q, 4)
+    def _queries(self, prototypes: NDArray[np.int64], positions: NDArray[np.int64]) -> Queries:
         device = self.network.prototypes.device
-        image = image.to(device)
-        queries = Queries(
-            *(torch.from_numpy(part).to(device) for part in (prototypes, chosen, fields))
-        )
-        found = METHODS[localizer](self.network, image, queries)
-        maps = found.maps.detach().float().cpu().numpy()  # (Q, H, W)
-        boxes, has_box = _boxes_of(localizer, maps, fields)
-        deltas, effects = np.full(len(maps), np.nan), np.full((len(maps), 2), np.nan)
-        if found.deltas is not None:
-            deltas[:] = found.deltas.cpu().numpy()
-        if with_effects:
-            seen = box_effects(self.network, image, queries, torch.from_numpy(boxes).to(device))
-            effects[:] = seen.cpu().numpy()
-        images, rows = self.source.images, np.array([row])
-        original = images.original_boxes(rows, boxes[None])[0]
-        kinds = receptive_field_kinds(original[None], images.original_sizes(rows))[0]
-        kinds[has_box] = localizer
-        return Located(maps, original, kinds, deltas, effects)
+        parts = prototypes, positions, self._fields(positions)
+        return Queries(*(torch.from_numpy(part).to(device) for part in parts))
+
+    def _as_given(self, located: Located, localizer: str, row: NDArray[np.int64]) -> Located:
+        """Bring boxes to pixels of an image as it was given, and say what they are."""
+        images = self.source.images
+        boxes = images.original_boxes(row, located.boxes[None])
+        kinds = receptive_field_kinds(boxes, images.original_sizes(row))[0]
+        kinds[(located.kinds == FOUND) & (kinds != WHOLE)] = localizer
+        return replace(located, boxes=boxes[0], kinds=kinds)
 
     def _fields(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Receptive fields of patches, in pixels of the network."""
         return self.field.boxes(positions, self.network.prototype_size)
 
 
-def _boxes_of(
-    localizer: str, maps: NDArray[np.float32], fields: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Boxes (Q, 4) of maps, or receptive fields where a map has none; and which have one."""
-    rule = BOX_RULES.get(localizer)
-    found = [None if rule is None else rule(each) for each in maps]
-    boxes = np.array([f if box is None else box for f, box in zip(fields, found, strict=True)])
-    return boxes, np.array([box is not None for box in found])
+FOUND: Final = "found"
+"""Kind of a box that a localizer has found, before it gets a name."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One image and what is asked about it."""
+
+    network: PrototypeNetwork
+    image: torch.Tensor
+    """(1, C, H, W)"""
+    queries: Queries
+
+    def located(self, localizer: str, *, with_effects: bool) -> Located:
+        """Find maps and boxes, in pixels of the network."""
+        found = METHODS[localizer](self.network, self.image, self.queries)
+        maps = found.maps.detach().float().cpu().numpy()  # (Q, H, W)
+        rule = BOX_RULES.get(localizer)
+        by_rule = [None if rule is None else rule(each) for each in maps]
+        boxes = self.queries.boxes.cpu().numpy().copy()
+        kinds = np.full(len(boxes), "", dtype=object)
+        for q, box in enumerate(by_rule):
+            if box is not None:
+                boxes[q], kinds[q] = box, FOUND
+        deltas, effects = np.full(len(boxes), np.nan), np.full((len(boxes), 2), np.nan)
+        if found.deltas is not None:
+            deltas[:] = found.deltas.cpu().numpy()
+        if with_effects:
+            places = torch.from_numpy(boxes).to(self.image.device)
+            effects[:] = box_effects(self.network, self.image, self.queries, places).cpu().numpy()
+        return Located(maps, boxes, kinds, deltas, effects)

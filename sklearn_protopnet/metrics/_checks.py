@@ -32,5 +32,5 @@ def truths(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.b
 
 def check_share(name: str, value: Any) -> None:
     """Check that a number is a share."""
-    if not isinstance(value, Real) or not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")

@@ -6,6 +6,7 @@ Shapes: an image of H x W pixels and C channels, M variants of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def deletion_auc(
     Raises
     ------
     ValueError
-        If shapes do not match.
+        If shapes do not match, or scores are no finite numbers, one for each image.
 
     Examples
     --------
@@ -93,7 +94,7 @@ def insertion_auc(
     Raises
     ------
     ValueError
-        If shapes do not match.
+        If shapes do not match, or scores are no finite numbers, one for each image.
 
     Examples
     --------
@@ -132,7 +133,7 @@ def box_sufficiency(score: Score, image: ArrayLike, box: ArrayLike, baseline: Ar
     Raises
     ------
     ValueError
-        If shapes do not match.
+        If shapes do not match, or scores are no finite numbers, one for each image.
 
     Examples
     --------
@@ -169,7 +170,7 @@ def box_necessity(score: Score, image: ArrayLike, box: ArrayLike, baseline: Arra
     Raises
     ------
     ValueError
-        If shapes do not match.
+        If shapes do not match, or scores are no finite numbers, one for each image.
 
     Examples
     --------
@@ -212,14 +213,16 @@ def _area(
     start: NDArray[Any],
     end: NDArray[Any],
     ranks: NDArray[np.int64],
-    n_steps: int,
+    n_steps: Any,
 ) -> float:
     """Area under the score, 1 at the start and 0 at the end, while pixels go from one to other."""
-    n_gone = np.round(np.linspace(0, ranks.size, n_steps + 1))  # (M,)
+    if not isinstance(n_steps, Integral) or int(n_steps) < 1:
+        raise ValueError(f"n_steps must be a positive integer, got {n_steps!r}.")
+    n_gone = np.round(np.linspace(0, ranks.size, int(n_steps) + 1))  # (M,)
     is_gone = ranks < n_gone[:, None, None]  # (M, H, W)
-    scores = np.asarray(score(np.where(is_gone[..., None], end, start)), dtype=np.float64)
+    scores = _scores(score, np.where(is_gone[..., None], end, start))
     first, last = scores[0], scores[-1]
-    if first == last:
+    if np.isclose(first, last, rtol=1e-12, atol=0):
         return float("nan")
     return float(np.trapezoid((scores - last) / (first - last), n_gone / ranks.size))
 
@@ -229,10 +232,27 @@ def _left(
 ) -> float:
     """Score over that of the image, if pixels of one side of the box go."""
     values, fill = _pair(image, baseline)
-    y0, y1, x0, x1 = np.asarray(box, dtype=np.int64)
-    is_kept = np.full((*values.shape[:2], 1), not keeps_inside)
+    edges = np.asarray(box)
+    height, width = values.shape[:2]
+    if edges.shape != (4,) or edges.dtype.kind not in "iu":
+        raise ValueError(f"box must be four integers y0, y1, x0, x1, got {box!r}.")
+    y0, y1, x0, x1 = edges.tolist()
+    if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):
+        raise ValueError(
+            f"box must lie in the image of {height} x {width} pixels, got {edges.tolist()}."
+        )
+    is_kept = np.full((height, width, 1), not keeps_inside)
     is_kept[y0:y1, x0:x1] = keeps_inside
-    before, after = np.asarray(
-        score(np.stack([values, np.where(is_kept, values, fill)])), dtype=np.float64
-    )
+    before, after = _scores(score, np.stack([values, np.where(is_kept, values, fill)]))
     return float(after / before) if before != 0 else float("nan")
+
+
+def _scores(score: Score, images: NDArray[Any]) -> NDArray[np.float64]:
+    """Scores (M,) of images."""
+    found = np.asarray(score(images), dtype=np.float64)
+    if found.shape != (len(images),) or not np.isfinite(found).all():
+        raise ValueError(
+            f"score must give a finite number for each of {len(images)} images, got an array of "
+            f"shape {found.shape}."
+        )
+    return found

@@ -49,7 +49,8 @@ def part_presence(boxes: ArrayLike, part_centres: ArrayLike) -> NDArray[np.bool_
         )
     y0, y1, x0, x1 = np.moveaxis(edges[:, :, None, :], 3, 0)  # (n, P, 1) each
     y, x = np.moveaxis(centres[:, None, :, :], 3, 0)  # (n, 1, A); NaN is in no box
-    return (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    found: NDArray[np.bool_] = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    return found
 
 
 def consistency(
@@ -98,41 +99,34 @@ def consistency(
     return float((np.nanmax(rates[counts], axis=1) >= threshold).mean())
 
 
-def purity(presence: ArrayLike, visible: ArrayLike, *, min_count: int = 1) -> float:
+def purity(presence: ArrayLike) -> float:
     """Compute how often a prototype's best patches show its most frequent part; larger is better.
 
-    Nauta et al., "PIP-Net", CVPR 2023, who take the ten patches that are most
-    similar to each prototype. Needs part positions.
+    Nauta et al., "PIP-Net", CVPR 2023, who take the ten patches that are most similar to each
+    prototype. Needs part positions.
 
     Parameters
     ----------
     presence : bool array-like of shape (k, n_prototypes, n_parts)
         `part_presence` of the k patches nearest to each prototype, each in an image of its own.
-    visible : bool array-like of shape (k, n_parts) or (k, n_prototypes, n_parts)
-        Whether the part is seen in the image of that patch.
-    min_count : int, default=1
-        A part that is seen in fewer of these images does not count.
 
     Returns
     -------
     float
-        Mean over prototypes, from 0 to 1; NaN if no part is seen often enough.
+        Mean over prototypes of the share of the k patches, from 0 to 1.
 
     Raises
     ------
     ValueError
-        If shapes do not match.
+        If there is no patch.
 
     Examples
     --------
     >>> from sklearn_protopnet.metrics import purity
-    >>> presence = [[[True, False]], [[True, True]], [[False, True]], [[True, False]]]
-    >>> purity(presence, [[True, True]] * 4)
+    >>> purity([[[True, False]], [[True, True]], [[False, True]], [[True, False]]])
     0.75
     """
-    rates = _rates(*_pairs(presence, visible), min_count)
-    counts = ~np.isnan(rates).all(1)
-    return float(np.nanmax(rates[counts], axis=1).mean()) if counts.any() else float("nan")
+    return float(_presence("presence", presence).mean(0).max(1).mean())
 
 
 def stability(
