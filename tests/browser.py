@@ -162,5 +162,11 @@ class Page:
         sent = [e for e in self._events() if e["method"] == "Network.requestWillBeSent"]
         return [e["params"]["request"]["url"] for e in sent]
 
+    @property
+    def forbidden(self):
+        """Why requests were not even sent."""
+        failed = [e for e in self._events() if e["method"] == "Network.loadingFailed"]
+        return [e["params"].get("blockedReason") for e in failed]
+
     def _events(self):
         return [e for e in self._browser.events if e.get("sessionId") == self._session]

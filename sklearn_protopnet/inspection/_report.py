@@ -204,7 +204,7 @@ class _Report:
             "Classes": f"{len(record.coef):,}",
             "Prototypes": f"{n_prototypes:,} ({n_distinct:,} distinct)",
             "Weights that are 0": f"{100 * np.mean(record.coef == 0):.1f} %",
-            "Last layer, from its optimum": f"at most {self.classifier.last_layer_gap_:.1e}",
+            "Gap of the last layer": f"at most {self.classifier.last_layer_gap_:.1e}",
             "Boxes": self.settings.localizer,
             "sklearn-protopnet": version("sklearn-protopnet"),
         }

@@ -45,13 +45,13 @@ class Labels(NamedTuple):
         names = [str(name) for name in classes]
         if y is None:
             return cls(names, None)
-        y = column_or_1d(y)
-        check_consistent_length(np.empty(n_images), y)
-        if pd.isna(y).any():
+        given: NDArray[Any] = column_or_1d(y)
+        check_consistent_length(np.empty(n_images), given)
+        if pd.isna(given).any():
             raise ValueError("y must have a label for each image, got missing ones.")
-        truth = pd.Index(classes).get_indexer(pd.Index(y))  # (n,)
+        truth = pd.Index(classes).get_indexer(pd.Index(given))  # (n,)
         is_unknown = truth < 0
-        numbers, others = pd.factorize(pd.Index(y[is_unknown]))
+        numbers, others = pd.factorize(pd.Index(given[is_unknown]))
         truth[is_unknown] = len(names) + numbers
         return cls([*names, *map(str, others)], truth.astype(np.int64))
 

@@ -38,8 +38,8 @@ HEADINGS: Final = {
     "result": ("Result", "result"),
     "truth": ("True class", ""),
     "predicted": ("Predicted", ""),
-    "probability": ("Probability", "second"),
-    "margin": ("Margin", "second"),
+    "probability": ("Probability", "number second"),
+    "margin": ("Margin", "number second"),
 }
 """Columns of the table of images by which it can be sorted: heading and class of its cells."""
 

@@ -106,12 +106,16 @@
     return svg;
   }
 
-  // Numbers of boxes stand side by side where boxes coincide.
+  // Numbers of boxes stand side by side where they would cover each other.
   function number(svg, boxes, height, width) {
     const size = 0.1 * Math.max(height, width);
+    const placed = [];
     boxes.forEach(({ box: [y0, , x0, x1] }, i) => {
-      const x = x0 + ((x1 - x0) * (i + 1)) / (boxes.length + 1);
-      const style = { x, y: y0 + size, "font-size": size, "stroke-width": size / 5 };
+      const place = { x: (x0 + x1) / 2, y: y0 + size };
+      const covers = ({ x, y }) => Math.hypot(place.x - x, place.y - y) < 0.75 * size;
+      while (placed.some(covers)) place.x += size / 4;
+      placed.push(place);
+      const style = { "font-size": size, "stroke-width": size / 5, ...place };
       svg.append(draw("text", style, String(i + 1)));
     });
     return svg;
@@ -207,6 +211,9 @@
     return answer;
   }
 
+  // A cell that spans hidden columns would make room for them.
+  const isSeen = (heading) => getComputedStyle(heading).display !== "none";
+
   function evidenceOf(row) {
     const ends = [...row.evidence.map((part) => part[3]), row.others];
     row.evidence.forEach((part, place) => { part.place = place; });
@@ -219,7 +226,7 @@
     const parts = make("ol", { class: "parts" });
     for (const part of row.evidence) parts.append(partOf(row, part, ends));
     const cell = make(
-      "td", { colspan: headings.length + 1 },
+      "td", { colspan: headings.filter(isSeen).length + 1 },
       make("h3", {}, "Why class ", labelOf(row.predicted), "?"),
       answerTo(row),
       make("div", { class: "why" }, left, make("div", {}, parts, sumOf(row, ends))),
@@ -387,6 +394,7 @@
   }
   window.addEventListener("beforeprint", () => print(true));
   window.addEventListener("afterprint", () => print(false));
+  matchMedia("(max-width: 40rem)").addEventListener("change", render);
   document.addEventListener("DOMContentLoaded", render); // images are there
   byId("live").hidden = false;
   render();
