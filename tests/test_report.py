@@ -583,12 +583,14 @@ class TestInTheBrowser:
             assert opened.run(n_open) == 0
 
     @pytest.mark.parametrize("width", [360, 1000])
-    def test_nothing_sticks_out(self, browser, path, width):
-        with browser.page(path, width=width) as opened:
+    @pytest.mark.parametrize("which", ["path", "hostile"])
+    def test_nothing_sticks_out(self, browser, request, which, width):
+        with browser.page(request.getfixturevalue(which), width=width) as opened:
             found = opened.run("""
                 document.querySelector("#table tbody button").click();
                 return [innerWidth, document.documentElement.scrollWidth,
-                        document.querySelector("tr.evidence").getBoundingClientRect().right];
+                        ...[...document.querySelectorAll("#images *:not(svg *)")]
+                          .map((e) => Math.floor(e.getBoundingClientRect().right))];
             """)
             assert found[0] == width
             assert max(found) <= width

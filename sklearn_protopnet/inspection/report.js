@@ -98,11 +98,18 @@
     const place = { width, height };
     if (uri === null) svg.append(draw("rect", { class: "missing", ...place }));
     else svg.append(draw("image", { href: uri, preserveAspectRatio: "none", ...place }));
-    for (const { box: [y0, y1, x0, x1], colour } of boxes) {
+    boxes.forEach(({ box, colour }, i) => {
+      const [y0, y1, x0, x1] = box;
       const edges = { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
-      svg.append(draw("rect", { class: "around", ...edges }));
-      svg.append(draw("rect", { class: `box c${colour % data.nColours}`, ...edges }));
-    }
+      // Where boxes coincide, the later one lies inside.
+      const inside = boxes.slice(i + 1).filter((other) => other.box.join() === box.join());
+      const width = 3 + 5 * inside.length;
+      for (const [kind, more] of [["around", 2], [`box c${colour % data.nColours}`, 0]]) {
+        const rect = draw("rect", { class: kind, ...edges });
+        rect.style.strokeWidth = `${width + more}px`;
+        svg.append(rect);
+      }
+    });
     return svg;
   }
 
