@@ -570,6 +570,7 @@ class TestInTheBrowser:
             assert opened.run(state) == ["Page 1 of 3", True, False]
             opened.run("for (const i of [1, 2]) document.getElementById('after').click()")
             assert opened.run(state) == ["Page 3 of 3", False, True]
+            assert opened.run("return document.activeElement.id") == "before"
             assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[100:]]
             opened.run("document.getElementById('before').click()")
             assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[50:100]]

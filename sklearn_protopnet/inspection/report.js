@@ -358,6 +358,8 @@
   function turn(pages) {
     state.page += pages;
     render();
+    const [used, other] = pages > 0 ? ["after", "before"] : ["before", "after"];
+    if (byId(used).disabled) byId(other).focus(); // or the keyboard would be lost
     byId("table").scrollIntoView();
   }
 
