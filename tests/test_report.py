@@ -36,8 +36,8 @@ SMALL = {
     "random_state": 0,
 }
 FIELDS = (
-    *("name", "file", "truth", "predicted", "probability", "logit", "margin", "next"),
-    *("truth_logit", "others", "height", "width", "evidence"),
+    *("name", "file", "truth", "predicted", "probability", "margin", "next", "height", "width"),
+    "claims",
 )
 PART = ["prototype", "similarity", "weight", "contribution", "y0", "y1", "x0", "x1"]
 HOSTILE = [
@@ -61,6 +61,8 @@ class Parsed(HTMLParser):
         assert self._open == []
         self.data = json.loads(self.elements["report-data"])
         self.rows = [dict(zip(FIELDS, row, strict=True)) for row in self.data["rows"]]
+        for row in self.rows:
+            row["logit"], row["others"], row["evidence"] = row["claims"][0]
         self.text = " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, tag, attrs):
@@ -143,12 +145,20 @@ class TestWhatItSays:
             boxes = expected[["source_y0", "source_y1", "source_x0", "source_x1"]]
             assert source["box"] == boxes.iloc[0].tolist()
 
-    def test_contributions_and_the_others_add_up_to_the_logit(self, page):
+    def test_wrong_predictions_have_the_evidence_for_the_true_class(self, fitted, shown, page):
+        why = fitted.explain(shown[0], classes="all", top_k=3).groupby(["sample", "class"])
         for row in page.rows:
-            assert sum(part[3] for part in row["evidence"]) + row["others"] == pytest.approx(
-                row["logit"], abs=1e-5
-            )
-            for _, similarity, weight, contribution, *_ in row["evidence"]:
+            assert len(row["claims"]) == 1 + (row["truth"] != row["predicted"])
+            for logit, _, parts in row["claims"][1:]:
+                expected = why.get_group((int(row["name"]), row["truth"]))
+                found = np.array(parts)[:, :8]
+                assert_allclose(found, expected[PART].to_numpy(float), atol=1e-6)
+                assert logit == pytest.approx(expected["logit"].iloc[0], abs=1e-6)
+
+    def test_contributions_and_the_others_add_up_to_the_logit(self, page):
+        for logit, others, parts in (claim for row in page.rows for claim in row["claims"]):
+            assert sum(part[3] for part in parts) + others == pytest.approx(logit, abs=1e-5)
+            for _, similarity, weight, contribution, *_ in parts:
                 assert similarity * weight == pytest.approx(contribution, abs=1e-4)
 
     def test_the_margin_is_to_the_next_class(self, fitted, shown, page):
@@ -158,7 +168,6 @@ class TestWhatItSays:
             order = np.argsort(-mine)
             assert [row["predicted"], row["next"]] == order[:2].tolist()
             assert row["margin"] == pytest.approx(mine[order[0]] - mine[order[1]], abs=1e-6)
-            assert row["truth_logit"] == pytest.approx(mine[row["truth"]], abs=1e-6)
 
     def test_wrong_predictions_come_first_and_then_the_least_certain(self, page):
         key = [(row["truth"] == row["predicted"], row["margin"]) for row in page.rows]
@@ -216,7 +225,7 @@ class TestWhatItSays:
         assert parsed.data["labels"][10:] == ["bird", "fish"]
         rows = {row["name"]: row for row in parsed.rows}
         assert [rows[name]["truth"] for name in "24"] == [10, 11]
-        assert rows["2"]["truth_logit"] is None
+        assert len(rows["2"]["claims"]) == 1
         assert [row["name"] for row in parsed.rows[:3]] != ["0", "1", "3"]
 
     def test_many_classes_list_what_is_confused(self):
@@ -473,36 +482,44 @@ class TestInTheBrowser:
             opened.press("Tab")
             assert opened.run("return document.activeElement.textContent") == page.rows[1]["name"]
 
-    def test_the_evidence_is_that_of_the_row(self, browser, path, page):
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_the_evidence_is_that_of_the_row(self, browser, path, page, which):
         with browser.page(path) as opened:
-            found = opened.run("""
+            found = opened.run(
+                """
                 document.querySelector("#table tbody button").click();
-                const row = document.querySelector("tr.evidence");
+                const all = document.querySelector("tr.evidence");
+                const cases = [...all.querySelectorAll(".why")];
+                const row = cases[Number("WHICH")];
                 const edges = (svg) => [...svg.querySelectorAll("rect.box")].map(
                   (r) => ["y", "height", "x", "width"].map((n) => Number(r.getAttribute(n))));
                 return {
                   formulas: [...row.querySelectorAll(".formula")].map((e) => e.textContent),
                   sum: row.querySelector(".sum").textContent,
-                  answer: row.querySelector("p").textContent,
-                  whole: edges(row.querySelector(".why svg")),
+                  answer: all.querySelector("p").textContent,
+                  headings: [...all.querySelectorAll("h3")].map((e) => e.textContent),
+                  whole: edges(row.querySelector("svg")),
                   parts: [...row.querySelectorAll(".parts svg.picture")].map(edges),
-                  images: [...row.querySelectorAll(".why image")].map((e) => e.href.baseVal),
+                  images: [...row.querySelectorAll("image")].map((e) => e.href.baseVal),
                   alts: [...row.querySelectorAll("svg.picture")].map((e) => e.ariaLabel),
                 };
-            """)
+            """.replace("WHICH", str(which))
+            )
             assert opened.errors == []
         row = page.rows[0]
-        evidence = pd.DataFrame(np.array(row["evidence"])[:, :8], columns=PART)
+        logit, others, parts = row["claims"][which]
+        evidence = pd.DataFrame(np.array(parts)[:, :8], columns=PART)
         assert_allclose(
             [_numbers(formula) for formula in found["formulas"]],
             evidence[["similarity", "weight", "contribution"]],
             atol=0.0051,
         )
-        total = [row["logit"] - row["others"], row["others"], row["logit"]]
-        assert_allclose(_numbers(found["sum"]), total, atol=0.0051)
+        assert_allclose(_numbers(found["sum"]), [logit - others, others, logit], atol=0.0051)
         assert "all other 27 prototypes" in found["sum"]
         truth = page.data["labels"][row["truth"]]
         assert f"This is wrong: it is of class {truth}, which has logit" in found["answer"]
+        predicted = page.data["labels"][row["predicted"]]
+        assert found["headings"] == [f"Why class {predicted}?", f"What speaks for class {truth}?"]
         boxes = [[y0, y1 - y0, x0, x1 - x0] for y0, y1, x0, x1 in evidence[PART[4:]].to_numpy()]
         assert found["whole"] == boxes
         assert found["parts"][::2] == [[box] for box in boxes]

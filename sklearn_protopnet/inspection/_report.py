@@ -51,8 +51,9 @@ def write_report(
 
     A summary, all prototypes, and a table of the images, wrong predictions first, then those
     where the next class is closest. A row opens to the evidence: this part of the image looks
-    like that part of a training image, and so adds this much to the logit. The table is sorted
-    and filtered in the browser, with the keyboard too, and the page can be printed.
+    like that part of a training image, and so adds this much to the logit; if the prediction is
+    wrong, also to the evidence for the true class. The table is sorted and filtered in the
+    browser, with the keyboard too, and the page can be printed.
 
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears
@@ -109,11 +110,12 @@ def write_report(
 
     Notes
     -----
-    An image takes 0.25 kB for its evidence and 0.2 kB (8 x 8 pixels) to 2 kB (a photograph, 96
-    pixels) for itself: 21 MB for 10,000 photographs. Such a file stays usable, since the table shows
-    50 rows at a time, evidence is drawn when a row is opened, and an image is read when it is seen:
-    Chromium began to show it after 0.3 s, had it whole after 1.2 s, and sorts it in 0.15 s (2 cores).
-    Without images (`max_images`) it is 2.7 MB. Printing takes up to 500 of the rows that are chosen.
+    An image takes 0.25 kB for its evidence, twice that if it is predicted wrongly, and 0.2 kB
+    (8 x 8 pixels) to 2 kB (a photograph, 96 pixels) for itself: 21 MB for 10,000 photographs, or
+    2.7 MB with ``max_images=0``. Such a file stays usable, since the table shows 50 rows at a
+    time, evidence is drawn when a row is opened, and an image is read when it is seen: Chromium
+    began to show it after 0.3 s, had it whole after 1.2 s, and sorts it in 0.15 s (2 cores).
+    Up to 500 of the rows that are chosen are printed.
 
     Examples
     --------

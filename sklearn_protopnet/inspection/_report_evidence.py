@@ -1,7 +1,7 @@
 """What a report says of images, found some images at a time and kept on disk.
 
 Shapes: n images, P prototypes, K classes, L labels (the classes, and those of other images), k rows
-of evidence for an image.
+of evidence for a class of an image.
 """
 
 from __future__ import annotations
@@ -117,9 +117,10 @@ def look(estimator: Any, X: Any, settings: Settings, found: Found, verbose: int)
         for start in range(0, max(n_images, 1), size):  # no image at all is refused in there
             some = rows_of(X, start, start + size)
             rows = range(start, start + len(some))
-            seen = _Seen.of(open_estimator(estimator, some), settings)
+            truth = settings.labels.of_rows(rows)
+            seen = _Seen.of(open_estimator(estimator, some), settings, truth)
             called = [str(row if names is None else names[row]) for row in rows]
-            for row in seen.rows(called, settings.labels.of_rows(rows)):
+            for row in seen.rows(called, truth):
                 found.texts.append(as_json(row))
             for uri in seen.pictures(settings.image_size):
                 found.pictures.append(as_json(uri))
@@ -136,39 +137,45 @@ class _Seen:
     """Rows to read at once."""
     logits: NDArray[np.float64]
     """(n, K)"""
+    explained: NDArray[np.int64]
+    """(n, 2) the predicted class, and the true one where it is known."""
     evidence: list[NDArray[Any]]
-    """Columns of shape (n, k): prototype, similarity, weight, contribution, y0, y1, x0, x1, and
+    """Columns of shape (n, 2, k): prototype, similarity, weight, contribution, y0, y1, x0, x1, and
     the number of what is said of the box in `WIDTHS`, from 1, or 0."""
 
     @classmethod
-    def of(cls, opened: Opened, settings: Settings) -> _Seen:
+    def of(cls, opened: Opened, settings: Settings, truth: NDArray[np.int64] | None) -> _Seen:
         """Look at images: the steps of `ProtoPNetClassifier.explain`, of the rows that are shown.
 
         `explain` itself would find the boxes of the prototypes anew for every part of the images,
-        and tell the logits of one class only.
+        and tell the logits of the explained classes only.
         """
         view = opened.classifier._view(opened.X)
         similarities, logits, positions = view.arrays("similarities", "logits", "positions")
-        predicted = logits.argmax(1)[:, None]  # (n, 1)
+        explained = np.repeat(logits.argmax(1)[:, None], 2, axis=1)  # (n, 2)
+        if truth is not None:
+            is_known = truth < logits.shape[1]
+            explained[is_known, 1] = truth[is_known]
         coef = settings.record.coef
-        ranked = ranked_prototypes(coef, similarities, predicted, settings.top_k)[:, 0]  # (n, k)
+        ranked = ranked_prototypes(coef, similarities, explained, settings.top_k)  # (n, 2, k)
         boxes, kinds = located_boxes(
             view, settings.localizer, positions, [np.unique(each) for each in ranked]
         )
-        row = np.arange(len(logits))[:, None]
-        similarity, weight = similarities[row, ranked], coef[predicted, ranked]
-        kinds = kinds[row, ranked]  # (n, k)
+        row = np.arange(len(logits))[:, None, None]
+        similarity, weight = similarities[row, ranked], coef[explained[..., None], ranked]
+        kinds = kinds[row, ranked]  # (n, 2, k)
         widths = np.select([kinds == kind for kind in WIDTHS], range(1, len(WIDTHS) + 1))
         return cls(
             images=view.source.images,
             chunks=view.source.chunk_indices(len(logits)),
             logits=logits,
+            explained=explained,
             evidence=[
                 ranked,
                 similarity,
                 weight,
                 weight * similarity,
-                *np.moveaxis(boxes[row, ranked], 2, 0),
+                *np.moveaxis(boxes[row, ranked], 3, 0),
                 widths,
             ],
         )
@@ -176,8 +183,7 @@ class _Seen:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The class of the largest logit, (n,)."""
-        predicted: NDArray[np.int64] = self.logits.argmax(1)
-        return predicted
+        return self.explained[:, 0]
 
     @property
     def following(self) -> NDArray[np.int64]:
@@ -199,25 +205,30 @@ class _Seen:
         files = self.images.paths if isinstance(self.images, FileImages) else None
         sizes = self.images.original_sizes(np.arange(len(names)))
         probabilities, contributions = softmax(self.logits), self.evidence[3]
+        shown = contributions.sum(2)  # (n, 2)
         evidence = [np.round(column, DIGITS).tolist() for column in self.evidence]
-        predicted, following, margins = self.predicted, self.following, self.margins
+        following, margins = self.following, self.margins
         for i, name in enumerate(names):
             true = -1 if truth is None else int(truth[i])
-            logits, j = self.logits[i], int(predicted[i])
-            is_known = 0 <= true < len(logits)
+            logits, (j, known) = self.logits[i], self.explained[i].tolist()
+            claims = [
+                [
+                    _rounded(logits[label]),
+                    _rounded(logits[label] - shown[i, place]),
+                    list(zip(*(column[i][place] for column in evidence), strict=True)),
+                ]
+                for place, label in enumerate([j, known] if known != j else [j])
+            ]
             yield [
                 name,
                 None if files is None else Path(files[i]).name,
                 true,
                 j,
                 float(probabilities[i, j]),
-                _rounded(logits[j]),
                 _rounded(margins[i]),
                 int(following[i]),
-                _rounded(logits[true]) if is_known else None,
-                _rounded(logits[j] - contributions[i].sum()),
                 *sizes[i].tolist(),
-                list(zip(*(column[i] for column in evidence), strict=True)),
+                claims,
             ]
 
     def pictures(self, largest: int) -> Iterator[str]:

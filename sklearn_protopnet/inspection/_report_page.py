@@ -236,7 +236,7 @@ _WRONG: Final = (
 def _static_table(first: Sequence[Sequence[Any]], labels: list[str], keys: list[str]) -> str:
     heading = "".join(f'<th scope="col">{HEADINGS[key][0]}</th>' for key in keys)
     lines = []
-    for name, file, truth, predicted, probability, _, margin, *_ in first:
+    for name, file, truth, predicted, probability, margin, *_ in first:
         cells = {
             "sample": label(name if file is None else f"{name} \N{MIDDLE DOT} {file}"),
             "result": "right" if truth == predicted else "wrong",

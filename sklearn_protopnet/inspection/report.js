@@ -7,8 +7,8 @@
   const MINUS = "\u2212";
   const TIMES = "\u00d7";
   const FIELDS = [
-    "name", "file", "truth", "predicted", "probability", "logit", "margin", "next",
-    "truthLogit", "others", "height", "width", "evidence",
+    "name", "file", "truth", "predicted", "probability", "margin", "next", "height", "width",
+    "claims", // for the predicted class, and for the true one if that is another
   ];
 
   const byId = (id) => document.getElementById(id);
@@ -17,6 +17,10 @@
     const row = { rank };
     FIELDS.forEach((field, i) => { row[field] = values[i]; });
     row.isWrong = data.hasTruth && row.truth !== row.predicted;
+    row.claims = row.claims.map(([logit, others, parts]) => {
+      parts.forEach((part, place) => { part.place = place; });
+      return { logit, others, parts };
+    });
     return row;
   });
   const SVG = byId("svg").namespaceURI;
@@ -184,60 +188,61 @@
     );
   }
 
-  function sumOf(row, ends) {
-    const shown = row.logit - row.others;
-    const n = data.prototypes.length - row.evidence.length;
-    const logit = formatNumber(row.logit);
-    if (n === 0) {
-      return make("p", { class: "sum" }, `all shown ${formatNumber(shown)} = logit ${logit}`);
-    }
-    const others = `all other ${n} prototype${n > 1 ? "s" : ""}`;
-    return make(
-      "div", {},
-      make(
-        "p", { class: "sum" },
-        `shown ${formatNumber(shown)} + ${others} ${formatNumber(row.others)} = logit ${logit}`,
-      ),
-      bar(row.others, ends, "others"),
-    );
+  function sumOf({ logit, others, parts }, ends) {
+    const shown = formatNumber(logit - others);
+    const n = data.prototypes.length - parts.length;
+    const all = `logit ${formatNumber(logit)}`;
+    if (n === 0) return make("p", { class: "sum" }, `all shown ${shown} = ${all}`);
+    const rest = `all other ${n} prototype${n > 1 ? "s" : ""} ${formatNumber(others)}`;
+    const sum = make("p", { class: "sum" }, `shown ${shown} + ${rest} = ${all}`);
+    return make("div", {}, sum, bar(others, ends, "others"));
   }
 
   function answerTo(row) {
+    const [claim, truth] = row.claims;
     const answer = make("p", {}, "Predicted: class ", labelOf(row.predicted));
     answer.append(
       `, with probability ${formatPercent(row.probability)} and logit `
-      + `${formatNumber(row.logit)}. Next is class `,
+      + `${formatNumber(claim.logit)}. Next is class `,
       labelOf(row.next), `, ${formatNumber(row.margin)} below.`,
     );
     if (row.isWrong) {
       answer.append(" This is wrong: it is of class ", labelOf(row.truth));
-      answer.append(row.truthLogit === null
+      answer.append(truth === undefined
         ? ", which the classifier does not know."
-        : `, which has logit ${formatNumber(row.truthLogit)}.`);
+        : `, which has logit ${formatNumber(truth.logit)}.`);
     }
     return answer;
   }
 
-  // A cell that spans hidden columns would make room for them.
-  const isSeen = (heading) => getComputedStyle(heading).display !== "none";
-
-  function evidenceOf(row) {
-    const ends = [...row.evidence.map((part) => part[3]), row.others];
-    row.evidence.forEach((part, place) => { part.place = place; });
-    const boxes = row.evidence.map((part) => ({ box: part.slice(4, 8), colour: part.place }));
+  function evidenceFor(row, claim) {
+    const ends = [...claim.parts.map((part) => part[3]), claim.others];
+    const boxes = claim.parts.map((part) => ({ box: part.slice(4, 8), colour: part.place }));
     const image = imageOf(row);
     const alt = `${nameOf(row)} with the parts that count most.`;
     const whole = picture(image, row.height, row.width, boxes, alt);
     const left = make("div", {}, number(whole, boxes, row.height, row.width));
     if (image === null) left.append(make("p", { class: "note" }, "The image was left out."));
     const parts = make("ol", { class: "parts" });
-    for (const part of row.evidence) parts.append(partOf(row, part, ends));
+    for (const part of claim.parts) parts.append(partOf(row, part, ends));
+    return make("div", { class: "why" }, left, make("div", {}, parts, sumOf(claim, ends)));
+  }
+
+  // A cell that spans hidden columns would make room for them.
+  const isSeen = (heading) => getComputedStyle(heading).display !== "none";
+
+  function evidenceOf(row) {
+    const [claim, truth] = row.claims;
     const cell = make(
       "td", { colspan: headings.filter(isSeen).length + 1 },
       make("h3", {}, "Why class ", labelOf(row.predicted), "?"),
       answerTo(row),
-      make("div", { class: "why" }, left, make("div", {}, parts, sumOf(row, ends))),
+      evidenceFor(row, claim),
     );
+    if (truth !== undefined) {
+      cell.append(make("h3", {}, "What speaks for class ", labelOf(row.truth), "?"));
+      cell.append(evidenceFor(row, truth));
+    }
     return make("tr", { class: "evidence", id: `evidence-${row.rank}` }, cell);
   }
 
