@@ -1,4 +1,4 @@
-"""Explanations: evidence as tables, and pictures of it.
+"""Explanations: evidence as tables, pictures of it, and a report.
 
 `ProtoPNetClassifier.explain` and its siblings give the tables; the displays draw them.
 """
@@ -10,6 +10,7 @@ from sklearn_protopnet.inspection._last_layer_path import last_layer_path
 from sklearn_protopnet.inspection._last_layer_path_display import LastLayerPathDisplay
 from sklearn_protopnet.inspection._localization import Localization, localize, similarity_maps
 from sklearn_protopnet.inspection._prototype_display import PrototypeDisplay
+from sklearn_protopnet.inspection._report import write_report
 
 __all__ = [
     "ExplanationDisplay",
@@ -24,4 +25,5 @@ __all__ = [
     "nearest_patches",
     "read_evidence",
     "similarity_maps",
+    "write_report",
 ]
