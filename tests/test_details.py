@@ -63,8 +63,6 @@ class TestBoxes:
     def test_a_receptive_field_is_sufficient(self, fitted, digits):
         table = fitted.explain(digits[0][:20], details="box")
         assert_allclose(table["box_sufficiency"], table["similarity"], rtol=1e-5)
-        first = table[table["rank"] == 1]
-        assert (first["box_necessity"] < first["similarity"]).all()
 
     @pytest.mark.parametrize("localizer", ["prp", "upsample"])
     def test_of_boxes_by_any_localizer(self, fitted, digits, localizer):

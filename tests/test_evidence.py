@@ -211,7 +211,7 @@ class TestExplainedClasses:
 
 class TestPrototypes:
     def test_the_schema(self):
-        table = prototype_table(random_record(np.random.default_rng(0)), LABELS)
+        table = prototypes_of(random_record(np.random.default_rng(0)))
         weights = ("weight_ant", "weight_bee", "weight_cat")
         assert tuple(table.columns) == (*PROTOTYPE_COLUMNS, *weights)
         assert table.attrs["schema"] == "sklearn_protopnet.prototype"

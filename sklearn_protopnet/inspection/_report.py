@@ -23,7 +23,7 @@ from sklearn_protopnet.inspection import _report_page as page
 from sklearn_protopnet.inspection._canvas import COLOURS, check_positive
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
 from sklearn_protopnet.inspection._localization import check_localizer
-from sklearn_protopnet.inspection._opened import open_estimator, rows_of
+from sklearn_protopnet.inspection._opened import open_estimator
 from sklearn_protopnet.inspection._report_evidence import Found, Labels, Settings, Spool, look
 from sklearn_protopnet.inspection._report_pictures import LARGEST_PIXELATED
 
@@ -139,9 +139,10 @@ def write_report(
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write to.")
-    classifier = open_estimator(estimator, rows_of(X, 0, 1)).classifier
-    labels = Labels.of(classifier.classes_, y, len(X))
-    record = classifier._prototype_record(localizer, np.arange(len(classifier.prototypes_)))
+    classifier, images, names = open_estimator(estimator, X)
+    view = classifier._view(images)
+    labels = Labels.of(classifier.classes_, y, len(view.rows))
+    record, _ = classifier._sources().boxed(localizer, np.arange(len(classifier.prototypes_)))
     settings = Settings(labels, record, int(top_k), localizer, int(image_size_px))
     with (
         replacing(target) as temporary,
@@ -150,7 +151,7 @@ def write_report(
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
         found = Found(Spool(texts), Spool(pictures))
-        look(estimator, X, settings, found, verbose)
+        look(view, view.rows if names is None else names, settings, found, verbose)
         report = _Report(classifier, settings, found, title, int(max_images))
         file.writelines(report.parts())
     return target

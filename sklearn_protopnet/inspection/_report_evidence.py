@@ -19,14 +19,14 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from tqdm import tqdm
 
-from sklearn_protopnet._images import FileImages, Images, read_ahead
+from sklearn_protopnet._images import FileImages, read_ahead
 from sklearn_protopnet.inspection._evidence import PrototypeRecord, ranked_prototypes
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
 from sklearn_protopnet.inspection._localization import located_boxes
-from sklearn_protopnet.inspection._opened import Opened, index_of, open_estimator, rows_of
 from sklearn_protopnet.inspection._report_page import as_json
 from sklearn_protopnet.inspection._report_pictures import data_uri
+from sklearn_protopnet.inspection._view import View
 
 DIGITS: Final = 6
 """Decimals of numbers in the file; two or three are shown."""
@@ -55,9 +55,9 @@ class Labels(NamedTuple):
         truth[is_unknown] = len(names) + numbers
         return cls([*names, *map(str, others)], truth.astype(np.int64))
 
-    def of_rows(self, rows: range) -> NDArray[np.int64] | None:
+    def of_rows(self, part: slice) -> NDArray[np.int64] | None:
         """Numbers of the true labels of some images."""
-        return None if self.truth is None else self.truth[rows.start : rows.stop]
+        return None if self.truth is None else self.truth[part]
 
 
 class Settings(NamedTuple):
@@ -109,32 +109,28 @@ class Found:
         return np.concatenate(self._margins)
 
 
-def look(estimator: Any, X: Any, settings: Settings, found: Found, verbose: int) -> None:
+def look(view: View, names: NDArray[Any], settings: Settings, found: Found, verbose: int) -> None:
     """Look at all images, some at a time."""
-    n_images, names = len(X), index_of(X)
+    n_images = len(view.rows)
     size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // len(settings.record.classes)))
     with tqdm(total=n_images, unit="image", disable=not verbose) as bar:
-        for start in range(0, max(n_images, 1), size):  # no image at all is refused in there
-            some = rows_of(X, start, start + size)
-            rows = range(start, start + len(some))
-            truth = settings.labels.of_rows(rows)
-            seen = _Seen.of(open_estimator(estimator, some), settings, truth)
-            called = [str(row if names is None else names[row]) for row in rows]
-            for row in seen.rows(called, truth):
+        for start in range(0, n_images, size):
+            part = slice(start, start + size)
+            truth = settings.labels.of_rows(part)
+            seen = _Seen.of(view.part(part), settings, truth)
+            for row in seen.rows([str(name) for name in names[part]], truth):
                 found.texts.append(as_json(row))
             for uri in seen.pictures(settings.image_size):
                 found.pictures.append(as_json(uri))
             found.append(seen)
-            bar.update(len(some))
+            bar.update(len(seen.logits))
 
 
 @dataclass(frozen=True)
 class _Seen:
     """What the network sees in some images."""
 
-    images: Images
-    chunks: list[NDArray[np.int64]]
-    """Rows to read at once."""
+    view: View
     logits: NDArray[np.float64]
     """(n, K)"""
     explained: NDArray[np.int64]
@@ -144,13 +140,11 @@ class _Seen:
     the number of what is said of the box in `WIDTHS`, from 1, or 0."""
 
     @classmethod
-    def of(cls, opened: Opened, settings: Settings, truth: NDArray[np.int64] | None) -> _Seen:
+    def of(cls, view: View, settings: Settings, truth: NDArray[np.int64] | None) -> _Seen:
         """Look at images: the steps of `ProtoPNetClassifier.explain`, of the rows that are shown.
 
-        `explain` itself would find the boxes of the prototypes anew for every part of the images,
-        and tell the logits of the explained classes only.
+        `explain` itself tells the logits of the explained classes only.
         """
-        view = opened.classifier._view(opened.X)
         similarities, logits, positions = view.arrays("similarities", "logits", "positions")
         explained = np.repeat(logits.argmax(1)[:, None], 2, axis=1)  # (n, 2)
         if truth is not None:
@@ -158,16 +152,13 @@ class _Seen:
             explained[is_known, 1] = truth[is_known]
         coef = settings.record.coef
         ranked = ranked_prototypes(coef, similarities, explained, settings.top_k)  # (n, 2, k)
-        boxes, kinds = located_boxes(
-            view, settings.localizer, positions, [np.unique(each) for each in ranked]
-        )
+        located = located_boxes(view, settings.localizer, positions, lambda i: np.unique(ranked[i]))
         row = np.arange(len(logits))[:, None, None]
         similarity, weight = similarities[row, ranked], coef[explained[..., None], ranked]
-        kinds = kinds[row, ranked]  # (n, 2, k)
+        kinds = located.kinds[row, ranked]  # (n, 2, k)
         widths = np.select([kinds == kind for kind in WIDTHS], range(1, len(WIDTHS) + 1))
         return cls(
-            images=view.source.images,
-            chunks=view.source.chunk_indices(len(logits)),
+            view=view,
             logits=logits,
             explained=explained,
             evidence=[
@@ -175,7 +166,7 @@ class _Seen:
                 similarity,
                 weight,
                 weight * similarity,
-                *np.moveaxis(boxes[row, ranked], 3, 0),
+                *np.moveaxis(located.boxes[row, ranked], 3, 0),
                 widths,
             ],
         )
@@ -202,8 +193,8 @@ class _Seen:
 
     def rows(self, names: list[str], truth: NDArray[np.int64] | None) -> Iterator[list[Any]]:
         """Say of each image what the page's script takes: values in the order of its ``FIELDS``."""
-        files = self.images.paths if isinstance(self.images, FileImages) else None
-        sizes = self.images.original_sizes(np.arange(len(names)))
+        images, sizes = self.view.source.images, self.view.sizes
+        files = images.paths if isinstance(images, FileImages) else None
         probabilities, contributions = softmax(self.logits), self.evidence[3]
         shown = contributions.sum(2)  # (n, 2)
         evidence = [np.round(column, DIGITS).tolist() for column in self.evidence]
@@ -221,7 +212,7 @@ class _Seen:
             ]
             yield [
                 name,
-                None if files is None else Path(files[i]).name,
+                None if files is None else Path(files[self.view.rows[i]]).name,
                 true,
                 j,
                 float(probabilities[i, j]),
@@ -233,9 +224,10 @@ class _Seen:
 
     def pictures(self, largest: int) -> Iterator[str]:
         """Give the addresses of all images."""
-        sizes = self.images.original_sizes(np.arange(len(self.logits)))
-        readers = (self.images.reader(chunk) for chunk in self.chunks)
-        n_jobs = 1 if self.images.is_quick else self.images.n_jobs
+        source, sizes = self.view.source, self.view.sizes
+        chunks = source.chunk_indices(len(self.logits))
+        readers = (source.images.reader(self.view.rows[chunk]) for chunk in chunks)
+        n_jobs = 1 if source.images.is_quick else source.images.n_jobs
         row = count()
         for pixels in read_ahead(readers, n_jobs):
             for image in pixels:
