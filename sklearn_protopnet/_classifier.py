@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -25,7 +26,14 @@ from torch import nn
 
 from sklearn_protopnet import _files
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
-from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Standardization, Transform
+from sklearn_protopnet._images import (
+    AUGMENTATIONS,
+    ArrayImages,
+    Images,
+    ImageSource,
+    Standardization,
+    Transform,
+)
 from sklearn_protopnet._naming import name_network, solve_last_layer
 from sklearn_protopnet._network import (
     BACKBONES,
@@ -37,7 +45,6 @@ from sklearn_protopnet._network import (
     ReceptiveField,
     backbone_maps,
     functional,
-    inspect_maps,
     resolve_device,
     resolve_precision,
     working_conditions,
@@ -62,6 +69,11 @@ from sklearn_protopnet._validation import (
     prepare_training,
 )
 from sklearn_protopnet.inspection import _evidence
+from sklearn_protopnet.inspection._details import Background
+from sklearn_protopnet.inspection._explainer import Explainer, Options, Sources
+from sklearn_protopnet.inspection._localization import check_localizer
+from sklearn_protopnet.inspection._opened import index_of
+from sklearn_protopnet.inspection._view import View
 
 
 class ProtoPNetClassifier(
@@ -223,6 +235,9 @@ class ProtoPNetClassifier(
     prototype_boxes_ : int64 ndarray of shape (n_prototypes, 4)
         ``y0, y1, x0, x1`` of that patch in pixels of the image as it was given, half-open;
         zeros for no patch.
+    similarity_quantiles_ : float64 ndarray of shape (2, n_prototypes, 101)
+        Quantiles of 0, 1, ..., 100 % of the similarities that training images of the prototype's
+        class have, and those of other classes.
     prototype_images_ : ndarray of shape (n_prototypes, H, W, C)
         The training images that the prototypes are patches of, as the network sees them, but
         not standardised; zeros for none.
@@ -554,7 +569,7 @@ class ProtoPNetClassifier(
         ndarray of shape (n,)
             The class with the largest logit.
         """
-        (logits,) = self._inspect(self._image_source(X), "logits")
+        (logits,) = self._view(X).arrays("logits")
         labels: NDArray[Any] = self.classes_[logits.argmax(1)]
         return labels
 
@@ -571,7 +586,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes)
             Columns are in the order of `classes_`.
         """
-        (logits,) = self._inspect(self._image_source(X), "logits")
+        (logits,) = self._view(X).arrays("logits")
         probabilities: NDArray[np.float64] = softmax(logits)
         return probabilities
 
@@ -588,7 +603,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes), or (n,) for two classes
             ``coef_ @ similarities``; for two classes the second logit minus the first.
         """
-        (logits,) = self._inspect(self._image_source(X), "logits")
+        (logits,) = self._view(X).arrays("logits")
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -604,7 +619,7 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_prototypes)
             Similarity of the image's most similar patch.
         """
-        (similarities,) = self._inspect(self._image_source(X), "similarities")
+        (similarities,) = self._view(X).arrays("similarities")
         return similarities
 
     def explain(
@@ -614,6 +629,7 @@ class ProtoPNetClassifier(
         classes: str | ArrayLike = "predicted",
         top_k: int | None = None,
         localizer: str = "receptive_field",
+        details: str | Iterable[str] = (),
     ) -> pd.DataFrame:
         """Say why: the contribution of every prototype to the logits of every image.
 
@@ -626,10 +642,17 @@ class ProtoPNetClassifier(
         top_k : int, default=None
             Rows for each image and class, the largest contributions. With None there are all,
             and contributions add up to the logit.
-        localizer : {"receptive_field"}, default="receptive_field"
+        localizer : {"receptive_field", "integrated_gradients", "occlusion", "prp", \
+                "upsample"}, default="receptive_field"
             How the box around a patch is found. ``"receptive_field"`` gives the smallest
-            rectangle of all pixels that the patch depends on: if others change, the distance of
-            this patch does not.
+            rectangle of all pixels that the patch depends on: if others change, the similarity
+            of this patch does not. The others look for the pixels that count among them, at the
+            cost that `inspection.localize` names, and ``"upsample"``, the paper's, shows where
+            on the map the patch is.
+
+        details : "all" or iterable of str, default=()
+            Groups of columns to add: ``"box"``, ``"percentile"``, ``"margin"``, ``"digest"`` and
+            ``"convergence"``, see below.
 
         Returns
         -------
@@ -643,48 +666,60 @@ class ProtoPNetClassifier(
             ``logit``, ``probability``
                 Of the class for this image.
             ``y0, y1, x0, x1``, ``box_kind``
-                The patch in pixels of the image as it was given, half-open; ``box_kind`` is
-                ``"whole_image"`` where the patch depends on all of it.
+                The patch in pixels of the image as it was given, half-open; ``box_kind`` is the
+                localizer, or ``"wide_receptive_field"`` where a receptive field is half of the
+                image or more, and ``"whole_image"`` where it is all of it. Where a localizer
+                finds no relevant pixel, the box is the receptive field.
             ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
-                Row of the training `X` and the patch of it that the prototype is.
+                Row of the training `X` and the patch of it that the prototype is, by the same
+                localizer.
+
+            In the group ``"box"``, at a cost of two passes for each box:
+
+            ``box_sufficiency``, ``box_necessity``
+                What the similarity of the patch becomes if all pixels outside of the box are
+                blurred, and if all inside are.
+
+            ``"percentile"``:
+
+            ``percentile_own``, ``percentile_others``
+                How many of a hundred training images of the prototype's class, and of the other
+                classes, are at most as similar to it.
+
+            ``"margin"``:
+
+            ``margin``
+                Logit of the class less the largest of the other classes.
+            ``flip_similarity``
+                The nearest similarity to this prototype at which another class would be
+                predicted, all other similarities as they are; NaN if there is none.
+
+            ``"digest"``:
+
+            ``source_digest``, ``model_digest``
+                Of the pixels of the source image as the network sees them, and of the fitted
+                model: a table can be traced to what made it.
+
+            ``"convergence"``:
+
+            ``convergence_delta``
+                By how much the map of integrated gradients misses its sum; NaN for others.
 
         Raises
         ------
         ValueError
-            If a class, `top_k` or the localizer is unknown.
+            If a class, `top_k`, the localizer or a group of details is unknown.
         """
-        check_is_fitted(self)
-        if localizer not in _evidence.LOCALIZERS:
-            raise ValueError(
-                f"localizer must be one of {list(_evidence.LOCALIZERS)}, got {localizer!r}."
-            )
-        if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
-            raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
-        source = self._image_source(X)
-        distances, similarities, logits, positions = self._inspect(
-            source, "distances", "similarities", "logits", "positions"
-        )
-        boxes = self._receptive_field().boxes(positions, self.prototypes_.shape[2:])
-        rows = np.arange(len(source))
-        evidence = _evidence.SampleEvidence(
-            samples=np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(logits)),
-            distances=distances,
-            similarities=similarities,
-            boxes=source.images.original_boxes(rows, boxes),
-            logits=logits,
-            probabilities=softmax(logits),
-        )
-        return _evidence.explanation_table(
-            evidence,
-            self._prototype_record(),
-            self.classes_,
-            _evidence.explained_classes(classes, self.classes_, logits),
-            source.images.original_sizes(rows),
-            top_k=top_k,
-        )
+        options = Options.checked(classes, top_k, localizer, details)
+        return self._explainer(X, index_of(X), options).table()
 
-    def prototype_table(self) -> pd.DataFrame:
+    def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.
+
+        Parameters
+        ----------
+        localizer : str, default="receptive_field"
+            How the box around a patch is found, as for `explain`.
 
         Returns
         -------
@@ -697,11 +732,20 @@ class ProtoPNetClassifier(
                 To that patch: 0.
             ``n_duplicates``
                 Other prototypes with the same latent values.
+            ``box_kind``
+                What the box is, as in the table of `explain`.
             ``weight_<class>``
                 Weight to the logit of each class.
+
+        Raises
+        ------
+        ValueError
+            If the localizer is unknown.
         """
         check_is_fitted(self)
-        return _evidence.prototype_table(self._prototype_record(), self.classes_)
+        check_localizer(localizer)
+        record, kinds = self._sources().boxed(localizer, np.arange(len(self.prototypes_)))
+        return _evidence.prototype_table(record, kinds, self.classes_)
 
     def history_table(self) -> pd.DataFrame:
         """Say how training went: one row per stage and epoch.
@@ -824,20 +868,19 @@ class ProtoPNetClassifier(
         network: PrototypeNetwork = self._network
         return network.to(resolve_device(self.device))
 
-    def _inspect(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
-        """Fields of `Inspection` for all images of a source."""
-        # In place: a part kept of every chunk, between tensors that are freed, would leave holes in
-        # the memory that the next ones do not fit into.
-        found: dict[str, NDArray[Any]] = {}
-        with working_conditions(tiny=self._is_tiny()):
-            maps = self._maps(source, np.arange(len(source)))
-            for seen in inspect_maps(self._rebuilt_network(), maps):
-                for name in names:
-                    part: NDArray[Any] = getattr(seen, name)
-                    if name not in found:
-                        found[name] = np.empty((len(source), *part.shape[1:]), part.dtype)
-                    found[name][seen.index] = part
-        return [found[name] for name in names]
+    def _view(self, X: Any) -> View:
+        """Look at images through the network."""
+        return self._look_at(self._image_source(X))
+
+    def _look_at(self, source: ImageSource) -> View:
+        return View(
+            self._rebuilt_network(),
+            source,
+            self._receptive_field(),
+            partial(self._maps, source),
+            rows=np.arange(len(source)),
+            is_tiny=self._is_tiny(),
+        )
 
     def _maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Backbone maps of images; a backbone that was never trained shares its cache with fits."""
@@ -848,14 +891,35 @@ class ProtoPNetClassifier(
 
     def _image_source(self, X: Any) -> ImageSource:
         check_is_fitted(self)
-        images = check_images(self, X)
+        return self._source_of(check_images(self, X))
+
+    def _source_of(self, images: Images) -> ImageSource:
         return ImageSource(images, Standardization(**self.state_["standardization"]))
 
     def _receptive_field(self) -> ReceptiveField:
         return ReceptiveField(**self.state_["receptive_field"])
 
-    def _prototype_record(self) -> _evidence.PrototypeRecord:
-        return _evidence.PrototypeRecord(
+    def _explainer(self, X: Any, names: NDArray[Any] | None, options: Options) -> Explainer:
+        """Prepare explanations of images, which are called by their rows with None."""
+        view = self._view(X)
+        return Explainer(
+            view,
+            view.rows if names is None else names,
+            self._sources(),
+            self.classes_,
+            Background(
+                coef=self.coef_,
+                quantiles=self.similarity_quantiles_,
+                similarity_range=functional.SIMILARITY_RANGES[self.similarity],
+                source_images=self.prototype_images_,
+                state=self.state_,
+            ),
+            options,
+        )
+
+    def _sources(self) -> Sources:
+        """Gather what is known of the prototypes."""
+        record = _evidence.PrototypeRecord(
             classes=self.prototype_classes_,
             coef=self.coef_,
             samples=self.prototype_sample_indices_,
@@ -863,3 +927,11 @@ class ProtoPNetClassifier(
             distances=self.prototype_distances_,
             vectors=self.prototypes_.reshape(len(self.prototypes_), -1),
         )
+        return Sources(record, self._source_view)
+
+    def _source_view(self, prototypes: NDArray[np.int64]) -> View:
+        """Look at the images that prototypes come from."""
+        images = ArrayImages(
+            self.prototype_images_[prototypes], self.prototype_image_sizes_[prototypes]
+        )
+        return self._look_at(self._source_of(images))

@@ -1,8 +1,10 @@
-"""Estimators in files, read without executing anything (skops)."""
+"""Files: all of one or nothing, and estimators that are read without executing anything (skops)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -36,11 +38,18 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
     untrusted = sorted(set(io.get_untrusted_types(data=data)) - set(TRUSTED))
     if untrusted:
         raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of another when all is written, or goes."""
     target = Path(path)
     # Not `tempfile`, whose files nobody else may read whatever the umask says.
     temporary = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from sklearn_protopnet._training import (
     LastLayerTask,
     TrainedNetwork,
     TrainingTask,
+    similarity_quantiles,
 )
 
 
@@ -44,6 +45,7 @@ def name_network(estimator: Any, task: TrainingTask, trained: TrainedNetwork) ->
     estimator.prototype_images_ = pixels * is_patch[:, None, None, None].astype(pixels.dtype)
     estimator.prototype_image_sizes_ = images.original_sizes(rows) * is_patch[:, None]
     estimator.prototype_distances_ = np.array(training.source_distances)
+    estimator.similarity_quantiles_ = similarity_quantiles(training.last_layer.training, classes)
     estimator.history_ = [asdict(row) for row in training.history]
     epochs = [row for row in training.history if row.stage not in {"projection", "last_layer"}]
     estimator.n_iter_ = len(epochs)

@@ -14,14 +14,15 @@ from sklearn_protopnet.inspection._evidence import (
     PROTOTYPE_COLUMNS,
     SCHEMA_VERSION,
     PrototypeRecord,
+    Rows,
     SampleEvidence,
     explained_classes,
     explanation_table,
     history_table,
     prototype_table,
+    ranked_prototypes,
 )
 
-IMAGE_SIZE = (20, 30)
 LABELS = np.array(["ant", "bee", "cat"])
 
 
@@ -52,6 +53,7 @@ def random_evidence(rng, record, n_samples=4):
         distances=rng.exponential(size=shape),
         similarities=similarities,
         boxes=boxes,
+        box_kinds=rng.choice(np.array(["receptive_field", "whole_image"], dtype=object), shape),
         logits=logits,
         probabilities=softmax(logits),
     )
@@ -63,16 +65,14 @@ def explanation(seed=0, *, classes="all", top_k=None, **changes):
     evidence = random_evidence(rng, record)
     evidence = SampleEvidence(**{**vars(evidence), **changes})
     explained = explained_classes(classes, LABELS, evidence.logits)
-    sizes = np.tile(IMAGE_SIZE, (len(evidence.logits), 1))
-    table = explanation_table(
-        evidence,
-        record,
-        LABELS,
-        explained,
-        sizes,
-        top_k=top_k,
-    )
+    ranked = ranked_prototypes(record.coef, evidence.similarities, explained, top_k)
+    table = explanation_table(evidence, record, LABELS, Rows.of(explained, ranked))
     return table, evidence, record
+
+
+def prototypes_of(record):
+    kinds = np.array([f"kind {p}" for p in range(len(record.classes))], dtype=object)
+    return prototype_table(record, kinds, LABELS)
 
 
 class TestExplanation:
@@ -165,16 +165,11 @@ class TestExplanation:
         numbered, *_ = explanation()
         assert table["sample"].tolist() == names[numbered["sample"]].tolist()
 
-    def test_a_box_of_the_whole_image_is_called_so(self):
-        boxes = np.zeros((4, 7, 4), dtype=np.int64)
-        boxes[..., 1], boxes[..., 3] = IMAGE_SIZE
-        boxes[0, 0, 0] = boxes[1, 1, 2] = 1
-        boxes[2, 2, 3] -= 1
-        table, *_ = explanation(boxes=boxes)
-        parts = table[table["box_kind"] == "receptive_field"]
-        found = set(zip(parts["sample"], parts["prototype"], strict=True))
-        assert found == {(0, 0), (1, 1), (2, 2)}
-        assert set(table["box_kind"]) == {"receptive_field", "whole_image"}
+    def test_boxes_and_what_they_are_belong_to_sample_and_prototype(self):
+        table, evidence, _ = explanation()
+        place = table["sample"], table["prototype"]
+        assert np.array_equal(table[["y0", "y1", "x0", "x1"]], evidence.boxes[place])
+        assert np.array_equal(table["box_kind"], evidence.box_kinds[place])
 
 
 class TestExplainedClasses:
@@ -216,7 +211,7 @@ class TestExplainedClasses:
 
 class TestPrototypes:
     def test_the_schema(self):
-        table = prototype_table(random_record(np.random.default_rng(0)), LABELS)
+        table = prototypes_of(random_record(np.random.default_rng(0)))
         weights = ("weight_ant", "weight_bee", "weight_cat")
         assert tuple(table.columns) == (*PROTOTYPE_COLUMNS, *weights)
         assert table.attrs["schema"] == "sklearn_protopnet.prototype"
@@ -225,7 +220,7 @@ class TestPrototypes:
 
     def test_every_row_is_a_prototype_by_its_number(self):
         record = random_record(np.random.default_rng(1))
-        table = prototype_table(record, LABELS)
+        table = prototypes_of(record)
         assert table["prototype"].tolist() == list(range(7))
         assert table["prototype_class"].tolist() == record.classes.tolist()
         assert table["sample"].tolist() == record.samples.tolist()
@@ -241,13 +236,13 @@ class TestPrototypes:
                 "vectors": np.array(vectors, dtype=np.float32) / 3,
             }
         )
-        table = prototype_table(record, LABELS)
+        table = prototypes_of(record)
         assert table["n_duplicates"].tolist() == [vectors.count(v) - 1 for v in vectors]
 
     def test_the_last_bit_tells_prototypes_apart(self):
         record = random_record(np.random.default_rng(0), 2)
         record.vectors[1] = np.nextafter(record.vectors[0], np.float32(2))
-        assert prototype_table(record, LABELS)["n_duplicates"].tolist() == [0, 0]
+        assert prototypes_of(record)["n_duplicates"].tolist() == [0, 0]
 
 
 class TestHistory:

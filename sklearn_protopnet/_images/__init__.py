@@ -14,6 +14,7 @@ from sklearn_protopnet._images._inputs import (
     shape_of_rows,
 )
 from sklearn_protopnet._images._reading import read_ahead
+from sklearn_protopnet._images._resizing import enlarged
 from sklearn_protopnet._images._source import ImageSource, Standardization, fill_up
 from sklearn_protopnet._images._store import ArrayImages, FileImages, Images, naming_row
 
@@ -31,6 +32,7 @@ __all__ = [
     "check_shape",
     "check_size",
     "describe",
+    "enlarged",
     "fill_up",
     "find_images",
     "find_paths",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional
 
 KEPT_DTYPES: Final = ("uint8", "float32")
@@ -59,6 +60,18 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
         column = functional.resize(image, [image.shape[1], 1])  # (C, H, 1)
         resized = functional.resize(column.mT.contiguous(), [1, height]).mT
     return resized
+
+
+def enlarged(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring maps (Q, H, W) of resized images to the size (Q, *size) that the images had.
+
+    Bilinear, without smoothing: a map's values mean what they meant.
+    """
+    if maps.shape[1:] == size:
+        return maps
+    values = torch.from_numpy(maps)[:, None]  # (Q, 1, H, W)
+    result: NDArray[np.float32] = interpolate(values, size, mode="bilinear")[:, 0].numpy()
+    return result
 
 
 def original_boxes(

@@ -2,6 +2,7 @@
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
+from sklearn_protopnet._network._attribution import METHODS, Queries, box_effects
 from sklearn_protopnet._network._backbones import BACKBONES, LinearHead, build_backbone
 from sklearn_protopnet._network._inference import (
     Chunk,
@@ -25,6 +26,7 @@ from sklearn_protopnet._network._weights import published_standardization
 
 __all__ = [
     "BACKBONES",
+    "METHODS",
     "PRECISIONS",
     "TINY_IMAGE",
     "Architecture",
@@ -33,8 +35,10 @@ __all__ = [
     "Inspection",
     "LinearHead",
     "PrototypeNetwork",
+    "Queries",
     "ReceptiveField",
     "backbone_maps",
+    "box_effects",
     "build_backbone",
     "functional",
     "inspect_maps",

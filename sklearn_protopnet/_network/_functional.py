@@ -6,6 +6,7 @@ L = (H - H1 + 1) (W - W1 + 1) patches of an image, K = D H1 W1 numbers in a patc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -130,3 +131,10 @@ SIMILARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "cosine": cosine_similarity,
 }
 """Every similarity decreases with the distance: the nearest patch is the most similar one."""
+
+SIMILARITY_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "log": (0.0, math.log1p(1 / EPSILON)),
+    "linear": (-math.inf, 0.0),
+    "cosine": (-1.0, 1.0),
+}
+"""Between which values a similarity lies."""

@@ -116,6 +116,44 @@ class PrototypeNetwork(nn.Module):
         )
         return self._conclude(distances), positions
 
+    def similarities_at(self, raw_patches: Tensor, prototypes: Tensor, positions: Tensor) -> Tensor:
+        """Similarity of given patches to given prototypes, wherever the most similar one is.
+
+        Parameters
+        ----------
+        raw_patches : Tensor of shape (N, L, D1)
+        prototypes, positions : int64 Tensors of shape (Q,)
+            Numbers of prototypes, and of the patches to compare them with.
+
+        Returns
+        -------
+        float64 Tensor of shape (N, Q)
+            Differentiable.
+        """
+        wanted = self.comparable(self.prototypes.flatten(1)[prototypes].double())  # (Q, D1)
+        vectors = self.comparable(raw_patches[:, positions].double())  # (N, Q, D1)
+        return self.similarity((vectors - wanted).square().sum(2))
+
+    def similarity_maps(self, maps: Tensor) -> Tensor:
+        """Similarity of every patch to every prototype.
+
+        Parameters
+        ----------
+        maps : Tensor of shape (N, F, H, W)
+            Maps of the backbone.
+
+        Returns
+        -------
+        float64 Tensor of shape (N, P, H - H1 + 1, W - W1 + 1)
+        """
+        vectors = self.comparable(self.raw_patches(maps).double())  # (N, L, D1)
+        prototypes = self.comparable(self.prototypes.flatten(1).double())
+        distances = functional.squared_distances(vectors, prototypes)  # (N, P, L)
+        height, width = (
+            n - k + 1 for n, k in zip(maps.shape[2:], self.prototype_size, strict=True)
+        )
+        return self.similarity(distances.reshape(*distances.shape[:2], height, width))
+
     def _conclude(self, distances: Tensor) -> Evidence:
         similarities = self.similarity(distances)  # (N, P)
         logits = similarities @ self.head.to(similarities.dtype).T  # (N, K)

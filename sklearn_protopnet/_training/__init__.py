@@ -2,11 +2,13 @@
 
 from sklearn_protopnet._training._canonical import TrainingSet, canonical_training_set
 from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._keys import digest_bytes
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask, SeenImages, see
 from sklearn_protopnet._training._maps import frozen_maps
 from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
+from sklearn_protopnet._training._quantiles import similarity_quantiles
 from sklearn_protopnet._training._stages import Settings
 from sklearn_protopnet._training._task import TrainedNetwork, TrainingTask, train_network
 
@@ -22,7 +24,9 @@ __all__ = [
     "TrainingSet",
     "TrainingTask",
     "canonical_training_set",
+    "digest_bytes",
     "frozen_maps",
     "see",
+    "similarity_quantiles",
     "train_network",
 ]

@@ -70,7 +70,7 @@ class Canvas:
         axes = self.axes(x, y, side, side)
         rows, columns = image.shape[:2] if size is None else size
         extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
-        axes.imshow(_picture(image), cmap="gray", vmin=0, vmax=1, extent=extent)
+        axes.imshow(picture_of(image), cmap="gray", vmin=0, vmax=1, extent=extent)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color="#999999", linewidth=0.8 * self.scale)
@@ -134,7 +134,7 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 
-def _picture(image: NDArray[Any]) -> NDArray[np.float64]:
+def picture_of(image: NDArray[Any]) -> NDArray[np.float64]:
     """Bring an image (H, W, C) to what imshow draws: RGB, RGBA or grey, in [0, 1]."""
     picture: NDArray[np.float64] = image.astype(np.float64)
     if image.shape[2] not in {3, 4}:

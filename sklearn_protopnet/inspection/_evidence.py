@@ -5,7 +5,7 @@ Shapes: n samples, P prototypes, K classes, k classes explained per sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,15 +50,20 @@ PROTOTYPE_COLUMNS: Final = (
     "x1",
     "distance",
     "n_duplicates",
+    "box_kind",
 )
 """Columns of `prototype_table`; one ``weight_<class>`` for each class follows."""
-
-LOCALIZERS: Final = ("receptive_field",)
 
 _UNITS: Final = {
     "distance": "squared L2 distance of latent patches",
     "similarity": "the network's similarity score",
     "contribution": "logit",
+    "box_sufficiency": "the network's similarity score",
+    "box_necessity": "the network's similarity score",
+    "flip_similarity": "the network's similarity score",
+    "margin": "logit",
+    "percentile_own": "%",
+    "percentile_others": "%",
     "seconds": "s",
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
     **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
@@ -95,20 +100,76 @@ class SampleEvidence:
     """(n, P)"""
     boxes: NDArray[np.int64]
     """(n, P, 4)"""
+    box_kinds: NDArray[Any]
+    """(n, P) what each box is."""
     logits: NDArray[np.float64]
     """(n, K)"""
     probabilities: NDArray[np.float64]
     """(n, K)"""
 
 
+def ranked_prototypes(
+    coef: NDArray[np.float64],
+    similarities: NDArray[np.float64],
+    explained: NDArray[np.int64],
+    top_k: int | None,
+) -> NDArray[np.int64]:
+    """Order prototypes by what they contribute, the largest first.
+
+    Parameters
+    ----------
+    coef : float64 array of shape (K, P)
+    similarities : float64 array of shape (n, P)
+    explained : int64 array of shape (n, k)
+        Class indices to explain.
+    top_k : int or None
+        How many to keep; None for all.
+
+    Returns
+    -------
+    int64 array of shape (n, k, min(top_k, P))
+    """
+    contributions = coef[explained] * similarities[:, None, :]  # (n, k, P)
+    ranked: NDArray[np.int64] = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]
+    return ranked
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What each row of an explanation is about."""
+
+    sample: NDArray[np.int64]
+    class_: NDArray[np.int64]
+    """Class indices."""
+    prototype: NDArray[np.int64]
+    rank: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, explained: NDArray[np.int64], ranked: NDArray[np.int64]) -> Rows:
+        """Lay out rows by sample, class and rank.
+
+        Parameters
+        ----------
+        explained : int64 array of shape (n, k)
+            Class indices to explain.
+        ranked : int64 array of shape (n, k, rows)
+            `ranked_prototypes` of them.
+        """
+        n_samples, n_explained, n_rows = ranked.shape
+        return cls(
+            sample=np.repeat(np.arange(n_samples), n_explained * n_rows),
+            class_=np.repeat(explained.ravel(), n_rows),
+            prototype=ranked.ravel(),
+            rank=np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
+        )
+
+
 def explanation_table(
     evidence: SampleEvidence,
     record: PrototypeRecord,
     labels: NDArray[Any],
-    explained: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    *,
-    top_k: int | None,
+    rows: Rows,
+    details: Mapping[str, NDArray[Any]] | None = None,
 ) -> pd.DataFrame:
     """Build one row per sample, class and prototype, by rank within a sample and class.
 
@@ -117,51 +178,44 @@ def explanation_table(
     evidence : SampleEvidence
     record : PrototypeRecord
     labels : array of shape (K,)
-    explained : int64 array of shape (n, k)
-        Class indices to explain.
-    sizes : int64 array of shape (n, 2)
-        Height and width of the images.
-    top_k : int or None
-        Rows of a sample and class; None for all, whose contributions add up to the logit.
+    rows : Rows
+        If all prototypes are there, contributions add up to the logit.
+    details : mapping of str to array of shape (rows,), default=None
+        Columns that follow.
 
     Returns
     -------
     DataFrame
         With `EXPLANATION_COLUMNS`.
     """
-    n_samples = len(evidence.similarities)
-    contributions = record.coef[explained] * evidence.similarities[:, None, :]  # (n, k, P)
-    order = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]  # (n, k, top)
-    n_explained, n_rows = order.shape[1:]
-    prototype = order.ravel()  # (n k top,)
-    sample = np.repeat(np.arange(n_samples), n_explained * n_rows)
-    class_ = np.repeat(explained.ravel(), n_rows)
+    sample, prototype = rows.sample, rows.prototype
+    similarity = evidence.similarities[sample, prototype]
+    weight = record.coef[rows.class_, prototype]
     y0, y1, x0, x1 = evidence.boxes[sample, prototype].T
-    heights, widths = sizes[sample].T
-    is_whole = (y1 - y0 == heights) & (x1 - x0 == widths)
     source_y0, source_y1, source_x0, source_x1 = record.boxes[prototype].T
     columns = {
         "sample": evidence.samples[sample],
-        "class": labels[class_],
+        "class": labels[rows.class_],
         "prototype": prototype,
         "prototype_class": record.classes[prototype],
-        "rank": np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
-        "similarity": evidence.similarities[sample, prototype],
+        "rank": rows.rank,
+        "similarity": similarity,
         "distance": evidence.distances[sample, prototype],
-        "weight": record.coef[class_, prototype],
-        "contribution": np.take_along_axis(contributions, order, axis=2).ravel(),
-        "logit": evidence.logits[sample, class_],
-        "probability": evidence.probabilities[sample, class_],
+        "weight": weight,
+        "contribution": weight * similarity,
+        "logit": evidence.logits[sample, rows.class_],
+        "probability": evidence.probabilities[sample, rows.class_],
         "y0": y0,
         "y1": y1,
         "x0": x0,
         "x1": x1,
-        "box_kind": np.where(is_whole, "whole_image", "receptive_field"),
+        "box_kind": evidence.box_kinds[sample, prototype],
         "source_sample": record.samples[prototype],
         "source_y0": source_y0,
         "source_y1": source_y1,
         "source_x0": source_x0,
         "source_x1": source_x1,
+        **(details or {}),
     }
     return build_table(columns, "explanation")
 
@@ -222,12 +276,15 @@ def known_classes(classes: ArrayLike, labels: NDArray[Any], *, keywords: str = "
     return wanted
 
 
-def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFrame:
+def prototype_table(
+    record: PrototypeRecord, box_kinds: NDArray[Any], labels: NDArray[Any]
+) -> pd.DataFrame:
     """Build one row per prototype, with the training patch that it is.
 
     Parameters
     ----------
     record : PrototypeRecord
+    box_kinds : array of shape (P,)
     labels : array of shape (K,)
 
     Returns
@@ -247,6 +304,7 @@ def prototype_table(record: PrototypeRecord, labels: NDArray[Any]) -> pd.DataFra
         "x1": x1,
         "distance": record.distances,
         "n_duplicates": sizes[group.ravel()] - 1,
+        "box_kind": box_kinds,
     }
     weights = {f"weight_{label}": row for label, row in zip(labels, record.coef, strict=True)}
     return build_table({**columns, **weights}, "prototype")

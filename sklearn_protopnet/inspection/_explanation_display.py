@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._validation import check_images
+from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD, WHOLE, WIDE
 from sklearn_protopnet.inspection._canvas import (
     BOX,
     FAINT,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 APPROXIMATELY: Final = "\N{ALMOST EQUAL TO}"
+
+WIDTHS: Final = {WHOLE: "the whole image", WIDE: "half of the image or more"}
+"""What is said of boxes that are no small part of the image."""
 
 LEGEND: Final = (
     "Boxes: the parts of the image that count most,\n"
@@ -129,6 +133,7 @@ class ExplanationDisplay:
         sample: int = 0,
         class_label: Any = None,
         top_k: int = 4,
+        localizer: str = "receptive_field",
         image_name: str | None = None,
         ax: Axes | None = None,
     ) -> ExplanationDisplay:
@@ -146,6 +151,8 @@ class ExplanationDisplay:
             The class to explain; the predicted one with None.
         top_k : int, default=4
             Rows to draw: the largest contributions.
+        localizer : str, default="receptive_field"
+            How boxes are found, as for `ProtoPNetClassifier.explain`.
         image_name : str, default=None
             What to call the image; ``"image <sample>"`` with None.
         ax : matplotlib Axes, default=None
@@ -163,7 +170,8 @@ class ExplanationDisplay:
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If `sample` is no position in `X`, `top_k` is not positive or the class is unknown.
+            If `sample` is no position in `X`, `top_k` is not positive, or the class or the
+            localizer is unknown.
         """
         pyplot_module()
         check_is_fitted(estimator)
@@ -171,6 +179,9 @@ class ExplanationDisplay:
         one = _only(X, sample)
         classes = "predicted" if class_label is None else [class_label]
         evidence = estimator.explain(one, classes=classes)
+        if localizer != RECEPTIVE_FIELD:  # which costs something: of the rows that are drawn only
+            drawn = estimator.explain(one, classes=classes, top_k=top_k, localizer=localizer)
+            evidence = pd.concat([drawn, evidence[top_k:]], ignore_index=True)
         if not hasattr(one, "iloc"):
             evidence["sample"] = sample
         images, first = check_images(estimator, one), np.array([0])
@@ -265,8 +276,8 @@ class ExplanationDisplay:
         canvas.badge(canvas.ax, *canvas.at(3.75, y + 0.9), i)
         part = canvas.image(4.0, y + 0.25, 1.3, self.image, self.image_size)
         canvas.box(part, row[BOX], colour_of(i))
-        if row["box_kind"] == "whole_image":
-            canvas.text(4.65, y + 0.17, "the whole image", 9, ha="center")
+        if row["box_kind"] in WIDTHS:
+            canvas.text(4.65, y + 0.17, WIDTHS[row["box_kind"]], 9, ha="center")
         canvas.text(5.7, y + 0.9, APPROXIMATELY, 20, ha="center", va="center", color=FAINT)
         likeness = self._draw_source(canvas, 6.1, y, i, source)
         formula = (

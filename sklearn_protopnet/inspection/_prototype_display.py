@@ -86,6 +86,7 @@ class PrototypeDisplay:
         *,
         classes: ArrayLike | None = None,
         max_per_class: int = 10,
+        localizer: str = "receptive_field",
         ax: Axes | None = None,
     ) -> PrototypeDisplay:
         """Look the prototypes up and draw them.
@@ -98,6 +99,8 @@ class PrototypeDisplay:
             Classes whose prototypes to draw, in this order; all with None.
         max_per_class : int, default=10
             Prototypes of a class to draw at most: those with the lowest numbers.
+        localizer : str, default="receptive_field"
+            How boxes are found, as for `ProtoPNetClassifier.explain`.
         ax : matplotlib Axes, default=None
             Axes to draw in; a new figure with None.
 
@@ -113,14 +116,15 @@ class PrototypeDisplay:
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If a class is unknown, there is none, or `max_per_class` is not positive.
+            If a class or the localizer is unknown, there is no class, or `max_per_class` is not
+            positive.
         """
         pyplot_module()
         check_is_fitted(estimator)
         check_positive("max_per_class", max_per_class)
         known = estimator.classes_
         wanted = known if classes is None else known_classes(classes, known)
-        table = estimator.prototype_table()
+        table = estimator.prototype_table(localizer=localizer)
         groups = [table[table["prototype_class"] == label].head(max_per_class) for label in wanted]
         chosen = pd.concat(groups)
         images = estimator.prototype_images_[chosen["prototype"]]

@@ -1,0 +1,190 @@
+"""Which localizer finds the part that a prototype looks at, on images with known parts.
+
+``python benchmarks/localization.py`` measures and writes results.md; ``--quick`` is a smoke run
+that writes nothing.
+
+The protocol is fixed: for each seed, the classifier with its defaults on 600 images of
+`make_part_images`, and 300 other images to look at. The *causal part* of an image and a prototype
+is the one whose removal lowers the similarity of the patch most, by a tenth at least. A localizer
+hits if the largest value of its map lies on that part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from common import publish
+from numpy.typing import NDArray
+from torch import from_numpy
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._network._attribution import blurred
+from sklearn_protopnet.datasets import make_part_images, render_part_image
+from sklearn_protopnet.inspection import localize
+from sklearn_protopnet.metrics import (
+    causal_parts,
+    centre_baseline,
+    consistency,
+    coverage,
+    deletion_auc,
+    insertion_auc,
+    part_presence,
+    pointing_game,
+    random_baseline,
+)
+
+LOCALIZERS = ("upsample", "integrated_gradients", "prp", "occlusion")
+BOXES = ("receptive_field", "upsample", "integrated_gradients", "prp")
+"""Whose boxes are looked at for all images and prototypes of the same class."""
+SEEDS = (0, 1, 2)
+N_EXPLAINED = 60
+"""Test images whose maps are looked at; of every fourth of them also the curves."""
+
+
+class Pair(NamedTuple):
+    """An image and a prototype of its class that looks at one of its parts."""
+
+    image: int
+    prototype: int
+    position: int
+    part: int
+
+
+def find_pairs(clf: ProtoPNetClassifier, data, n_images: int) -> list[Pair]:
+    """Prototypes of the own class and what they look at, for the first images."""
+    (positions,) = clf._view(data.images[:n_images]).arrays("positions")
+    pairs = []
+    for i in range(n_images):
+        own = np.flatnonzero(clf.prototype_classes_ == data.target[i])
+        variants = np.stack(
+            [
+                data.images[i],
+                *(render_part_image(data.params[i], remove_parts=[k]) for k in range(3)),
+            ]
+        )
+        found = clf._view(variants).similarities_at(own, positions[i, own])  # (1 + A, Q)
+        parts = causal_parts(found[:1], found[None, 1:], data.part_visible[i : i + 1])[0]
+        pairs += [
+            Pair(i, int(p), int(positions[i, p]), int(part))
+            for p, part in zip(own, parts, strict=True)
+            if part >= 0
+        ]
+    return pairs
+
+
+def blurred_image(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Say what takes the place of pixels."""
+    return blurred(from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+
+
+def curves(clf, image, relevance, pair: Pair) -> tuple[float, float]:
+    """Compute deletion and insertion of a map."""
+
+    def score(images: NDArray[np.float32]) -> NDArray[np.float64]:
+        chosen = np.array([pair.prototype]), np.array([pair.position])
+        return clf._view(images).similarities_at(*chosen)[:, 0]
+
+    baseline = blurred_image(image)
+    return (
+        deletion_auc(score, image, relevance, baseline),
+        insertion_auc(score, image, relevance, baseline),
+    )
+
+
+def part_scores(clf, data, localizer: str) -> tuple[float, float]:
+    """Consistency and coverage of boxes, of images and prototypes of the same class."""
+    scores = []
+    for label in clf.classes_:
+        rows, own = data.target == label, np.flatnonzero(clf.prototype_classes_ == label)
+        boxes = localize(clf, data.images[rows], prototypes=own, localizer=localizer).boxes
+        presence = part_presence(boxes, data.part_centres[rows])
+        scores.append(
+            (
+                consistency(presence, data.part_visible[rows], min_count=min(10, rows.sum())),
+                coverage(presence),
+            )
+        )
+    return tuple(np.mean(scores, axis=0))
+
+
+def measure(seed: int, n_images: int, n_explained: int) -> dict[str, object]:
+    """Fit with one seed and look at every localizer."""
+    train = make_part_images(n_images, random_state=seed)
+    test = make_part_images(n_images // 2, random_state=1000 + seed)
+    clf = ProtoPNetClassifier(random_state=seed).fit(train.images, train.target)
+    pairs = find_pairs(clf, test, n_explained)
+    masks = np.stack([test.part_masks[pair.image, pair.part] for pair in pairs])
+    found: dict[str, object] = {
+        "accuracy": clf.score(test.images, test.target),
+        "pairs": len(pairs),
+        "has a causal part": len(pairs) / (n_explained * clf.n_prototypes_per_class),
+        "centre": centre_baseline(masks),
+        "random": random_baseline(masks),
+    }
+    for name in BOXES:
+        found[name, "consistency"], found[name, "coverage"] = part_scores(clf, test, name)
+    for name in LOCALIZERS:
+        maps, areas = [], []
+        for i, own in groupby(pairs, key=lambda pair: pair.image):
+            of_image = list(own)
+            image = test.images[i]
+            asked = [pair.prototype for pair in of_image]
+            (seen,) = localize(clf, image[None], prototypes=asked, localizer=name).maps
+            maps.extend(seen)
+            if i % 4 == 0:
+                areas += [
+                    curves(clf, image, map_, pair)
+                    for map_, pair in zip(seen, of_image, strict=True)
+                ]
+        found[name, "hits"] = pointing_game(np.stack(maps), masks)
+        found[name, "deletion"], found[name, "insertion"] = np.nanmean(areas, axis=0)
+    return found
+
+
+def main() -> None:
+    """Measure all seeds and write the tables down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    runs = [
+        measure(seed, 60 if quick else 600, 3 if quick else N_EXPLAINED)
+        for seed in SEEDS[: 1 if quick else None]
+    ]
+    mean: dict[object, float] = defaultdict(float)
+    for key in runs[0]:
+        mean[key] = float(np.mean([run[key] for run in runs]))
+    lines = [
+        "| localizer | hits the causal part | times `upsample` | deletion | insertion |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {mean[name, 'hits']:.3f} | "
+            f"{mean[name, 'hits'] / max(mean['upsample', 'hits'], 1e-9):.1f} | "
+            f"{mean[name, 'deletion']:.3f} | {mean[name, 'insertion']:.3f} |"
+            for name in LOCALIZERS
+        ),
+        f"| (centre of the image) | {mean['centre']:.3f} | | | |",
+        f"| (random map) | {mean['random']:.3f} | | | |",
+        "",
+        "| boxes by | consistent prototypes | boxes that hold a part |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {mean[name, 'consistency']:.3f} | {mean[name, 'coverage']:.3f} |"
+            for name in BOXES
+        ),
+    ]
+    accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
+    head = (
+        f"Seeds {', '.join(map(str, SEEDS[: len(runs)]))}: test accuracy of the defaults "
+        f"{accuracies}; {mean['has a causal part']:.3f} of the pairs of a test image and a "
+        "prototype of its class have a causal part. Figures are means over the seeds, "
+        f"{int(sum(run['pairs'] for run in runs))} pairs in all."
+    )
+    publish("Localizers (images with known parts)", [head, "", *lines], is_quick=quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Which pixels make a patch of an image similar to a prototype.
+
+Every method gives a map for each *query*: a prototype and the patch of the image that is compared
+with it. The patch stays where it is, so that a map explains one number.
+
+Shapes: M variants of one image, Q queries, C channels, H x W pixels, L patches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as transforms
+
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network._relevance import Propagation, not_zero
+
+STEPS: Final = 16
+"""Points on the way from the baseline to the image that integrated gradients look at."""
+
+BLUR: Final = 0.1
+"""Standard deviation of the blur of a baseline, in shorter sides of the image."""
+
+WINDOWS_A_SIDE: Final = 5
+"""Of occlusion windows next to each other, how many span the receptive field; as many overlap."""
+
+LARGEST_PASS: Final = 2**20
+"""Pixels of all images of one pass."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What to explain in one image."""
+
+    prototypes: Tensor
+    """(Q,) numbers of prototypes."""
+    positions: Tensor
+    """(Q,) numbers of the patches that they are compared with."""
+    boxes: Tensor
+    """(Q, 4) receptive fields of those patches, ``y0, y1, x0, x1``, half-open."""
+
+    def __len__(self) -> int:
+        return len(self.prototypes)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much each pixel counts."""
+
+    maps: Tensor
+    """(Q, H, W)"""
+    deltas: Tensor | None = None
+    """(Q,) by how much a map's sum misses what it should be, where it should be something."""
+
+
+def patch_similarities(network: PrototypeNetwork, images: Tensor, queries: Queries) -> Tensor:
+    """Similarity of each query's patch in each image; (M, Q), float64, differentiable."""
+    patches = network.raw_patches(network.backbone(images))  # (M, L, D1)
+    return network.similarities_at(patches, queries.prototypes, queries.positions)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Images without their details, whatever their size; (M, C, H, W)."""
+    deviation = BLUR * min(images.shape[2:])
+    width, height = (
+        2 * min(math.ceil(3 * deviation), side - 1) + 1  # reflection needs a smaller border
+        for side in (images.shape[3], images.shape[2])
+    )
+    # One axis after the other: 274 numbers for each pixel of 224 x 224, and not 18,769.
+    rows: Tensor = transforms.gaussian_blur(images, [width, 1], [deviation, deviation])
+    result: Tensor = transforms.gaussian_blur(rows, [1, height], [deviation, deviation])
+    return result
+
+
+def integrated_gradients(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Integrate gradients from a blurred image to the image (Sundararajan et al. 2017, eq. 1).
+
+    By the midpoint rule. A map adds up to what the similarity gains on the way, but for its
+    delta, which is the error of the rule.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    baseline = blurred(image)
+    gradients = image.new_zeros(len(queries), *image.shape[1:])  # (Q, C, H, W)
+    points = (torch.arange(STEPS, device=image.device) + 0.5) / STEPS
+    for some in points.split(max(1, LARGEST_PASS // image[0, 0].numel())):
+        way = baseline + some[:, None, None, None] * (image - baseline)  # (points, C, H, W)
+        with torch.enable_grad():
+            similarities = patch_similarities(network, way.requires_grad_(), queries)
+            _check_gradients(similarities)
+            for q, similarity in enumerate(similarities.sum(0)):
+                (gradient,) = torch.autograd.grad(similarity, way, retain_graph=True)
+                gradients[q] += gradient.sum(0) / STEPS
+    maps = ((image - baseline) * gradients).sum(1) * _indicators(queries.boxes, image.shape[2:])
+    with torch.no_grad():
+        ends = patch_similarities(network, torch.cat([baseline, image]), queries)  # (2, Q)
+    return Attribution(maps, maps.double().sum((1, 2)) - (ends[1] - ends[0]))
+
+
+def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Propagate the similarity back to the pixels (Gautam et al. 2023).
+
+    It starts at the patch: each of its numbers gets a share that falls with the fourth power of
+    its difference from the prototype's. Of a similarity that is not positive, such as a linear
+    one, there is nothing to hand back: then relevance is 1 in all.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    pixels = image.detach().clone().requires_grad_()
+    with torch.enable_grad(), Propagation(pixels):
+        patches = network.raw_patches(network.backbone(pixels))  # (1, L, D1)
+    _check_gradients(patches)
+    with torch.no_grad():
+        chosen = patches[0, queries.positions]  # (Q, D1)
+        wanted = network.comparable(network.prototypes.flatten(1)[queries.prototypes])
+        differences = network.comparable(chosen) - wanted
+        shares = 1 / (differences.double() ** 4 + 1e-12)
+        shares = shares / shares.sum(1, keepdim=True)
+        (found,) = network.similarities_at(patches, queries.prototypes, queries.positions)
+        start = torch.where(found > 0, found, 1)[:, None] * shares
+        ratios = (start / chosen.double().clamp(min=1e-9)).to(patches.dtype)  # R / a, (Q, D1)
+        outputs = torch.zeros_like(patches)
+    maps = []
+    for position, ratio in zip(queries.positions.tolist(), ratios, strict=True):
+        outputs[0, position] = ratio
+        (back,) = torch.autograd.grad(patches, pixels, outputs, retain_graph=True)
+        outputs[0, position] = 0
+        maps.append((back * not_zero(pixels.detach()))[0].sum(0))
+    return Attribution(torch.stack(maps) * _indicators(queries.boxes, image.shape[2:]))
+
+
+@torch.no_grad()
+def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Blur one window after the other: by how much the similarity falls (Zeiler, Fergus 2014).
+
+    Windows lie within the receptive fields; a pixel gets the mean of those that hold it.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    baseline = blurred(image)
+    drops = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
+    counts = torch.zeros_like(drops)
+    owners = _windows(queries.boxes)
+    # Always as many images, and the plain one among them: the last bits depend on the number.
+    variants = image.repeat(max(2, LARGEST_PASS // image[0, 0].numel()), 1, 1, 1)  # (M, C, H, W)
+    variants = variants[: len(owners) + 1]
+    for windows in _batches(list(owners), len(variants) - 1):
+        variants[:] = image
+        for variant, (y0, y1, x0, x1) in zip(variants[1:], windows, strict=False):
+            variant[:, y0:y1, x0:x1] = baseline[0, :, y0:y1, x0:x1]
+        before, *after = patch_similarities(network, variants, queries)  # (Q,) each
+        for (y0, y1, x0, x1), similarities in zip(windows, after, strict=False):
+            own = owners[y0, y1, x0, x1]
+            drops[own, y0:y1, x0:x1] += (before - similarities)[own, None, None]
+            counts[own, y0:y1, x0:x1] += 1
+    return Attribution(drops / counts.clamp(min=1))
+
+
+@torch.no_grad()
+def upsampling(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+    """Enlarge the map of similarities by cubic interpolation (Chen et al. 2019, section 2.3).
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    features = network.backbone(image)
+    similarities = network.similarity_maps(features)[0, queries.prototypes]  # (Q, h, w)
+    enlarged = nn.functional.interpolate(
+        similarities[:, None], size=image.shape[2:], mode="bicubic", align_corners=False
+    )
+    return Attribution(enlarged[:, 0])
+
+
+@torch.no_grad()
+def receptive_field(
+    network: PrototypeNetwork,  # noqa: ARG001 - as the others
+    image: Tensor,
+    queries: Queries,
+) -> Attribution:
+    """Say which pixels count at all: 1 where the patch depends on a pixel, 0 elsewhere.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    """
+    return Attribution(_indicators(queries.boxes, image.shape[2:]))
+
+
+@torch.no_grad()
+def box_effects(
+    network: PrototypeNetwork, image: Tensor, queries: Queries, boxes: Tensor
+) -> Tensor:
+    """Blur all pixels outside of a box, or all inside, and see what the similarity becomes.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        In ``eval()`` mode.
+    image : Tensor of shape (1, C, H, W)
+    queries : Queries
+    boxes : int64 Tensor of shape (Q, 4)
+        A box for each query, ``y0, y1, x0, x1``, half-open.
+
+    Returns
+    -------
+    float64 Tensor of shape (Q, 2)
+        Without what is outside, and without what is inside.
+    """
+    baseline = blurred(image)
+    inside = _indicators(boxes, image.shape[2:]).bool()  # (Q, H, W)
+    size = max(1, LARGEST_PASS // (2 * image[0, 0].numel()))
+    effects = []
+    for start in range(0, len(queries), size):
+        part = slice(start, start + size)
+        one = Queries(queries.prototypes[part], queries.positions[part], queries.boxes[part])
+        kept = inside[part][:, None]  # (q, 1, H, W)
+        variants = [torch.where(kept, image, baseline), torch.where(kept, baseline, image)]
+        effects.append(
+            torch.stack(
+                [patch_similarities(network, each, one).diagonal() for each in variants], dim=1
+            )
+        )
+    return torch.cat(effects)
+
+
+Method = Callable[[PrototypeNetwork, Tensor, Queries], Attribution]
+
+METHODS: Final[dict[str, Method]] = {
+    "receptive_field": receptive_field,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "prp": relevance,
+    "upsample": upsampling,
+}
+
+
+def _check_gradients(outputs: Tensor) -> None:
+    if not outputs.requires_grad:
+        raise ValueError(
+            "The backbone must pass gradients on for this localizer, and it does not, as within "
+            "torch.no_grad(): use 'occlusion' or 'receptive_field'."
+        )
+
+
+Window = tuple[int, int, int, int]
+"""``y0, y1, x0, x1``"""
+
+
+def _windows(boxes: Tensor) -> dict[Window, list[int]]:
+    """Windows that cover boxes (Q, 4), half of each over the next; and which boxes each is of."""
+    owners: dict[Window, list[int]] = {}
+    for q, (y0, y1, x0, x1) in enumerate(boxes.tolist()):
+        for top, bottom in _steps(y0, y1):
+            for left, right in _steps(x0, x1):
+                owners.setdefault((top, bottom, left, right), []).append(q)
+    return owners
+
+
+def _steps(start: int, stop: int) -> list[tuple[int, int]]:
+    length = max(1, round((stop - start) / WINDOWS_A_SIDE))
+    starts = range(start, max(stop - length, start) + 1, max(1, length // 2))
+    return [(s, s + length) for s in sorted({*starts, stop - length})]
+
+
+def _batches(windows: list[Window], size: int) -> Iterator[list[Window]]:
+    for start in range(0, len(windows), size):
+        yield windows[start : start + size]
+
+
+def _indicators(boxes: Tensor, size: torch.Size) -> Tensor:
+    """1 inside of boxes (Q, 4), 0 outside; (Q, H, W)."""
+    y = torch.arange(size[0], device=boxes.device)[:, None]  # (H, 1)
+    x = torch.arange(size[1], device=boxes.device)
+    y0, y1, x0, x1 = (boxes[:, i, None, None] for i in range(4))
+    return ((y >= y0) & (y < y1) & (x >= x0) & (x < x1)).float()

@@ -1,0 +1,223 @@
+"""Questions to a classifier, also at the end of a pipeline or a search; the answers are tables.
+
+Shapes: n samples, P prototypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from sklearn_protopnet.inspection._evidence import build_table
+from sklearn_protopnet.inspection._explainer import Options
+from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
+from sklearn_protopnet.inspection._opened import open_estimator
+
+PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
+
+NEAREST_COLUMNS: Final = ("prototype", "prototype_class", "rank", "sample", *PATCH_COLUMNS)
+"""Columns of `nearest_patches`, in order."""
+
+ACTIVATED_COLUMNS: Final = ("sample", "rank", "prototype", "prototype_class", *PATCH_COLUMNS)
+"""Columns of `activated_prototypes`, in order."""
+
+
+def explain(
+    estimator: Any,
+    X: Any,
+    *,
+    classes: str | ArrayLike = "predicted",
+    top_k: int | None = None,
+    localizer: str = "receptive_field",
+    details: str | Iterable[str] = (),
+) -> pd.DataFrame:
+    """Say why, as `ProtoPNetClassifier.explain`, also at the end of a pipeline or a search.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted; a search must have refitted its best estimator.
+    X : array-like, frame, CPU tensor, list of images or paths of images
+        What the estimator's ``predict`` takes. Boxes are in pixels of the images that reach the
+        classifier.
+    classes : {"predicted", "all"} or array-like of labels, default="predicted"
+        As for `ProtoPNetClassifier.explain`.
+    top_k : int, default=None
+        As for `ProtoPNetClassifier.explain`.
+    localizer : str, default="receptive_field"
+        As for `ProtoPNetClassifier.explain`.
+    details : "all" or iterable of str, default=()
+        As for `ProtoPNetClassifier.explain`.
+
+    Returns
+    -------
+    DataFrame
+        As by `ProtoPNetClassifier.explain`. ``sample`` is the row of `X`, or its index for a
+        frame, whatever a transformer makes of it.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
+    ValueError
+        As by `ProtoPNetClassifier.explain`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_protopnet import ProtoPNetClassifier
+    >>> from sklearn_protopnet.inspection import explain
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ProtoPNetClassifier(
+    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
+    ... )
+    >>> why = explain(make_pipeline(StandardScaler(), clf).fit(X, y), X[:3])
+    >>> len(why)
+    12
+    """
+    options = Options.checked(classes, top_k, localizer, details)
+    opened = open_estimator(estimator, X)
+    table: pd.DataFrame = opened.classifier._explainer(opened.X, opened.names, options).table()
+    return table
+
+
+def nearest_patches(
+    estimator: Any, X: Any, k: int = 5, *, localizer: str = "receptive_field"
+) -> pd.DataFrame:
+    """Find the patches of a set of images that are nearest to each prototype.
+
+    A global analysis (Chen et al. 2019, section 2.4): does a prototype stand for the same thing
+    in all images? Each image has one patch, the one that is nearest to the prototype.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
+    X : array-like, frame, CPU tensor, list of images or paths of images
+        What the estimator's ``predict`` takes; training images or any others.
+    k : int, default=5
+        Images for each prototype; all if there are fewer.
+    localizer : str, default="receptive_field"
+        As for `ProtoPNetClassifier.explain`.
+
+    Returns
+    -------
+    DataFrame
+        ``k`` rows for each prototype, rank 1 the nearest; of images that tie, the first. Columns
+        are those of `ProtoPNetClassifier.explain`.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
+    ValueError
+        If `k` is not positive or the localizer is unknown.
+    """
+    patches = _Patches(estimator, X, k, localizer)
+    order = np.argsort(patches.distances, axis=0, kind="stable")[:k]  # (k, P)
+    n_rows, n_prototypes = order.shape
+    prototype = np.repeat(np.arange(n_prototypes), n_rows)
+    sample = order.T.ravel()
+    return patches.table(sample, prototype, n_rows, NEAREST_COLUMNS)
+
+
+def activated_prototypes(
+    estimator: Any, X: Any, k: int = 10, *, localizer: str = "receptive_field"
+) -> pd.DataFrame:
+    """Find the prototypes that each image is most similar to, of whatever class.
+
+    A local analysis (Chen et al. 2019, section 2.4). What prototypes contribute to a class, and
+    to which, is what `explain` says.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
+    X : array-like, frame, CPU tensor, list of images or paths of images
+        What the estimator's ``predict`` takes.
+    k : int, default=10
+        Prototypes for each image; all if there are fewer.
+    localizer : str, default="receptive_field"
+        As for `ProtoPNetClassifier.explain`.
+
+    Returns
+    -------
+    DataFrame
+        ``k`` rows for each image, rank 1 the most similar prototype; of those that tie, the one
+        with the lowest number. Columns are those of `ProtoPNetClassifier.explain`.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
+    ValueError
+        If `k` is not positive or the localizer is unknown.
+    """
+    patches = _Patches(estimator, X, k, localizer)
+    order = np.argsort(patches.distances, axis=1, kind="stable")[:, :k]  # (n, k)
+    n_samples, n_rows = order.shape
+    sample = np.repeat(np.arange(n_samples), n_rows)
+    return patches.table(sample, order.ravel(), n_rows, ACTIVATED_COLUMNS)
+
+
+class _Patches:
+    """The patch of each image that is nearest to each prototype."""
+
+    def __init__(self, estimator: Any, X: Any, k: Any, localizer: str) -> None:
+        check_localizer(localizer)
+        if not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k must be a positive integer, got {k!r}.")
+        self._opened = open_estimator(estimator, X)
+        self._localizer = localizer
+        self._view = self._opened.classifier._view(self._opened.X)
+        self.distances, self._similarities, self._positions = self._view.arrays(
+            "distances", "similarities", "positions"
+        )
+
+    def table(
+        self,
+        sample: NDArray[np.int64],
+        prototype: NDArray[np.int64],
+        n_rows: int,
+        columns: tuple[str, ...],
+    ) -> pd.DataFrame:
+        """Build a table of pairs of a sample and a prototype; every so many rows, a rank 1."""
+        wanted: list[list[int]] = [[] for _ in self.distances]
+        for i, j in zip(sample.tolist(), prototype.tolist(), strict=True):
+            wanted[i].append(j)
+        located = located_boxes(
+            self._view,
+            self._localizer,
+            self._positions,
+            lambda i: np.unique(np.array(wanted[i], dtype=np.int64)),
+        )
+        y0, y1, x0, x1 = located.boxes[sample, prototype].T
+        found = {
+            "prototype": prototype,
+            "prototype_class": self._opened.classifier.prototype_classes_[prototype],
+            "rank": np.arange(len(sample)) % n_rows + 1,
+            "sample": sample,
+            "similarity": self._similarities[sample, prototype],
+            "distance": self.distances[sample, prototype],
+            "y0": y0,
+            "y1": y1,
+            "x0": x0,
+            "x1": x1,
+            "box_kind": located.kinds[sample, prototype],
+        }
+        if self._opened.names is not None:
+            found["sample"] = self._opened.names[sample]
+        return build_table({name: found[name] for name in columns}, "patches")

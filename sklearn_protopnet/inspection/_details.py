@@ -1,0 +1,201 @@
+"""Evidence beyond the contribution of each prototype, on request.
+
+Shapes: n samples, P prototypes, K classes; a pair is a sample and a prototype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_protopnet._training import digest_bytes
+from sklearn_protopnet.inspection._evidence import Rows, SampleEvidence
+from sklearn_protopnet.inspection._localization import Boxes
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Background:
+    """What details are made of, beside the evidence."""
+
+    coef: NDArray[np.float64]
+    """(K, P)"""
+    quantiles: NDArray[np.float64]
+    """(2, P, 101) of the similarities of training images, own class and others."""
+    similarity_range: tuple[float, float]
+    source_images: NDArray[Any]
+    """(P, H, W, C)"""
+    state: Mapping[str, Any]
+    """All that a prediction depends on."""
+
+    @cached_property
+    def digests(self) -> tuple[NDArray[Any], str]:
+        """Of the source images, (P,), and of the model."""
+        return array_digests(self.source_images), model_digest(self.state)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the columns of one table are made of."""
+
+    background: Background
+    evidence: SampleEvidence
+    located: Boxes
+    rows: Rows
+
+
+def percentiles(similarities: NDArray[np.float64], quantiles: NDArray[np.float64]) -> Any:
+    """Percentiles of similarities (n, P) among those that quantiles (P, 101) are of; (n, P).
+
+    Whole ones: the largest percentage of images that are at most as similar. NaN where there is
+    no image.
+    """
+    found = np.empty(similarities.shape)
+    for p, each in enumerate(quantiles):
+        count = np.searchsorted(each, similarities[:, p], side="right")
+        found[:, p] = np.nan if np.isnan(each[0]) else np.maximum(count - 1, 0)
+    return found
+
+
+def flip_similarities(
+    evidence: SampleEvidence, coef: NDArray[np.float64], similarity_range: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Find the similarity at which another class would be predicted, all others as they are.
+
+    The logits are linear in each similarity s: class k catches up with the predicted class c at
+    ``s - (logit_c - logit_k) / (w_c - w_k)``. Of those that a similarity can be, the nearest.
+
+    Parameters
+    ----------
+    evidence : SampleEvidence
+    coef : float64 array of shape (K, P)
+    similarity_range : (float, float)
+
+    Returns
+    -------
+    float64 array of shape (n, P)
+        NaN where no similarity to this prototype changes the prediction.
+    """
+    predicted = evidence.logits.argmax(1)  # (n,)
+    best = np.full(evidence.similarities.shape, np.nan)
+    distance = np.full(best.shape, np.inf)
+    low, high = similarity_range
+    for k in range(len(coef)):
+        lead = evidence.logits[np.arange(len(predicted)), predicted] - evidence.logits[:, k]  # (n,)
+        slope = coef[predicted] - coef[k]  # (n, P), 0 for the predicted class
+        step = np.divide(-lead[:, None], slope, out=np.full(slope.shape, np.inf), where=slope != 0)
+        there = evidence.similarities + step
+        is_nearer = (there >= low) & (there <= high) & (np.abs(step) < distance)
+        best[is_nearer], distance[is_nearer] = there[is_nearer], np.abs(step)[is_nearer]
+    return best
+
+
+def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logit of each class less the largest of the others; (n, K)."""
+    ranked = np.sort(logits, axis=1)
+    largest, second = ranked[:, -1:], ranked[:, -2:-1]
+    found: NDArray[np.float64] = logits - np.where(logits == largest, second, largest)
+    return found
+
+
+def _box_columns(context: Context) -> Columns:
+    rows = context.rows
+    effects = context.located.effects[rows.sample, rows.prototype]
+    return {"box_sufficiency": effects[:, 0], "box_necessity": effects[:, 1]}
+
+
+def _percentile_columns(context: Context) -> Columns:
+    similarities, quantiles = context.evidence.similarities, context.background.quantiles
+    own, others = (percentiles(similarities, each) for each in quantiles)
+    pair = context.rows.sample, context.rows.prototype
+    return {"percentile_own": own[pair], "percentile_others": others[pair]}
+
+
+def _margin_columns(context: Context) -> Columns:
+    evidence, background, rows = context.evidence, context.background, context.rows
+    flips = flip_similarities(evidence, background.coef, background.similarity_range)
+    return {
+        "margin": margins(evidence.logits)[rows.sample, rows.class_],
+        "flip_similarity": flips[rows.sample, rows.prototype],
+    }
+
+
+def _digest_columns(context: Context) -> Columns:
+    sources, model = context.background.digests
+    return {
+        "source_digest": sources[context.rows.prototype],
+        "model_digest": np.full(len(context.rows.sample), model, dtype=object),
+    }
+
+
+def _convergence_columns(context: Context) -> Columns:
+    rows, deltas = context.rows, context.located.deltas
+    is_known = deltas.size > 0
+    none = np.full(len(rows.sample), np.nan)
+    return {"convergence_delta": deltas[rows.sample, rows.prototype] if is_known else none}
+
+
+DETAILS: Final[dict[str, Callable[[Context], Columns]]] = {
+    "box": _box_columns,
+    "percentile": _percentile_columns,
+    "margin": _margin_columns,
+    "digest": _digest_columns,
+    "convergence": _convergence_columns,
+}
+"""Groups of columns that may be asked for, in the order in which they stand."""
+
+
+def array_digests(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Digest each of some arrays: their numbers, dtype and shape; (n,) of str."""
+    return np.array([_digest(each) for each in arrays], dtype=object)
+
+
+def model_digest(state: Mapping[str, Any]) -> str:
+    """Digest all that a prediction depends on: nested dictionaries of arrays and plain values."""
+    return digest_bytes(*(part.encode() for part in _flat(state)))
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(values):
+        value = values[name]
+        if isinstance(value, Mapping):
+            yield f"{name}("
+            yield from _flat(value)
+            yield ")"
+        else:
+            yield f"{name}={_digest(value) if isinstance(value, np.ndarray) else value!r};"
+
+
+def _digest(array: NDArray[Any]) -> str:
+    kind = f"{array.dtype.str}{array.shape}"
+    return digest_bytes(kind.encode(), np.ascontiguousarray(array).tobytes())
+
+
+def check_details(details: str | Iterable[str]) -> tuple[str, ...]:
+    """Check names of groups, and bring them into order; ``"all"`` is all of them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such group.
+    """
+    if isinstance(details, str):
+        details = DETAILS if details == "all" else (details,)
+    wanted = set(details) if isinstance(details, Iterable) else {details}
+    if not wanted <= set(DETAILS):
+        raise ValueError(f"details must be 'all' or names among {list(DETAILS)}, got {details!r}.")
+    return tuple(name for name in DETAILS if name in wanted)
+
+
+def detail_columns(names: Iterable[str], context: Context) -> Columns:
+    """Columns of some groups, one number for each row."""
+    columns: Columns = {}
+    for name in names:
+        columns |= DETAILS[name](context)
+    return columns

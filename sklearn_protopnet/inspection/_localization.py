@@ -1,0 +1,239 @@
+"""Where in an image the parts are that prototypes are compared with.
+
+Shapes: n images, P prototypes, Q of them that are asked for, k classes explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sklearn_protopnet._images import enlarged
+from sklearn_protopnet.inspection._boxes import LOCALIZERS, RECEPTIVE_FIELD
+from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.inspection._view import Located, View
+
+
+@dataclass(frozen=True)
+class Localization:
+    """What `localize` finds for n images and Q prototypes.
+
+    Parameters
+    ----------
+    prototypes : int64 ndarray of shape (Q,)
+        Numbers of the prototypes.
+    maps : list of float32 ndarrays of shape (Q, H, W)
+        How much each pixel of each image counts, in pixels of the image as it was given.
+    boxes : int64 ndarray of shape (n, Q, 4)
+        ``y0, y1, x0, x1`` in the same pixels, half-open.
+    box_kinds : object ndarray of shape (n, Q)
+        As in the table of `ProtoPNetClassifier.explain`.
+    convergence_deltas : float64 ndarray of shape (n, Q)
+        By how much the sum of a map, in pixels of the network, misses the difference of the
+        similarities of image and baseline, for ``"integrated_gradients"``; NaN for the others.
+    """
+
+    prototypes: NDArray[np.int64]
+    maps: list[NDArray[np.float32]]
+    boxes: NDArray[np.int64]
+    box_kinds: NDArray[Any]
+    convergence_deltas: NDArray[np.float64]
+
+
+def localize(
+    estimator: Any,
+    X: Any,
+    *,
+    prototypes: ArrayLike | None = None,
+    localizer: str = "integrated_gradients",
+) -> Localization:
+    """Find the pixels that make an image similar to prototypes.
+
+    For each prototype it is about the patch of the image that is most similar to it, and about
+    that patch only.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
+    X : array-like, frame, CPU tensor, list of images or paths of images
+        What the estimator's ``predict`` takes. There is a map as large as the image for
+        each image and prototype: pass a few.
+    prototypes : array-like of int, default=None
+        Numbers of prototypes; all with None.
+    localizer : str, default="integrated_gradients"
+        The way to find them. A pass is one forward pass of the network; backwards takes two.
+
+        ``"receptive_field"``
+            All pixels that the patch depends on, read off the network: 1 within the box, 0
+            outside. Replacing all pixels outside changes nothing. One pass for an image.
+        ``"integrated_gradients"``
+            Gradients along 16 points of the way from the blurred image to the image, times the
+            difference (Sundararajan, Taly and Yan 2017, eq. 1). 18 passes for an image, 32 for
+            each prototype.
+        ``"occlusion"``
+            By how much the similarity falls if a window is blurred, for windows of a fifth of
+            the receptive field's sides (Zeiler and Fergus 2014). About 100 passes for each
+            prototype.
+        ``"prp"``
+            Prototype relevance propagation (Gautam et al. 2023): the similarity, handed back
+            layer by layer. One pass for an image, about 5 for each prototype.
+        ``"upsample"``
+            The map of similarities, enlarged by cubic interpolation, with the rectangle around
+            its 95th percentile (Chen et al. 2019, section 2.3). For comparison: it shows where
+            the patch is on the map, not which pixels it depends on. One pass for an image.
+
+    Returns
+    -------
+    Localization
+        Maps and boxes. Boxes of the second to the fourth leave out 5 % of the positive relevance
+        at most on each side.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
+    ValueError
+        If the images are not like those of the fit, or a prototype or the localizer is unknown.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_protopnet import ProtoPNetClassifier
+    >>> from sklearn_protopnet.inspection import localize
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ProtoPNetClassifier(
+    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
+    ... ).fit(X, y)
+    >>> found = localize(clf, X[:3], prototypes=[0, 3])
+    >>> found.boxes.shape, found.maps[0].shape
+    ((3, 2, 4), (2, 8, 8))
+    """
+    check_localizer(localizer)
+    opened = open_estimator(estimator, X)
+    chosen = _check_prototypes(prototypes, len(opened.classifier.prototypes_))
+    view = opened.classifier._view(opened.X)
+    (positions,) = view.arrays("positions")
+    wanted = [chosen] * len(positions)
+    found = [each for _, each in view.located(localizer, positions, wanted)]
+    sizes = [(int(height), int(width)) for height, width in view.sizes]
+    return Localization(
+        prototypes=chosen,
+        maps=[_map(localizer, each, size) for each, size in zip(found, sizes, strict=True)],
+        boxes=np.stack([each.boxes for each in found]),
+        box_kinds=np.stack([each.kinds for each in found]),
+        convergence_deltas=np.stack([each.deltas for each in found]),
+    )
+
+
+def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
+    """Compute the similarity of every patch of images to every prototype.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
+    X : array-like, frame, CPU tensor, list of images or paths of images
+        What the estimator's ``predict`` takes.
+
+    Returns
+    -------
+    float64 ndarray of shape (n, n_prototypes, h, w)
+        One number for each place of the prototype on the feature map. The largest is what
+        `ProtoPNetClassifier.transform` gives, up to rounding.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
+    ValueError
+        If the images are not like those of the fit.
+    """
+    opened = open_estimator(estimator, X)
+    maps: NDArray[np.float64] = opened.classifier._view(opened.X).similarity_maps()
+    return maps
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Where the patches are that prototypes are compared with; arrays may be changed."""
+
+    boxes: NDArray[np.int64]
+    """(n, P, 4), receptive fields where nothing was asked for."""
+    kinds: NDArray[Any]
+    """(n, P)"""
+    effects: NDArray[np.float64]
+    """(n, P, 2) `Located.effects`, NaN where nothing was asked for; (0,) if nothing was at all."""
+    deltas: NDArray[np.float64]
+    """(n, P) `Located.deltas`, likewise."""
+
+
+def located_boxes(
+    view: View,
+    localizer: str,
+    positions: NDArray[np.int64],
+    wanted: Callable[[int], NDArray[np.int64]],
+    *,
+    with_effects: bool = False,
+) -> Boxes:
+    """Find boxes; what costs something, of those that are asked for only.
+
+    Parameters
+    ----------
+    view : View
+    localizer : str
+    positions : int64 array of shape (n, P)
+    wanted : callable
+        Gives the prototypes (Q,) that are asked for in an image; called if that matters.
+    with_effects : bool
+        Whether to see what the boxes do.
+    """
+    fields = view.receptive_fields(positions)
+    if localizer == RECEPTIVE_FIELD and not with_effects:
+        return Boxes(*fields, np.empty(0), np.empty(0))
+    effects, deltas = np.full((*positions.shape, 2), np.nan), np.full(positions.shape, np.nan)
+    found = Boxes(*fields, effects, deltas)
+    asked = [wanted(i) for i in range(len(positions))]
+    for i, each in view.located(localizer, positions, asked, with_effects=with_effects):
+        found.boxes[i, asked[i]] = each.boxes
+        found.kinds[i, asked[i]] = each.kinds
+        found.effects[i, asked[i]] = each.effects
+        found.deltas[i, asked[i]] = each.deltas
+    return found
+
+
+def check_localizer(localizer: Any) -> None:
+    """Check that a localizer is known."""
+    if localizer not in LOCALIZERS:
+        raise ValueError(f"localizer must be one of {list(LOCALIZERS)}, got {localizer!r}.")
+
+
+def _check_prototypes(prototypes: ArrayLike | None, n_prototypes: int) -> NDArray[np.int64]:
+    """Numbers of prototypes, (Q,)."""
+    if prototypes is None:
+        return np.arange(n_prototypes)
+    chosen = np.atleast_1d(np.asarray(prototypes))
+    are_numbers = chosen.ndim == 1 and len(chosen) and chosen.dtype.kind in "iu"
+    if not are_numbers or chosen.min() < 0 or chosen.max() >= n_prototypes:
+        raise ValueError(
+            f"prototypes must be numbers from 0 to {n_prototypes - 1}, got {prototypes!r}."
+        )
+    return chosen.astype(np.int64)
+
+
+def _map(localizer: str, located: Located, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring maps to pixels of the image as it was given, (Q, H, W)."""
+    if localizer != RECEPTIVE_FIELD:
+        return enlarged(located.maps, size)
+    maps = np.zeros((len(located.boxes), *size), np.float32)
+    for each, (y0, y1, x0, x1) in zip(maps, located.boxes, strict=True):
+        each[y0:y1, x0:x1] = 1
+    return maps

@@ -1,0 +1,36 @@
+"""Checks of what metrics are given."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def numbers(name: str, values: ArrayLike, n_axes: int | None) -> NDArray[np.float64]:
+    """Finite numbers with so many axes, at least one of them."""
+    array = np.asarray(values, dtype=np.float64)
+    if (n_axes is not None and array.ndim != n_axes) or array.size == 0:
+        rule = "at least one number" if n_axes is None else f"{n_axes} axes and at least one number"
+        raise ValueError(f"{name} must have {rule}, got an array of shape {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, found NaN or infinity.")
+    return array
+
+
+def truths(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Truth values of a shape; numbers other than 0 and 1 are none, NaN least of all."""
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}.")
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{name} must hold truth values, got {array.dtype} other than 0 and 1.")
+    return array.astype(bool)
+
+
+def check_share(name: str, value: Any) -> None:
+    """Check that a number is a share."""
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")

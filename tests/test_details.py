@@ -1,0 +1,255 @@
+"""Evidence on request: what it says is so."""
+
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sklearn_protopnet import ProtoPNetClassifier, load
+from sklearn_protopnet._training import SeenImages, similarity_quantiles
+from sklearn_protopnet.inspection import export_evidence, localize, read_evidence
+from sklearn_protopnet.inspection._details import (
+    DETAILS,
+    check_details,
+    flip_similarities,
+    margins,
+    percentiles,
+)
+from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, SampleEvidence
+
+COLUMNS = {
+    "box": ["box_sufficiency", "box_necessity"],
+    "percentile": ["percentile_own", "percentile_others"],
+    "margin": ["margin", "flip_similarity"],
+    "digest": ["source_digest", "model_digest"],
+    "convergence": ["convergence_delta"],
+}
+
+
+class TestColumns:
+    def test_none_unless_asked_for(self, fitted, digits):
+        assert tuple(fitted.explain(digits[0][:2]).columns) == EXPLANATION_COLUMNS
+
+    @pytest.mark.parametrize("name", list(DETAILS))
+    def test_each_group_adds_its_own(self, fitted, digits, name):
+        table = fitted.explain(digits[0][:2], details=[name])
+        assert table.columns.tolist() == [*EXPLANATION_COLUMNS, *COLUMNS[name]]
+        assert fitted.explain(digits[0][:2], details=name).equals(table)
+
+    def test_all_in_one_order(self, fitted, digits):
+        table = fitted.explain(digits[0][:2], details="all", top_k=2)
+        every = [column for name in DETAILS for column in COLUMNS[name]]
+        assert table.columns.tolist() == [*EXPLANATION_COLUMNS, *every]
+        reverse = fitted.explain(digits[0][:2], details=reversed(list(DETAILS)), top_k=2)
+        assert reverse.equals(table)
+
+    @pytest.mark.parametrize("details", ["magic", ["box", "magic"]])
+    def test_a_group_that_is_none(self, fitted, digits, details):
+        with pytest.raises(ValueError, match=r"details must be 'all' or names among .*box"):
+            fitted.explain(digits[0][:2], details=details)
+
+    def test_a_generator_is_read_once(self):
+        assert check_details(name for name in ("margin", "box")) == ("box", "margin")
+
+    def test_they_are_exported(self, fitted, digits, tmp_path):
+        path = tmp_path / "evidence.parquet"
+        export_evidence(fitted, digits[0][:3], path, details="all", localizer="prp", top_k=2)
+        expected = fitted.explain(digits[0][:3], details="all", localizer="prp", top_k=2)
+        assert read_evidence(path).equals(expected)
+
+
+class TestBoxes:
+    def test_a_receptive_field_is_sufficient(self, fitted, digits):
+        table = fitted.explain(digits[0][:20], details="box")
+        assert_allclose(table["box_sufficiency"], table["similarity"], rtol=1e-5)
+
+    @pytest.mark.parametrize("localizer", ["prp", "upsample"])
+    def test_of_boxes_by_any_localizer(self, fitted, digits, localizer):
+        """What is left of an image is blurred by hand, box by box."""
+        from sklearn_protopnet._network._attribution import blurred
+
+        view = fitted._view(digits[0][:2])
+        table = fitted.explain(digits[0][:2], details="box", localizer=localizer, top_k=3)
+        ((_, images),) = view.source.chunks(view.rows)
+        (positions,) = view.arrays("positions")
+        for row in table.itertuples():
+            image = images[row.sample : row.sample + 1]
+            outside = blurred(image)
+            inside = image.clone()
+            box = np.s_[:, :, row.y0 : row.y1, row.x0 : row.x1]
+            outside[box], inside[box] = image[box], blurred(image)[box]
+            found = [
+                view.network.similarities_at(
+                    view.network.raw_patches(view.network.backbone(each)),
+                    [row.prototype],
+                    [positions[row.sample, row.prototype]],
+                ).item()
+                for each in (outside, inside)
+            ]
+            assert_allclose([row.box_sufficiency, row.box_necessity], found, rtol=1e-5)
+
+
+class TestPercentiles:
+    def test_quantiles_by_hand(self):
+        """101 images of the own class, one of another; a quantile is an image's similarity."""
+        similarities = np.append(np.arange(101.0), 7.5)[:, None]
+        seen = SeenImages(similarities, np.append(np.zeros(101, int), 1), np.ones(102))
+        own, others = similarity_quantiles(seen, np.array([0]))[:, 0]
+        assert own[[0, 1, 50, 100]].tolist() == [0, 1, 50, 100]
+        assert (others == 7.5).all()
+
+    def test_an_image_of_weight_2_is_the_image_twice(self):
+        rng = np.random.default_rng(0)
+        values, labels = rng.normal(size=(30, 4)), rng.integers(0, 2, 30)
+        weights = rng.integers(1, 4, 30)
+        prototype_classes = np.array([0, 0, 1, 1])
+        weighted = SeenImages(values, labels, weights.astype(float))
+        rows = np.repeat(np.arange(30), weights)
+        repeated = SeenImages(values[rows], labels[rows], np.ones(len(rows)))
+        assert_array_equal(
+            similarity_quantiles(weighted, prototype_classes),
+            similarity_quantiles(repeated, prototype_classes),
+        )
+
+    def test_a_class_without_images(self):
+        seen = SeenImages(np.ones((3, 2)), np.zeros(3, int), np.ones(3))
+        quantiles = similarity_quantiles(seen, np.array([0, 1]))
+        assert np.isnan(quantiles[1, 0]).all()
+        assert np.isnan(quantiles[0, 1]).all()
+        found = percentiles(np.array([[1.0, 1.0]]), quantiles[1])
+        assert_array_equal(found, [[np.nan, 100]])
+
+    def test_percentiles_by_hand(self):
+        quantiles = np.arange(101.0)[None] * 2  # 0, 2, ..., 200
+        values = np.array([[-1.0], [0.0], [1.9], [2.0], [199.0], [200.0], [500.0]])
+        assert percentiles(values, quantiles)[:, 0].tolist() == [0, 0, 0, 1, 99, 100, 100]
+
+    def test_ties(self):
+        """Half of the images tie at 1: as similar as those is as similar as all of them."""
+        quantiles = np.where(np.arange(101) <= 50, 1.0, 2.0)[None]
+        assert percentiles(np.array([[1.0], [1.5], [2.0]]), quantiles)[:, 0].tolist() == [
+            50,
+            50,
+            100,
+        ]
+
+    def test_a_prototype_is_the_most_similar_to_its_source(self, fitted, digits):
+        X, _ = digits
+        what = fitted.prototype_table()
+        table = fitted.explain(X[what["sample"]], details="percentile")
+        own = table[table["sample"] == table["prototype"]]  # image i is the source of prototype i
+        assert len(own) == len(what)
+        assert (own["percentile_own"] == 100).all()
+
+    def test_they_are_those_of_the_training_images(self, fitted, digits):
+        X, y = digits
+        table = fitted.explain(X, details="percentile")
+        is_own = y[table["sample"]] == table["prototype_class"]
+        for column, rows in (("percentile_own", is_own), ("percentile_others", ~is_own)):
+            ranks = table[rows].groupby("prototype")["similarity"].rank(method="max", pct=True)
+            assert np.abs(table[column][rows] - 100 * ranks).max() <= 100 / 30 + 1
+
+
+def evidence_of(similarities, coef):
+    similarities = np.asarray(similarities, dtype=float)
+    logits = similarities @ np.asarray(coef, dtype=float).T
+    nothing = np.zeros(len(similarities))
+    return SampleEvidence(nothing, nothing, similarities, nothing, nothing, logits, nothing)
+
+
+class TestMargins:
+    def test_margins_by_hand(self):
+        assert margins(np.array([[3.0, 1.0, 2.5], [4.0, 4.0, 1.0]])).tolist() == [
+            [0.5, -2.0, -0.5],
+            [0.0, 0.0, -3.0],
+        ]
+
+    def test_flips_by_hand(self):
+        """Logits 2 s0 and s1: 4 against 3 flips at s0 = 1.5 or s1 = 4."""
+        coef = np.array([[2.0, 0], [0, 1]])
+        found = flip_similarities(evidence_of([[2, 3]], coef), coef, (0, 9))
+        assert found.tolist() == [[1.5, 4]]
+
+    def test_the_nearest_of_several_classes(self):
+        coef = np.array([[1.0], [0.5], [0.9]])  # and constants from a second prototype
+        coef = np.hstack([coef, [[0], [1], [0.05]]])
+        found = flip_similarities(evidence_of([[8, 1]], coef), coef, (0, 9))
+        # Logits 8, 5, 7.25: class 1 catches up at s0 = 8 - 3 / 0.5 = 2, class 2 at 8 - 7.5 = 0.5.
+        assert found[0, 0] == pytest.approx(2)
+
+    def test_what_a_similarity_cannot_be_flips_nothing(self):
+        coef = np.array([[2.0, 0], [0, 1]])
+        found = flip_similarities(evidence_of([[2, 3]], coef), coef, (1.9, 3.5))
+        assert np.isnan(found).all()
+
+    def test_a_prototype_without_a_say_flips_nothing(self):
+        coef = np.array([[2.0, 0.7], [0, 0.7]])
+        found = flip_similarities(evidence_of([[2, 3]], coef), coef, (0, 9))
+        assert found[0, 0] == 0
+        assert np.isnan(found[0, 1])
+
+    @pytest.mark.parametrize("similarity", ["log", "cosine", "linear"])
+    def test_the_prediction_flips_there(self, digits, similarity):
+        X, y = digits
+        clf = ProtoPNetClassifier(
+            image_shape=(8, 8),
+            n_prototypes_per_class=2,
+            prototype_depth=8,
+            pretraining_epochs=2,
+            joint_epochs=2,
+            similarity=similarity,
+            random_state=0,
+        ).fit(X, y)
+        similarities, predicted = clf.transform(X[:30]), clf.predict(X[:30])
+        table = clf.explain(X[:30], details="margin")
+        assert table["flip_similarity"].notna().any()
+        logits = clf.decision_function(X[:30])
+        for row in table.itertuples():
+            assert row.margin == pytest.approx(
+                np.sort(logits[row.sample])[-1] - np.sort(logits[row.sample])[-2]
+            )
+            if np.isnan(row.flip_similarity):
+                continue
+            step = row.flip_similarity - row.similarity
+            for factor, is_flipped in ((1 - 1e-6, False), (1 + 1e-6, True)):
+                changed = similarities[row.sample].copy()
+                changed[row.prototype] += factor * step
+                label = clf.classes_[(clf.coef_ @ changed).argmax()]
+                assert (label != predicted[row.sample]) == is_flipped
+
+
+class TestDigests:
+    def test_a_table_is_traced_to_the_model_and_the_source(self, fitted, digits):
+        X, _ = digits
+        table = fitted.explain(X[:5], details="digest")
+        assert table["model_digest"].nunique() == 1
+        sources = table.groupby("source_sample")["source_digest"].nunique()
+        assert (sources == 1).all()
+        unequal = np.unique(X[np.unique(table["source_sample"])], axis=0)
+        assert table["source_digest"].nunique() == len(unequal)
+
+    def test_copies_have_the_digest_of_the_model(self, fitted, digits, tmp_path):
+        X, _ = digits
+        fitted.save(tmp_path / "clf.skops")
+        copies = [load(tmp_path / "clf.skops"), pickle.loads(pickle.dumps(fitted))]
+        expected = fitted.explain(X[:2], details="digest")
+        for copy in copies:
+            assert copy.explain(X[:2], details="digest").equals(expected)
+
+    def test_another_last_layer_is_another_model(self, fitted, digits):
+        X, y = digits
+        before = fitted.explain(X[:1], details="digest")
+        other = pickle.loads(pickle.dumps(fitted)).refit_last_layer(X, y, l1_weight=0.01)
+        after = other.explain(X[:1], details="digest")
+        assert before["model_digest"][0] != after["model_digest"][0]
+        assert set(before["source_digest"]) == set(after["source_digest"])
+
+
+def test_convergence_is_that_of_integrated_gradients(fitted, digits):
+    X, _ = digits
+    table = fitted.explain(X[:3], details="convergence", localizer="integrated_gradients")
+    found = localize(fitted, X[:3], localizer="integrated_gradients")
+    place = table["sample"], table["prototype"]
+    assert_array_equal(table["convergence_delta"], found.convergence_deltas[place])
+    assert fitted.explain(X[:1], details="convergence")["convergence_delta"].isna().all()

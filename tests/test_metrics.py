@@ -1,0 +1,393 @@
+"""Metrics, on cases worked out by hand."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from sklearn_protopnet import metrics
+from sklearn_protopnet.metrics import (
+    box_necessity,
+    box_sufficiency,
+    causal_parts,
+    centre_baseline,
+    consistency,
+    coverage,
+    deletion_auc,
+    global_size,
+    insertion_auc,
+    local_size,
+    n_distinct_prototypes,
+    part_presence,
+    pointing_game,
+    purity,
+    random_baseline,
+    relevance_mass,
+    sparsity,
+    stability,
+)
+
+NAN = float("nan")
+
+
+class TestSize:
+    COEF = np.array([[1.0, 0, 0, -0.5], [0, 2, 0, 0]])
+
+    def test_sparsity(self):
+        assert sparsity(self.COEF) == 5 / 8
+        assert sparsity(np.zeros((2, 3))) == 1
+        assert sparsity([[1e-300]]) == 0
+
+    def test_global_size(self):
+        assert global_size(self.COEF) == 3
+        assert global_size([[0.0], [0.0]]) == 0
+        assert global_size([[0.0], [-1.0]]) == 1
+
+    def test_local_size(self):
+        contributions = [[10, -1, 0.99], [0, 0, 0], [3, 3, 3]]
+        assert local_size(contributions) == (2 + 0 + 3) / 3
+        assert local_size(contributions, threshold=0) == (3 + 0 + 3) / 3
+        assert local_size(contributions, threshold=1) == (1 + 0 + 3) / 3
+        assert local_size([[-4.0]]) == 1
+
+    def test_distinct_prototypes(self):
+        prototypes = np.zeros((4, 2, 1, 1))
+        prototypes[1, 0] = prototypes[3, 0] = 1e-12
+        assert n_distinct_prototypes(prototypes) == 2
+        assert n_distinct_prototypes(prototypes[:1]) == 1
+
+
+class TestPointingGame:
+    def test_by_hand(self):
+        maps = np.zeros((4, 2, 3))
+        maps[[0, 1, 2, 3], [0, 1, 0, 1], [2, 0, 1, 1]] = [1, 5, 2, 1e-9]
+        masks = np.zeros((4, 2, 3), dtype=bool)
+        masks[0, 0, 2] = masks[1, 0] = masks[3] = True
+        assert pointing_game(maps, masks) == (1 + 0 + 0 + 1) / 4
+
+    def test_an_empty_mask_is_no_hit(self):
+        assert pointing_game(np.random.default_rng(0).random((3, 4, 5)), np.zeros((3, 4, 5))) == 0
+
+    def test_ties_score_what_chance_does(self):
+        masks = np.zeros((1, 4, 5), dtype=bool)
+        masks[0, 1, :3] = True
+        assert pointing_game(np.zeros((1, 4, 5)), masks) == 3 / 20 == random_baseline(masks)
+
+    def test_negative_maps_have_a_largest_value_too(self):
+        assert pointing_game([[[-3.0, -1.0]]], [[[False, True]]]) == 1
+
+
+class TestRelevanceMass:
+    def test_by_hand(self):
+        maps = [[[2.0, 6.0, -9.0]], [[0.0, -1.0, 0.0]], [[1.0, 1.0, 2.0]]]
+        masks = [[[1, 0, 1]], [[1, 1, 1]], [[0, 0, 1]]]
+        assert relevance_mass(maps, masks) == (2 / 8 + 0 + 2 / 4) / 3
+
+    def test_an_empty_mask_holds_nothing(self):
+        assert relevance_mass([[[1.0]]], [[[False]]]) == 0
+
+    def test_a_constant_map_scores_what_chance_does(self):
+        masks = np.random.default_rng(0).random((3, 4, 5)) < 0.3
+        assert relevance_mass(np.ones((3, 4, 5)), masks) == pytest.approx(random_baseline(masks))
+
+
+class TestBaselines:
+    def test_the_centre(self):
+        masks = np.zeros((2, 4, 5), dtype=bool)
+        masks[0, 1, 2] = True  # rows 1 and 2 are in the middle, column 2 is
+        masks[1, :, 2] = True
+        assert centre_baseline(masks) == (1 / 2 + 1) / 2
+        assert centre_baseline([[[True]]]) == 1
+        assert centre_baseline(np.eye(4)[None]) == 2 / 4
+
+    def test_chance(self):
+        assert random_baseline(np.eye(4)[None]) == 1 / 4
+
+
+class TestPartPresence:
+    def test_boxes_are_half_open(self):
+        boxes = [[[2, 5, 1, 3]]]
+        centres = [[[2, 1], [4.99, 2.99], [5, 1], [2, 3], [1.99, 1], [NAN, NAN]]]
+        assert part_presence(boxes, centres).tolist() == [
+            [[True, True, False, False, False, False]]
+        ]
+
+    def test_each_image_has_its_own_parts(self):
+        boxes = np.tile([[0, 2, 0, 2], [2, 4, 2, 4]], (2, 1, 1))
+        centres = [[[1, 1]], [[3, 3]]]
+        assert part_presence(boxes, centres)[..., 0].tolist() == [[True, False], [False, True]]
+
+    @pytest.mark.parametrize(
+        ("boxes", "centres"),
+        [
+            ([[[0, 1, 0]]], [[[0, 0]]]),
+            ([[[0, 1, 0, 1]]], [[0, 0]]),
+            ([[[0, 1, 0, 1]]] * 2, [[[0, 0]]]),
+        ],
+    )
+    def test_shapes(self, boxes, centres):
+        with pytest.raises(ValueError, match="boxes must have the shape"):
+            part_presence(boxes, centres)
+
+
+class TestConsistency:
+    def test_by_hand(self):
+        """10 images, 2 parts: one prototype holds part 0 in 8, the other in 7 and part 1 in 3."""
+        presence = np.zeros((10, 2, 2), dtype=bool)
+        presence[:8, 0, 0] = presence[:7, 1, 0] = presence[7:, 1, 1] = True
+        visible = np.ones((10, 2), dtype=bool)
+        assert consistency(presence, visible) == 1 / 2
+        assert consistency(presence, visible, threshold=0.7) == 1
+        assert consistency(presence, visible, threshold=0.81) == 0
+
+    def test_a_part_that_is_not_seen_cannot_be_held(self):
+        presence = np.zeros((12, 1, 1), dtype=bool)
+        presence[:8] = True
+        visible = np.arange(12)[:, None] < 10
+        assert consistency(presence, visible) == 1
+        assert consistency(presence, np.ones((12, 1))) == 0
+
+    def test_a_part_that_is_seen_too_rarely_does_not_count(self):
+        presence = np.zeros((20, 1, 2), dtype=bool)
+        presence[:9, 0, 1] = True
+        visible = np.stack([np.ones(20), np.arange(20) < 9], axis=1)
+        assert consistency(presence, visible) == 0
+        assert consistency(presence, visible, min_count=9) == 1
+        assert np.isnan(consistency(presence, visible, min_count=21))
+        assert np.isnan(consistency(presence, np.zeros((20, 2)), min_count=0))
+
+    def test_images_of_other_classes_are_left_out_for_a_prototype(self):
+        presence = np.ones((20, 2, 1), dtype=bool)
+        presence[:10, 1] = False
+        of_class = np.arange(20)[:, None] // 10 == np.arange(2)  # (n, P)
+        assert consistency(presence, np.ones((20, 1))) == 1 / 2
+        assert consistency(presence, of_class[:, :, None]) == 1
+
+    def test_disjoint_boxes(self):
+        assert consistency(np.zeros((10, 3, 2)), np.ones((10, 2))) == 0
+
+
+class TestPurity:
+    def test_by_hand(self):
+        presence = np.zeros((4, 2, 2), dtype=bool)
+        presence[:3, 0, 0] = presence[3, 0, 1] = presence[:1, 1, 1] = True
+        assert purity(presence) == (3 / 4 + 1 / 4) / 2
+
+    def test_a_part_that_one_patch_shows_is_no_purity(self):
+        presence = np.zeros((10, 1, 2), dtype=bool)
+        presence[3, 0, 1] = True
+        assert purity(presence) == 1 / 10
+
+    def test_disjoint_boxes(self):
+        assert purity(np.zeros((10, 3, 2))) == 0
+
+
+class TestStability:
+    def test_by_hand(self):
+        before = np.array([[[1, 0], [0, 0], [1, 1]], [[0, 1], [0, 0], [0, 0]]])
+        after = np.array([[[1, 0], [0, 0], [1, 0]], [[1, 0], [0, 0], [0, 1]]])
+        assert stability(before, after) == 3 / 6
+        assert stability(before, after, covered_only=True) == 1 / 3
+        assert coverage(before) == 3 / 6
+
+    def test_boxes_in_the_background_are_stable_and_tell_nothing(self):
+        nothing = np.zeros((5, 2, 3))
+        assert stability(nothing, nothing) == 1
+        assert np.isnan(stability(nothing, nothing, covered_only=True))
+        assert coverage(nothing) == 0
+
+
+def total(images):
+    return images.sum((1, 2, 3))
+
+
+class TestDeletionAndInsertion:
+    IMAGE = np.array([[[6.0], [3.0], [1.0], [0.0]]])  # (1, 4, 1), of 10 in all
+    NOTHING = np.zeros((1, 4, 1))
+
+    def area(self, metric, relevance, **settings):
+        settings = {"n_steps": 4, **settings}
+        return metric(total, self.IMAGE, [relevance], self.NOTHING, **settings)
+
+    def test_by_hand(self):
+        """Left after each of four steps, the best order: 1, 0.4, 0.1, 0, 0."""
+        assert self.area(deletion_auc, [4, 3, 2, 1]) == pytest.approx((0.5 + 0.4 + 0.1) / 4)
+        assert self.area(insertion_auc, [4, 3, 2, 1]) == pytest.approx((0.6 + 0.9 + 1 + 0.5) / 4)
+        assert self.area(deletion_auc, [1, 2, 3, 4]) == pytest.approx((0.5 + 1 + 0.9 + 0.6) / 4)
+
+    def test_in_ties_the_first_go_first(self):
+        assert self.area(deletion_auc, [0, 0, 0, 0]) == self.area(deletion_auc, [4, 3, 2, 1])
+
+    def test_pixels_that_count_alike(self):
+        score = total
+        image = np.ones((4, 5, 3))
+        relevance = np.random.default_rng(0).random((4, 5))
+        for metric in (deletion_auc, insertion_auc):
+            assert metric(score, image, relevance, 0 * image) == pytest.approx(0.5)
+
+    def test_more_steps_than_pixels(self):
+        assert self.area(deletion_auc, [4, 3, 2, 1], n_steps=100) == pytest.approx(
+            (0.5 + 0.4 + 0.1) / 4, abs=0.02
+        )
+
+    def test_a_score_that_does_not_change(self):
+        for metric in (deletion_auc, insertion_auc):
+            found = metric(lambda images: np.ones(len(images)), self.IMAGE, [[1] * 4], self.NOTHING)
+            assert np.isnan(found)
+
+    def test_all_channels_of_a_pixel_go_together(self):
+        seen = []
+
+        def score(images):
+            seen.append(images)
+            return total(images)
+
+        deletion_auc(score, np.ones((1, 2, 3)), [[0, 1]], np.zeros((1, 2, 3)), n_steps=2)
+        (images,) = seen
+        assert images[..., 0].tolist() == [[[1, 1]], [[1, 0]], [[0, 0]]]
+        assert (images == images[..., :1]).all()
+
+    @pytest.mark.parametrize(
+        ("image", "relevance", "baseline", "message"),
+        [
+            (np.ones((2, 2)), np.ones((2, 2)), np.ones((2, 2)), "must have one shape"),
+            (np.ones((2, 2, 1)), np.ones((2, 2)), np.ones((2, 1, 1)), "must have one shape"),
+            (np.ones((2, 2, 1)), np.ones((1, 2)), np.ones((2, 2, 1)), "relevance must have the"),
+        ],
+    )
+    def test_shapes(self, image, relevance, baseline, message):
+        for metric in (deletion_auc, insertion_auc):
+            with pytest.raises(ValueError, match=message):
+                metric(total, image, relevance, baseline)
+
+
+class TestBoxes:
+    IMAGE = np.arange(1.0, 7).reshape(2, 3, 1)  # of 21 in all
+
+    def test_by_hand(self):
+        box, nothing = [0, 2, 1, 2], 0 * self.IMAGE  # 2 + 5
+        assert box_sufficiency(total, self.IMAGE, box, nothing) == 7 / 21
+        assert box_necessity(total, self.IMAGE, box, nothing) == pytest.approx(7 / 21)
+
+    def test_all_and_nothing(self):
+        nothing = 0 * self.IMAGE
+        assert box_sufficiency(total, self.IMAGE, [0, 2, 0, 3], nothing) == 1
+        assert box_necessity(total, self.IMAGE, [0, 2, 0, 3], nothing) == 1
+        assert box_sufficiency(total, self.IMAGE, [1, 1, 0, 0], nothing) == 0
+        assert box_necessity(total, self.IMAGE, [1, 1, 0, 0], nothing) == 0
+
+    def test_a_score_of_nothing(self):
+        for metric in (box_sufficiency, box_necessity):
+            assert np.isnan(metric(total, 0 * self.IMAGE, [0, 1, 0, 1], self.IMAGE))
+
+
+class TestCausalParts:
+    def test_by_hand(self):
+        before = [[5.0, 5.0, 5.0, -2.0]]
+        without = [[[5, 4.6, 9, -2.2], [1, 4.5, 6, -4.0], [2, 4.5, 5, -3]]]
+        assert causal_parts(before, without, [[1, 1, 1]]).tolist() == [[1, 1, -1, 1]]
+        assert causal_parts(before, without, [[1, 0, 1]]).tolist() == [[2, 2, -1, 2]]
+        assert causal_parts(before, without, [[1, 1, 1]], min_drop=0.5).tolist() == [[1, -1, -1, 1]]
+
+    def test_no_part_is_there(self):
+        assert causal_parts([[5.0]], [[[0.0], [0.0]]], [[0, 0]]).tolist() == [[-1]]
+
+    def test_nothing_changes(self):
+        assert causal_parts([[0.0]], [[[0.0]]], [[1]], min_drop=0).tolist() == [[-1]]
+
+    def test_shapes(self):
+        with pytest.raises(ValueError, match="similarities_without must have the shape"):
+            causal_parts([[1.0, 2.0]], [[[1.0]]], [[1]])
+        with pytest.raises(ValueError, match="visible must have the shape"):
+            causal_parts([[1.0]], [[[1.0]]], [[1, 1]])
+
+
+@pytest.mark.parametrize("metric", [deletion_auc, insertion_auc])
+class TestScores:
+    @pytest.mark.parametrize(
+        "score", [lambda images: total(images)[:, None], lambda images: total(images) * NAN, total]
+    )
+    def test_scores_are_finite_numbers_one_for_each_image(self, metric, score):
+        image = np.ones((2, 2, 1))
+        if score is total:
+            assert np.isfinite(metric(score, image, np.ones((2, 2)), 0 * image))
+        else:
+            with pytest.raises(ValueError, match="score must give a finite number for each of 21"):
+                metric(score, image, np.ones((2, 2)), 0 * image)
+
+    @pytest.mark.parametrize("n_steps", [0, -1, 2.5])
+    def test_steps(self, metric, n_steps):
+        with pytest.raises(ValueError, match="n_steps must be a positive integer"):
+            metric(total, np.ones((2, 2, 1)), np.ones((2, 2)), np.zeros((2, 2, 1)), n_steps=n_steps)
+
+
+@pytest.mark.parametrize("metric", [box_sufficiency, box_necessity])
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([0, 1, 0], "box must be four integers"),
+        ([0.0, 1, 0, 1], "box must be four integers"),
+        ([-1, 1, 0, 1], "box must lie in the image"),
+        ([1, 0, 0, 1], "box must lie in the image"),
+        ([0, 1, 0, 3], "box must lie in the image"),
+    ],
+)
+def test_boxes_lie_in_the_image(metric, box, message):
+    with pytest.raises(ValueError, match=message):
+        metric(total, np.ones((2, 2, 1)), box, np.zeros((2, 2, 1)))
+
+
+CALLS = {
+    "causal_parts": lambda bad: causal_parts(bad, bad, bad),
+    "box_necessity": lambda bad: box_necessity(total, bad, [0, 1, 0, 1], bad[..., :0]),
+    "box_sufficiency": lambda bad: box_sufficiency(total, bad, [0, 1, 0, 1], bad[..., :0]),
+    "deletion_auc": lambda bad: deletion_auc(total, bad, [[NAN]], bad),
+    "insertion_auc": lambda bad: insertion_auc(total, bad, [[NAN]], bad),
+    "sparsity": lambda bad: sparsity(bad),
+    "global_size": lambda bad: global_size(bad),
+    "local_size": lambda bad: local_size(bad),
+    "n_distinct_prototypes": lambda bad: n_distinct_prototypes(bad),
+    "pointing_game": lambda bad: pointing_game(bad, bad),
+    "relevance_mass": lambda bad: relevance_mass(bad, bad),
+    "centre_baseline": lambda bad: centre_baseline(bad),
+    "random_baseline": lambda bad: random_baseline(bad),
+    "part_presence": lambda bad: part_presence(bad, bad),
+    "consistency": lambda bad: consistency(bad, bad),
+    "purity": lambda bad: purity(bad),
+    "stability": lambda bad: stability(bad, bad),
+    "coverage": lambda bad: coverage(bad),
+}
+
+
+def test_all_are_here():
+    assert sorted(CALLS) == sorted(metrics.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+@pytest.mark.parametrize("bad", [np.empty((0, 0)), np.empty((0, 2, 2)), np.full((1, 1, 1), NAN)])
+def test_nothing_and_nan(name, bad):
+    with pytest.raises(ValueError, match="must"):
+        CALLS[name](bad)
+
+
+def test_masks_hold_truth_values_of_the_same_shape():
+    with pytest.raises(ValueError, match="masks must hold truth values, got float64"):
+        pointing_game(np.zeros((1, 2, 2)), np.full((1, 2, 2), 0.5))
+    with pytest.raises(ValueError, match=r"masks must have the shape \(1, 2, 2\), got \(1, 2, 3\)"):
+        relevance_mass(np.zeros((1, 2, 2)), np.zeros((1, 2, 3)))
+    with pytest.raises(ValueError, match="masks must hold truth values"):
+        centre_baseline(np.full((1, 2, 2), 2))
+
+
+def test_shares():
+    with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got 1\.5"):
+        consistency(np.zeros((1, 1, 1)), np.zeros((1, 1)), threshold=1.5)
+    with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got -0\.1"):
+        local_size([[1.0]], threshold=-0.1)
+
+
+def test_arguments_stay_as_they_are():
+    presence = np.ones((12, 1, 1), dtype=bool)
+    visible = np.ones((12, 1), dtype=bool)
+    consistency(presence, visible)
+    assert_array_equal(presence, True)
+    assert_array_equal(visible, True)

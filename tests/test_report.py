@@ -1,0 +1,707 @@
+"""A report says what the tables say, holds all that it needs, and works in a real browser."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import Browser, find_chromium
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet.inspection import _report as report_module
+from sklearn_protopnet.inspection import _report_evidence as evidence_module
+from sklearn_protopnet.inspection import _report_page as page_module
+from sklearn_protopnet.inspection import explain, write_report
+from sklearn_protopnet.inspection._report_pictures import data_uri
+
+SMALL = {
+    "image_shape": (8, 8),
+    "n_prototypes_per_class": 2,
+    "prototype_depth": 8,
+    "pretraining_epochs": 1,
+    "warmup_epochs": 1,
+    "joint_epochs": 1,
+    "random_state": 0,
+}
+FIELDS = (
+    *("name", "file", "truth", "predicted", "probability", "margin", "next", "height", "width"),
+    "claims",
+)
+PART = ["prototype", "similarity", "weight", "contribution", "y0", "y1", "x0", "x1"]
+HOSTILE = [
+    "</script><img src=x onerror=alert(1)>",
+    "\"'><svg onload=alert(2)>",
+    "<!--<script> & &lt;b&gt; \u2028 \u202e rtl \U0001f98a",
+]
+VOID = {"meta", "input", "link", "br"}
+
+
+class Parsed(HTMLParser):
+    """A page, taken apart as a browser does."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.html = path.read_text(encoding="utf-8")
+        self.tags, self.attributes, self.texts, self.elements = [], [], [], {}
+        self._open = []
+        self.feed(self.html)
+        self.close()
+        assert self._open == []
+        self.data = json.loads(self.elements["report-data"])
+        self.rows = [dict(zip(FIELDS, row, strict=True)) for row in self.data["rows"]]
+        for row in self.rows:
+            row["logit"], row["others"], row["evidence"] = row["claims"][0]
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        if tag not in VOID:
+            self._open.append((tag, dict(attrs).get("id")))
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self._open.pop()
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data):
+        tag, name = self._open[-1] if self._open else (None, None)
+        if name is not None:
+            self.elements[name] = self.elements.get(name, "") + data
+        if tag not in {"script", "style"}:
+            self.texts.append(data)
+
+    @property
+    def images(self):
+        """Stored images, in the order of the rows."""
+        blocks = [name for name in self.elements if re.fullmatch(r"images-\d+", name)]
+        return [uri for name in blocks for uri in json.loads(self.elements[name])]
+
+
+def decoded(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+@pytest.fixture(scope="module")
+def shown(digits):
+    """Images and labels, some of them wrong on purpose."""
+    X, y = digits
+    y = y[:120].copy()
+    y[::17] = (y[::17] + 1) % 10
+    return X[:120], y
+
+
+@pytest.fixture(scope="module")
+def path(fitted, shown, tmp_path_factory):
+    X, y = shown
+    return write_report(fitted, X, tmp_path_factory.mktemp("report") / "report.html", y, top_k=3)
+
+
+@pytest.fixture(scope="module")
+def page(path):
+    return Parsed(path)
+
+
+@pytest.fixture(scope="module")
+def hostile(digits, tmp_path_factory):
+    """A report whose labels and names of images are code."""
+    X, y = digits
+    X, y = X[y < 3], y[y < 3]
+    frame = pd.DataFrame(X, index=[f"{i} {HOSTILE[i % 3]}" for i in range(len(X))])
+    labels = np.array(HOSTILE, dtype=object)[y]
+    clf = ProtoPNetClassifier(**SMALL).fit(frame, labels)
+    labels[:2] = "<b>unheard of</b>"
+    target = tmp_path_factory.mktemp("hostile") / "report.html"
+    return write_report(clf, frame, target, labels, title=HOSTILE[0])
+
+
+class TestWhatItSays:
+    def test_numbers_are_those_of_explain(self, fitted, shown, page):
+        why = fitted.explain(shown[0], top_k=3).groupby("sample")
+        assert sorted(int(row["name"]) for row in page.rows) == list(range(120))
+        for row in page.rows:
+            expected = why.get_group(int(row["name"]))
+            found = np.array(row["evidence"])
+            assert_allclose(found[:, :8], expected[PART].to_numpy(float), atol=1e-6)
+            assert row["logit"] == pytest.approx(expected["logit"].iloc[0], abs=1e-6)
+            assert row["probability"] == expected["probability"].iloc[0]
+            assert page.data["labels"][row["predicted"]] == str(expected["class"].iloc[0])
+            source = page.data["prototypes"][row["evidence"][0][0]]
+            assert source["sample"] == expected["source_sample"].iloc[0]
+            boxes = expected[["source_y0", "source_y1", "source_x0", "source_x1"]]
+            assert source["box"] == boxes.iloc[0].tolist()
+
+    def test_wrong_predictions_have_the_evidence_for_the_true_class(self, fitted, shown, page):
+        why = fitted.explain(shown[0], classes="all", top_k=3).groupby(["sample", "class"])
+        for row in page.rows:
+            assert len(row["claims"]) == 1 + (row["truth"] != row["predicted"])
+            for logit, _, parts in row["claims"][1:]:
+                expected = why.get_group((int(row["name"]), row["truth"]))
+                found = np.array(parts)[:, :8]
+                assert_allclose(found, expected[PART].to_numpy(float), atol=1e-6)
+                assert logit == pytest.approx(expected["logit"].iloc[0], abs=1e-6)
+
+    def test_contributions_and_the_others_add_up_to_the_logit(self, page):
+        for logit, others, parts in (claim for row in page.rows for claim in row["claims"]):
+            assert sum(part[3] for part in parts) + others == pytest.approx(logit, abs=1e-5)
+            for _, similarity, weight, contribution, *_ in parts:
+                assert similarity * weight == pytest.approx(contribution, abs=1e-4)
+
+    def test_the_margin_is_to_the_next_class(self, fitted, shown, page):
+        logits = fitted.decision_function(shown[0])
+        for row in page.rows:
+            mine = logits[int(row["name"])]
+            order = np.argsort(-mine)
+            assert [row["predicted"], row["next"]] == order[:2].tolist()
+            assert row["margin"] == pytest.approx(mine[order[0]] - mine[order[1]], abs=1e-6)
+
+    def test_wrong_predictions_come_first_and_then_the_least_certain(self, page):
+        key = [(row["truth"] == row["predicted"], row["margin"]) for row in page.rows]
+        assert key == sorted(key)
+        assert 0 < sum(is_right for is_right, _ in key) < 120
+
+    def test_images_are_those_of_the_rows(self, shown, page):
+        assert len(page.images) == 120
+        for row, uri in zip(page.rows, page.images, strict=True):
+            image = shown[0][int(row["name"])].reshape(8, 8)
+            assert_array_equal(decoded(uri), np.rint(255 * image / image.max()))
+
+    def test_the_summary(self, fitted, shown, page):
+        X, y = shown
+        n_right = int((fitted.predict(X) == y).sum())
+        assert f"Accuracy {n_right / 1.2:.1f} % ({n_right} right)" in page.text
+        assert "Prototypes 30 (" in page.text
+        assert f"Weights that are 0 {100 * (fitted.coef_ == 0).mean():.1f} %" in page.text
+        counts = pd.crosstab(y, fitted.predict(X)).to_numpy().ravel().tolist()
+        cells = page.html.split('class="confusion"')[1].split("</table>")[0]
+        assert [int(n) for n in re.findall(r"<td class=\"number[^>]*>(\d+)<", cells)] == counts
+
+    def test_the_gallery_has_all_prototypes_with_their_boxes(self, fitted, page):
+        table = fitted.prototype_table()
+        pattern = r'<li id="prototype-(\d+)">.*?<rect class="box c0" x="(\d+)" y="(\d+)" '
+        pattern += r'width="(\d+)" height="(\d+)"/>.*?training row (\d+)'
+        found = np.array(re.findall(pattern, page.html), dtype=int)
+        x, y = table["x0"], table["y0"]
+        expected = [table["prototype"], x, y, table["x1"] - x, table["y1"] - y, table["sample"]]
+        assert_array_equal(found, np.array(expected).T)
+
+    def test_a_localizer(self, fitted, shown, tmp_path):
+        target = write_report(fitted, shown[0][:5], tmp_path / "r.html", top_k=2, localizer="prp")
+        parsed = Parsed(target)
+        why = fitted.explain(shown[0][:5], top_k=2, localizer="prp").groupby("sample")
+        for row in parsed.rows:
+            expected = why.get_group(int(row["name"]))[PART[4:]].to_numpy()
+            assert_array_equal(np.array(row["evidence"])[:, 4:8], expected)
+        boxes = fitted.prototype_table(localizer="prp")[PART[4:]].to_numpy()
+        assert [each["box"] for each in parsed.data["prototypes"]] == boxes.tolist()
+
+    def test_without_labels(self, fitted, shown, tmp_path):
+        parsed = Parsed(write_report(fitted, shown[0], tmp_path / "r.html"))
+        margins = [row["margin"] for row in parsed.rows]
+        assert margins == sorted(margins)
+        assert {row["truth"] for row in parsed.rows} == {-1}
+        assert "Accuracy" not in parsed.text
+        assert "True class" not in parsed.text
+        assert not parsed.data["hasTruth"]
+
+    def test_labels_that_the_classifier_does_not_know(self, fitted, shown, tmp_path):
+        y = shown[1][:6].astype(object)
+        y[2], y[4] = "bird", "fish"
+        parsed = Parsed(write_report(fitted, shown[0][:6], tmp_path / "r.html", y))
+        assert parsed.data["labels"][10:] == ["bird", "fish"]
+        rows = {row["name"]: row for row in parsed.rows}
+        assert [rows[name]["truth"] for name in "24"] == [10, 11]
+        assert len(rows["2"]["claims"]) == 1
+        assert [row["name"] for row in parsed.rows[:3]] != ["0", "1", "3"]
+
+    def test_many_classes_list_what_is_confused(self):
+        labels = [f"class {i}" for i in range(20)]
+        counts = np.diag(np.full(20, 9))
+        assert "No image is confused" in page_module.summary({}, labels, counts)
+        counts[3, 7], counts[4, 5] = 2, 6
+        found = page_module.summary({}, labels, counts)
+        lines = re.findall(r"<tr><td>.*?</tr>", found)
+        assert [re.findall(r"class \d+|\d+(?=</td>)", line) for line in lines] == [
+            ["class 4", "class 5", "6"],
+            ["class 3", "class 7", "2"],
+        ]
+
+    def test_a_prototype_without_source(self, digits, tmp_path):
+        X, y = digits
+        X, y = X[y < 3], y[y < 3]
+        with pytest.warns(UserWarning, match="No training image of classes"):
+            clf = ProtoPNetClassifier(**SMALL).fit(X, y, sample_weight=y != 2)
+        parsed = Parsed(write_report(clf, X[:3], tmp_path / "r.html"))
+        assert parsed.texts.count("no training image") == 2
+
+
+class TestWhatItTakes:
+    def test_a_frame_gives_the_names(self, shown, tmp_path):
+        frame = pd.DataFrame(shown[0], index=[f"cell {i}" for i in range(120)])
+        pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL))
+        search = GridSearchCV(
+            pipeline, {"protopnetclassifier__l1_weight": [1e-4]}, cv=2, error_score="raise"
+        ).fit(frame, shown[1])
+        parsed = Parsed(write_report(search, frame[5:40], tmp_path / "r.html", top_k=1))
+        why = explain(search, frame[5:40], top_k=1).set_index("sample")
+        assert sorted(row["name"] for row in parsed.rows) == sorted(why.index)
+        for row in parsed.rows:
+            assert row["evidence"][0][3] == pytest.approx(
+                why.loc[row["name"], "contribution"], abs=1e-6
+            )
+
+    def test_paths_of_images_of_any_size(self, tmp_path):
+        rng = np.random.default_rng(0)
+        paths = []
+        for i in range(12):
+            pixels = rng.integers(0, 255, (60 + 10 * (i % 2), 120, 3)).astype(np.uint8)
+            paths.append(tmp_path / f"<i>{i}.png")
+            Image.fromarray(pixels).save(paths[-1])
+        settings = {**SMALL, "image_shape": None, "image_size": (32, 48)}
+        clf = ProtoPNetClassifier(**settings).fit(paths, np.arange(12) % 2)
+        parsed = Parsed(write_report(clf, paths, tmp_path / "r.html", image_size_px=40))
+        for row, uri in zip(parsed.rows, parsed.images, strict=True):
+            i = int(row["name"])
+            assert row["file"] == f"<i>{i}.png"
+            assert (row["height"], row["width"]) == (60 + 10 * (i % 2), 120)
+            assert uri.startswith("data:image/jpeg;base64,")
+            assert decoded(uri).shape == (20 + 3 * (i % 2), 40, 3)
+
+    def test_some_images_are_left_out(self, fitted, shown, tmp_path):
+        parsed = Parsed(write_report(fitted, *_both(shown, tmp_path), max_images=30))
+        assert len(parsed.rows) == 120
+        assert len(parsed.images) == 30
+        assert "The pictures of the first 30 images are stored" in parsed.text
+        assert Parsed(write_report(fitted, *_both(shown, tmp_path), max_images=0)).images == []
+
+    def test_all_prototypes(self, fitted, shown, tmp_path):
+        parsed = Parsed(write_report(fitted, shown[0][:3], tmp_path / "r.html", top_k=100))
+        for row in parsed.rows:
+            assert len(row["evidence"]) == 30
+            assert row["others"] == pytest.approx(0, abs=1e-6)
+
+    def test_a_progress_bar_on_request(self, fitted, shown, tmp_path, capsys):
+        write_report(fitted, shown[0][:3], tmp_path / "r.html")
+        assert capsys.readouterr() == ("", "")
+        write_report(fitted, shown[0][:3], tmp_path / "r.html", verbose=1)
+        assert "3/3" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"top_k": 0}, r"top_k must be a positive integer, got 0\."),
+            ({"image_size_px": 1.5}, r"image_size_px must be a positive integer, got 1\.5\."),
+            ({"max_images": -1}, r"max_images must be an integer from 0 on, got -1\."),
+            ({"localizer": "magic"}, "localizer must be one of"),
+            ({"y": [0, 1]}, "inconsistent numbers of samples"),
+            ({"y": [0, np.nan, 1]}, "y must have a label for each image, got missing ones"),
+        ],
+    )
+    def test_what_is_refused(self, fitted, shown, tmp_path, changed, message):
+        with pytest.raises(ValueError, match=message):
+            write_report(fitted, shown[0][:3], tmp_path / "r.html", **changed)
+        assert not list(tmp_path.iterdir())
+
+    def test_no_image(self, fitted, shown, tmp_path):
+        with pytest.raises(ValueError, match="0 sample"):
+            write_report(fitted, shown[0][:0], tmp_path / "r.html")
+        assert not list(tmp_path.iterdir())
+
+    def test_no_folder(self, fitted, shown, tmp_path):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            write_report(fitted, shown[0], tmp_path / "nowhere" / "r.html")
+
+    def test_estimators_that_cannot_be_reported(self, shown, tmp_path):
+        with pytest.raises(NotFittedError):
+            write_report(ProtoPNetClassifier(), shown[0], tmp_path / "r.html")
+        other = make_pipeline(LogisticRegression(max_iter=1000)).fit(shown[0] / 16, shown[1])
+        with pytest.raises(TypeError, match="must be a ProtoPNetClassifier"):
+            write_report(other, shown[0], tmp_path / "r.html")
+
+
+def _both(shown, folder):
+    X, y = shown
+    return X, folder / "r.html", y
+
+
+class TestTheFile:
+    def test_the_same_input_gives_the_same_bytes(self, fitted, shown, path, tmp_path, monkeypatch):
+        X, y = shown
+        monkeypatch.setattr(evidence_module, "LARGEST_CHUNK", 7)
+        again = write_report(fitted, X, tmp_path / "other.html", list(y), top_k=3)
+        assert again.read_bytes() == path.read_bytes()
+
+    def test_a_report_that_fails_leaves_what_was_there(self, fitted, shown, tmp_path, monkeypatch):
+        target = tmp_path / "r.html"
+        target.write_bytes(b"precious")
+        X = shown[0].copy()
+        X[70] = np.nan
+        monkeypatch.setattr(evidence_module, "LARGEST_CHUNK", 30)
+        with pytest.raises(ValueError, match="NaN"):
+            write_report(fitted, X, target)
+        assert target.read_bytes() == b"precious"
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_it_needs_no_network_and_runs_nothing_else(self, page):
+        assert not re.search(r"https?://|//[a-z]+\.", page.html.replace("// ", ""))
+        (policy,) = (
+            value
+            for _, name, value in page.attributes
+            if name == "content" and "default-src" in value
+        )
+        assert policy.startswith("default-src 'none'; img-src data:;")
+        assert "unsafe" not in policy
+        for tag in ("style", "script"):
+            (code,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page.html, flags=re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+        assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+        assert "style" not in {name for _, name, _ in page.attributes}
+
+    def test_what_comes_from_the_data_is_text(self, hostile):
+        parsed = Parsed(hostile)
+        assert "img" not in parsed.tags
+        assert "b" not in parsed.tags or parsed.tags.count("b") == 6  # numbers of prototypes
+        assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
+        assert parsed.data["labels"] == [*sorted(HOSTILE), "<b>unheard of</b>"]
+        assert f"<title>{'&lt;/script&gt;&lt;img src=x'}" in parsed.html
+        for code in HOSTILE:
+            assert code in parsed.texts
+            assert code not in parsed.html
+        assert "\u2028" not in parsed.elements["report-data"]
+
+    def test_a_name_that_is_no_unicode(self, fitted, shown, tmp_path):
+        target = write_report(fitted, shown[0][:2], tmp_path / "r.html", title="caf\udce9")
+        assert "<h1>caf?</h1>" in target.read_text(encoding="utf-8")
+
+    def test_headings_labels_and_texts_for_those_who_do_not_see(self, page):
+        assert page.tags.count("h1") == 1
+        assert [tag for tag in page.tags if re.fullmatch(r"h\d", tag)][:3] == ["h1", "h2", "h2"]
+        pictures = page.html.split("</section>\n</section>")[0].count('role="img"')
+        assert pictures == 30
+        for name in ("text", "truth", "predicted", "wrong"):
+            before = page.html.split(f'id="{name}"')[0]
+            assert before.rfind("<label") > before.rfind("</label>")
+        scopes = re.findall(r"<th(?: scope=\"(\w+)\")?", page.html)
+        assert set(scopes) <= {"col", "row", ""}
+        assert 'lang="en"' in page.html
+
+    def test_without_scripts_the_first_rows_are_a_table(self, page):
+        table = page.html.split("<noscript>")[1].split("</noscript>")[0]
+        names = re.findall(r"<tr><td><bdi>(\d+)</bdi></td>", table)
+        assert names == [row["name"] for row in page.rows[:20]]
+        assert table.count("<td>wrong</td>") == min(
+            20, sum(row["truth"] != row["predicted"] for row in page.rows)
+        )
+
+
+class TestPictures:
+    @pytest.mark.parametrize(
+        ("shape", "size", "largest", "expected", "kind"),
+        [
+            ((8, 8, 1), (8, 8), 96, (8, 8), "png"),
+            ((200, 100, 3), (200, 100), 96, (96, 48, 3), "jpeg"),
+            ((64, 64, 3), (1000, 500), 96, (64, 32, 3), "jpeg"),
+            ((32, 32, 1), (8, 8), 96, (32, 32), "png"),
+            ((1, 3000, 2), (1, 3000), 96, (1, 96), "jpeg"),
+            ((1, 1, 64), (1, 1), 96, (1, 1), "png"),
+        ],
+    )
+    def test_it_has_the_proportions_of_the_image(self, shape, size, largest, expected, kind):
+        image = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        uri = data_uri(image, size, largest)
+        assert uri.startswith(f"data:image/{kind};base64,")
+        assert decoded(uri).shape == expected
+
+    def test_what_is_transparent_is_white(self):
+        image = np.zeros((2, 2, 4), np.uint8)
+        image[0, 0] = 255, 0, 0, 255
+        found = decoded(data_uri(image, (2, 2), 96))
+        assert found.tolist() == [[[255, 0, 0], [255] * 3], [[255] * 3, [255] * 3]]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    found = Browser(executable, tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+NAMES_SHOWN = """
+    return [...document.querySelectorAll("#table tr.sample th bdi")].map((e) => e.textContent);
+"""
+
+
+class TestInTheBrowser:
+    @pytest.fixture(scope="class")
+    def opened(self, browser, path):
+        with browser.page(path) as found:
+            yield found
+
+    def test_it_opens_from_disk_and_asks_for_nothing(self, browser, path, page):
+        with browser.page(path) as opened:
+            names = opened.run(NAMES_SHOWN)
+            assert names == [row["name"] for row in page.rows[:50]]
+            assert opened.errors == []
+            assert {url.split(":")[0] for url in opened.requests} <= {"file", "data"}
+            assert not opened.run("return document.querySelector('noscript h2') !== null")
+            status = opened.run("return document.getElementById('status').textContent")
+            assert status == "Images 1 to 50 of 120."
+            opened.send("Page.captureScreenshot")
+            n_drawn = "return document.querySelectorAll('#table td.thumbnail image').length"
+            assert opened.run(n_drawn) == 50
+
+    def test_a_row_opens_to_its_evidence_by_the_keyboard(self, browser, path, page):
+        with browser.page(path) as opened:
+            opened.run("document.querySelector('#table tbody button').focus()")
+            for key, is_open in (("Enter", True), (" ", False), ("Enter", True)):
+                opened.press(key)
+                found = opened.run("""
+                    const button = document.activeElement;
+                    return [button.getAttribute("aria-expanded"),
+                            document.querySelectorAll("tr.evidence").length];
+                """)
+                assert found == [str(is_open).lower(), int(is_open)]
+            opened.press("Tab")
+            assert opened.run("return document.activeElement.textContent") == page.rows[1]["name"]
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_the_evidence_is_that_of_the_row(self, browser, path, page, which):
+        with browser.page(path) as opened:
+            found = opened.run(
+                """
+                document.querySelector("#table tbody button").click();
+                const all = document.querySelector("tr.evidence");
+                const cases = [...all.querySelectorAll(".why")];
+                const row = cases[Number("WHICH")];
+                const edges = (svg) => [...svg.querySelectorAll("rect.box")].map(
+                  (r) => ["y", "height", "x", "width"].map((n) => Number(r.getAttribute(n))));
+                return {
+                  formulas: [...row.querySelectorAll(".formula")].map((e) => e.textContent),
+                  sum: row.querySelector(".sum").textContent,
+                  answer: all.querySelector("p").textContent,
+                  headings: [...all.querySelectorAll("h3")].map((e) => e.textContent),
+                  whole: edges(row.querySelector("svg")),
+                  parts: [...row.querySelectorAll(".parts svg.picture")].map(edges),
+                  images: [...row.querySelectorAll("image")].map((e) => e.href.baseVal),
+                  alts: [...row.querySelectorAll("svg.picture")].map((e) => e.ariaLabel),
+                };
+            """.replace("WHICH", str(which))
+            )
+            assert opened.errors == []
+        row = page.rows[0]
+        logit, others, parts = row["claims"][which]
+        evidence = pd.DataFrame(np.array(parts)[:, :8], columns=PART)
+        assert_allclose(
+            [_numbers(formula) for formula in found["formulas"]],
+            evidence[["similarity", "weight", "contribution"]],
+            atol=0.0051,
+        )
+        assert_allclose(_numbers(found["sum"]), [logit - others, others, logit], atol=0.0051)
+        assert "all other 27 prototypes" in found["sum"]
+        truth = page.data["labels"][row["truth"]]
+        assert f"This is wrong: it is of class {truth}, which has logit" in found["answer"]
+        predicted = page.data["labels"][row["predicted"]]
+        assert found["headings"] == [f"Why class {predicted}?", f"What speaks for class {truth}?"]
+        boxes = [[y0, y1 - y0, x0, x1 - x0] for y0, y1, x0, x1 in evidence[PART[4:]].to_numpy()]
+        assert found["whole"] == boxes
+        assert found["parts"][::2] == [[box] for box in boxes]
+        sources = [page.data["prototypes"][int(j)]["box"] for j in evidence["prototype"]]
+        assert found["parts"][1::2] == [[[y0, y1 - y0, x0, x1 - x0]] for y0, y1, x0, x1 in sources]
+        assert found["images"][0] == found["images"][1] == page.images[0]
+        assert len(found["images"]) == 7
+        assert all(found["alts"])
+
+    def test_sorting(self, browser, path, page):
+        with browser.page(path) as opened:
+            click = """
+                document.querySelector('#table th[data-key="{}"] button').click();
+                return [...document.querySelectorAll("#table th[aria-sort]")]
+                  .map((e) => [e.dataset.key, e.ariaSort]);
+            """
+            assert opened.run(click.format("sample")) == [["sample", "ascending"]]
+            assert opened.run(NAMES_SHOWN) == [str(i) for i in range(50)]
+            assert opened.run(click.format("sample")) == [["sample", "descending"]]
+            assert opened.run(NAMES_SHOWN) == [str(119 - i) for i in range(50)]
+            assert opened.run(click.format("probability")) == [["probability", "ascending"]]
+            expected = sorted(page.rows, key=lambda row: row["probability"])
+            assert opened.run(NAMES_SHOWN) == [row["name"] for row in expected[:50]]
+            opened.run(click.format("result"))
+            assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[:50]]
+            opened.run(click.format("result"))
+            assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[:-51:-1]]
+
+    def test_filters(self, browser, path, page):
+        with browser.page(path) as opened:
+            opened.run("document.getElementById('wrong').click()")
+            wrong = [row for row in page.rows if row["truth"] != row["predicted"]]
+            assert opened.run(NAMES_SHOWN) == [row["name"] for row in wrong]
+            status = "return document.getElementById('status').textContent"
+            assert opened.run(status) == (
+                f"Images 1 to {len(wrong)} of {len(wrong)}, chosen from 120."
+            )
+            choose = """
+                const select = document.getElementById("{}");
+                select.value = "{}";
+                select.dispatchEvent(new Event("change"));
+            """
+            opened.run(choose.format("truth", wrong[0]["truth"]))
+            expected = [row["name"] for row in wrong if row["truth"] == wrong[0]["truth"]]
+            assert opened.run(NAMES_SHOWN) == expected
+            opened.run("document.getElementById('wrong').click()")
+            opened.run(choose.format("truth", ""))
+            opened.run(choose.format("predicted", 4))
+            expected = [row["name"] for row in page.rows if row["predicted"] == 4]
+            assert opened.run(NAMES_SHOWN) == expected
+            opened.run(choose.format("predicted", ""))
+            opened.run("document.getElementById('text').focus()")
+            opened.type("11")
+            expected = [row["name"] for row in page.rows if "11" in row["name"]]
+            assert opened.run(NAMES_SHOWN) == expected
+            opened.type("no such image")
+            assert opened.run(status) == "No image, chosen from 120."
+
+    def test_pages(self, browser, path, page):
+        with browser.page(path) as opened:
+            state = """
+                return ["page", "before", "after"].map((id) => document.getElementById(id))
+                  .map((e) => e.disabled ?? e.textContent);
+            """
+            assert opened.run(state) == ["Page 1 of 3", True, False]
+            opened.run("for (const i of [1, 2]) document.getElementById('after').click()")
+            assert opened.run(state) == ["Page 3 of 3", False, True]
+            assert opened.run("return document.activeElement.id") == "before"
+            assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[100:]]
+            opened.run("document.getElementById('before').click()")
+            assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[50:100]]
+
+    def test_all_rows_open_and_close(self, browser, path):
+        with browser.page(path) as opened:
+            n_open = "return document.querySelectorAll('tr.evidence').length"
+            opened.run("document.getElementById('open').click()")
+            assert opened.run(n_open) == 50
+            opened.run("document.getElementById('close').click()")
+            assert opened.run(n_open) == 0
+
+    @pytest.mark.parametrize("width", [360, 1000])
+    @pytest.mark.parametrize("which", ["path", "hostile"])
+    def test_nothing_sticks_out(self, browser, request, which, width):
+        with browser.page(request.getfixturevalue(which), width=width) as opened:
+            found = opened.run("""
+                document.querySelector("#table tbody button").click();
+                return [innerWidth, document.documentElement.scrollWidth,
+                        ...[...document.querySelectorAll("#images *:not(svg *)")]
+                          .map((e) => Math.floor(e.getBoundingClientRect().right))];
+            """)
+            assert found[0] == width
+            assert max(found) <= width
+
+    def test_colours_of_the_night(self, browser, path):
+        colour = "return getComputedStyle(document.body).backgroundColor"
+        with browser.page(path, prefers_color_scheme="dark") as opened:
+            assert opened.run(colour) == "rgb(22, 24, 27)"
+        with browser.page(path, prefers_color_scheme="light") as opened:
+            assert opened.run(colour) == "rgb(255, 255, 255)"
+
+    def test_print_has_the_rows_that_are_chosen(self, browser, path):
+        with browser.page(path) as opened:
+            opened.run("""
+                addEventListener("beforeprint", () => {
+                  window.nPrinted = document.querySelectorAll("#table tr.sample").length;
+                });
+            """)
+            pdf = base64.b64decode(opened.send("Page.printToPDF")["data"])
+            assert pdf.startswith(b"%PDF")
+            assert opened.run("return window.nPrinted") == 120
+            assert len(opened.run(NAMES_SHOWN)) == 50
+            opened.send("Emulation.setEmulatedMedia", media="print")
+            hidden = "return getComputedStyle(document.querySelector('.controls')).display"
+            assert opened.run(hidden) == "none"
+
+    def test_data_never_becomes_code(self, browser, hostile):
+        with browser.page(hostile) as opened:
+            opened.run("document.getElementById('open').click()")
+            found = opened.run("""
+                return [document.images.length, document.scripts.length,
+                        document.querySelector("#table tr.sample th bdi").textContent,
+                        document.getElementById("table").textContent];
+            """)
+            assert opened.errors == []
+            assert {url.split(":")[0] for url in opened.requests} <= {"file", "data"}
+        assert found[0] == 0
+        parsed = Parsed(hostile)
+        assert found[1] == parsed.tags.count("script")
+        assert found[2] == parsed.rows[0]["name"]
+        assert "which the classifier does not know" in found[3]
+
+    def test_foreign_code_would_not_run(self, browser, path, tmp_path):
+        code = "<script>window.hasRun = true</script><img src='https://127.0.0.1:1/x'>"
+        target = tmp_path / "changed.html"
+        target.write_text(
+            path.read_text(encoding="utf-8").replace("</main>", f"{code}</main>", 1),
+            encoding="utf-8",
+        )
+        with browser.page(target) as opened:
+            assert not opened.run("return window.hasRun === true")
+            assert len(opened.run(NAMES_SHOWN)) == 50
+            assert opened.forbidden == ["csp"]
+
+    def test_without_labels(self, browser, fitted, shown, tmp_path):
+        target = write_report(fitted, shown[0][:4], tmp_path / "r.html", max_images=2, top_k=30)
+        with browser.page(target) as opened:
+            opened.run("document.getElementById('open').click()")
+            found = opened.run("""
+                return [document.querySelectorAll("#table td.thumbnail image").length,
+                        [...document.querySelectorAll(".sum")].map((e) => e.textContent),
+                        document.querySelector("#table th[aria-sort]").dataset.key];
+            """)
+            assert opened.errors == []
+        assert found[0] == 2
+        assert all(text.startswith("all shown ") for text in found[1])
+        assert found[2] == "margin"
+
+
+def _numbers(text):
+    return [float(n) for n in re.findall(r"[-+]?\d+\.\d+", text.replace("\N{MINUS SIGN}", "-"))]
+
+
+class TestManyImages:
+    def test_ten_thousand_images_open_quickly(self, browser, fitted, digits, tmp_path):
+        X, y = digits
+        rows = np.arange(10_000) % len(X)
+        target = write_report(fitted, X[rows], tmp_path / "r.html", y[rows])
+        assert target.stat().st_size < 8e6
+        with browser.page(target) as opened:
+            found = opened.run("""
+                const [timing] = performance.getEntriesByType("navigation");
+                const start = performance.now();
+                document.querySelector('#table th[data-key="sample"] button').click();
+                return [timing.domContentLoadedEventEnd, performance.now() - start,
+                        document.querySelectorAll("*").length];
+            """)
+            loaded, sorting, n_elements = found
+            assert opened.run(NAMES_SHOWN) == [str(i) for i in range(50)]
+        assert loaded < 10_000
+        assert sorting < 5_000
+        assert n_elements < 5_000
+
+
+def test_the_version_is_that_of_the_package(page):
+    assert f"sklearn-protopnet {report_module.version('sklearn-protopnet')}" in page.text
