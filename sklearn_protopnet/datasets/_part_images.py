@@ -123,7 +123,9 @@ def make_part_images(
         images : float32 ndarray of shape (n_samples, image_size, image_size, 3)
             Colours from 0 to 1.
         target : int64 ndarray of shape (n_samples,)
+            Numbers of the classes.
         target_names : list of str
+            Names of the classes.
         part_masks : bool ndarray of shape (n_samples, n_parts, image_size, image_size)
             Pixels of which a part covers at least half; none of a part that is not there.
         part_centres : float64 ndarray of shape (n_samples, n_parts, 2)
