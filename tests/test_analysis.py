@@ -179,15 +179,15 @@ def test_questions_that_have_no_answer(fitted, digits, function, settings, messa
 
 class TestExport:
     @pytest.mark.parametrize("suffix", SUFFIXES)
-    @pytest.mark.parametrize("chunk_rows", [1, 7 * 30, 10**6])
+    @pytest.mark.parametrize("chunk_rows", [1, 4 * 30, 10**6])
     def test_what_is_read_is_what_explain_gives(
         self, fitted, digits, tmp_path, monkeypatch, suffix, chunk_rows
     ):
         X, _ = digits
         monkeypatch.setattr(export_module, "CHUNK_ROWS", chunk_rows)
         path = tmp_path / f"evidence{suffix}"
-        n_rows = export_evidence(fitted, X[:20], path, classes="all", top_k=3, localizer="prp")
-        expected = fitted.explain(X[:20], classes="all", top_k=3, localizer="prp")
+        n_rows = export_evidence(fitted, X[:7], path, classes="all", top_k=3, localizer="upsample")
+        expected = fitted.explain(X[:7], classes="all", top_k=3, localizer="upsample")
         found = read_evidence(path)
         pd.testing.assert_frame_equal(found, expected)
         assert found.attrs == expected.attrs
