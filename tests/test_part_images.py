@@ -102,6 +102,21 @@ class TestMasks:
                 assert mask.any()
                 assert np.hypot(ys[mask] - y, xs[mask] - x).max() <= 0.13 * SIZE
 
+    def test_masks_hold_what_changes_with_the_part(self):
+        """All pixels that a part covers, but for those on its edge."""
+        data = make(noise=0.0, n_distractors=0, image_size=96)
+        for image, masks, params in zip(data.images, data.part_masks, data.params, strict=True):
+            for part, mask in enumerate(masks):
+                changed = (image != render_part_image(params, remove_parts=[part])).any(2)
+                assert changed[mask].all()
+                assert mask.sum() > 0.6 * changed.sum()
+
+    @pytest.mark.parametrize("n_parts", [1, 9])
+    def test_the_smallest_parts_have_a_pixel(self, n_parts):
+        data = make(n_parts=n_parts, n_classes=2, image_size=16)
+        assert data.part_masks.any((2, 3)).all()
+        assert (data.object_mask[:, None] | ~data.part_masks).all()
+
     def test_parts_do_not_overlap(self):
         for n_parts in (2, 3, 6, 9):
             masks = make(n_parts=n_parts, n_classes=2, n_variants=2, image_size=64).part_masks

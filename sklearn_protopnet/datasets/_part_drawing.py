@@ -144,7 +144,7 @@ def render(params: PartImageParams) -> Rendered:
     part_masks = np.zeros((len(params.variants), size, size), dtype=bool)
     for k, (shape, colour) in parts.items():
         image = _painted(image, shape, colour)
-        part_masks[k] = shape <= min(0, shape.min())  # at least its innermost pixel
+        part_masks[k] = shape <= max(0, shape.min())  # at least its innermost pixel
     random = np.random.RandomState(params.noise_seed)
     image = image + params.noise * random.normal(size=image.shape)
     pixels = np.clip(image, 0, 1).astype(np.float32)
