@@ -1,8 +1,8 @@
 """
-Evidence in CSV files and in SQL
-================================
+Evidence in files and in SQL
+============================
 
-Explanations are tidy pandas tables. They go to files and databases as they are, and questions
+Explanations are tidy pandas tables. They go to files and databases, and questions
 about hundreds of decisions become queries. Here: which prototypes decide wrong predictions?
 """
 
@@ -22,6 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet.inspection import export_evidence, read_evidence
 
 digits = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -40,25 +41,24 @@ truth = pd.DataFrame({"sample": range(len(X_test)), "truth": y_test})
 print(f"{len(evidence):,} rows of {evidence.shape[1]} columns")
 
 # %%
-# To CSV and back
-# ---------------
-# The numbers survive, and so does the sum of the contributions.
+# To a file and back
+# ------------------
+# ``export_evidence`` explains some images at a time, so that any number of them can be written,
+# and the file appears when it is whole. Its suffix says whether it is CSV, Parquet or SQLite. What
+# is read back is the same to the last bit, and so is the sum of the contributions.
 
 folder = tempfile.TemporaryDirectory()
-csv = Path(folder.name) / "evidence.csv"
-evidence.to_csv(csv, index=False)
-again = pd.read_csv(csv)
-pd.testing.assert_frame_equal(again, evidence, rtol=1e-12, check_dtype=False)
+database = Path(folder.name) / "evidence.sqlite"
+export_evidence(clf, X_test, database)
+again = read_evidence(database)
+pd.testing.assert_frame_equal(again, evidence)
 sums = again.groupby("sample")["contribution"].sum() - again.groupby("sample")["logit"].first()
 print(f"Largest difference between a logit and its contributions: {sums.abs().max():.1e}")
 
 # %%
-# To SQLite
-# ---------
+# Other tables can stand beside it.
 
-database = Path(folder.name) / "evidence.sqlite"
 with closing(sqlite3.connect(database)) as connection:
-    evidence.to_sql("evidence", connection, index=False)
     clf.prototype_table().to_sql("prototypes", connection, index=False)
     truth.to_sql("truth", connection, index=False)
 
