@@ -42,6 +42,14 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
         temporary.write_bytes(data)
 
 
+def check_place(path: Path) -> None:
+    """Find out before the work whether there is a place for its result."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder.")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path to write to, which takes the place of another when all is written, or goes."""

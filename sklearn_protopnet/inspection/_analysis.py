@@ -6,13 +6,13 @@ Shapes: n samples, P prototypes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet.inspection._canvas import check_positive
 from sklearn_protopnet.inspection._evidence import build_table
 from sklearn_protopnet.inspection._explainer import Options
 from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
@@ -178,8 +178,7 @@ class _Patches:
 
     def __init__(self, estimator: Any, X: Any, k: Any, localizer: str) -> None:
         check_localizer(localizer)
-        if not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"k must be a positive integer, got {k!r}.")
+        check_positive("k", k)
         self._opened = open_estimator(estimator, X)
         self._localizer = localizer
         self._view = self._opened.classifier._view(self._opened.X)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from sklearn_protopnet._files import replacing
+from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet.inspection._evidence import build_table
 from sklearn_protopnet.inspection._explainer import Options
 from sklearn_protopnet.inspection._opened import open_estimator
@@ -104,7 +104,7 @@ def export_evidence(
     read_evidence : Read the file.
     """
     writer = _WRITERS[_suffix(path)]
-    _check_place(Path(path))
+    check_place(Path(path))
     options = Options.checked(classes, top_k, localizer, details)
     opened = open_estimator(estimator, X)
     explainer = opened.classifier._explainer(opened.X, opened.names, options)
@@ -166,14 +166,6 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     if suffix not in _WRITERS:
         raise ValueError(f"path must end in one of {sorted(_WRITERS)}, got {os.fspath(path)!r}.")
     return suffix
-
-
-def _check_place(path: Path) -> None:
-    """Find out before the work whether there is a place for its result."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder.")
 
 
 def _check_names(table: pd.DataFrame) -> None:

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import confusion_matrix
 
-from sklearn_protopnet._files import replacing
+from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet.inspection import _report_page as page
 from sklearn_protopnet.inspection._canvas import COLOURS, check_positive
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
@@ -137,8 +138,7 @@ def write_report(
     if not isinstance(max_images, Integral) or max_images < 0:
         raise ValueError(f"max_images must be an integer from 0 on, got {max_images!r}.")
     target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write to.")
+    check_place(target)
     classifier, images, names = open_estimator(estimator, X)
     view = classifier._view(images)
     labels = Labels.of(classifier.classes_, y, len(view.rows))
@@ -173,7 +173,11 @@ class _Report:
         predicted, margins = self.found.predicted, self.found.margins
         is_right = np.zeros(len(predicted), bool) if truth is None else truth == predicted
         order = np.lexsort((margins, is_right))  # wrong ones first, then the least certain
-        counts = None if truth is None else _counts(truth, predicted, len(labels))
+        counts = (
+            None
+            if truth is None
+            else confusion_matrix(truth, predicted, labels=np.arange(len(labels)))
+        )
         yield page.head(self.title)
         yield page.summary(self._facts(counts), labels, counts)
         yield from page.gallery(
@@ -264,12 +268,3 @@ def _array(texts: Spool, order: NDArray[np.int64]) -> Iterator[str]:
         yield "[" if place == 0 else ",\n"
         yield texts[i]
     yield "]"
-
-
-def _counts(
-    truth: NDArray[np.int64], predicted: NDArray[np.int64], n_labels: int
-) -> NDArray[np.int64]:
-    """Count images by true and predicted label, (L, L)."""
-    counts = np.zeros((n_labels, n_labels), np.int64)
-    np.add.at(counts, (truth, predicted), 1)
-    return counts

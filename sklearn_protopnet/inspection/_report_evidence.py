@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from tqdm import tqdm
 
 from sklearn_protopnet._images import FileImages, read_ahead
+from sklearn_protopnet.inspection._details import margins
 from sklearn_protopnet.inspection._evidence import PrototypeRecord, ranked_prototypes
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
@@ -185,11 +186,7 @@ class _Seen:
     @property
     def margins(self) -> NDArray[np.float64]:
         """By how much the next logit is smaller, (n,)."""
-        row = np.arange(len(self.logits))
-        margins: NDArray[np.float64] = (
-            self.logits[row, self.predicted] - self.logits[row, self.following]
-        )
-        return margins
+        return margins(self.logits)[np.arange(len(self.logits)), self.predicted]
 
     def rows(self, names: list[str], truth: NDArray[np.int64] | None) -> Iterator[list[Any]]:
         """Say of each image what the page's script takes: values in the order of its ``FIELDS``."""
@@ -198,7 +195,7 @@ class _Seen:
         probabilities, contributions = softmax(self.logits), self.evidence[3]
         shown = contributions.sum(2)  # (n, 2)
         evidence = [np.round(column, DIGITS).tolist() for column in self.evidence]
-        following, margins = self.following, self.margins
+        following, leads = self.following, self.margins
         for i, name in enumerate(names):
             true = -1 if truth is None else int(truth[i])
             logits, (j, known) = self.logits[i], self.explained[i].tolist()
@@ -216,7 +213,7 @@ class _Seen:
                 true,
                 j,
                 float(probabilities[i, j]),
-                _rounded(margins[i]),
+                _rounded(leads[i]),
                 int(following[i]),
                 *sizes[i].tolist(),
                 claims,
