@@ -8,8 +8,10 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Self
+from unittest import mock
 
 import numpy as np
 import sklearn
@@ -20,6 +22,7 @@ from torch import nn
 import sklearn_protopnet
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
+from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
 CACHE = Path(__file__).with_name(".cache")
@@ -61,6 +64,31 @@ def load_solar_cells() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
     images, probability, _ = load_dataset()
     return images, (probability > 0.5).astype(np.int64)
+
+
+def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
+    """Let fits of this context start otherwise.
+
+    Parameters
+    ----------
+    how : {"defaults", "random patches", "latents as drawn", "paper"}
+        Prototypes at patches of their class that are drawn at random; latent channels as PyTorch
+        draws them; or that and uniform prototypes, as in the paper.
+    seed : int, default=0
+        Draws the patches.
+    """
+    if how == "random patches":
+        draws = np.random.default_rng(seed)
+
+        def score(own: NDArray[np.float64], _: NDArray[np.float64]) -> NDArray[np.float64]:
+            return draws.random(own.shape[1])
+
+        return mock.patch.object(_initialization, "sensitivity", score)
+    if how == "latents as drawn":
+        return mock.patch.object(_trainer, "standardize_latents")
+    if how == "paper":  # so the network was built
+        return mock.patch.object(_trainer.Trainer, "_initialize")
+    return nullcontext()
 
 
 def linear_head_accuracy(

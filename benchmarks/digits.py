@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from unittest import mock
 
 import numpy as np
-from common import report
+from common import report, training_starts
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._training._trainer import Trainer
 
 SEEDS = (0, 1, 2)
 
 VARIANTS: dict[str, dict[str, object]] = {
     "defaults": {},
+    "prototypes start at random patches of their class": {"start": "random patches"},
+    "latent channels start as PyTorch draws them": {"start": "latents as drawn"},
     "a projection every 5 joint epochs": {"projection_interval": 5},
-    "the same, prototypes drawn uniformly, as in the paper": {
+    "the same, latent channels and prototypes as drawn, as in the paper": {
         "projection_interval": 5,
-        "uniform": True,
+        "start": "paper",
     },
     "the same, no pretraining, 40 joint epochs": {
         "projection_interval": 5,
@@ -42,17 +41,15 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-def run(seed: int, *, uniform: bool = False, **parameters: object) -> tuple[float, float]:
+def run(seed: int, *, start: str = "defaults", **parameters: object) -> tuple[float, float]:
     """Test accuracy and seconds of a fit; stratified 75/25 split."""
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=seed)
     clf = ProtoPNetClassifier(image_shape=(8, 8), random_state=seed, **parameters)
-    start = time.perf_counter()
-    with ExitStack() as stack:
-        if uniform:  # the network's own initial prototypes are uniform
-            stack.enter_context(mock.patch.object(Trainer, "_initialize_prototypes"))
+    began = time.perf_counter()
+    with training_starts(start, seed):
         clf.fit(X_train, y_train)
-    return clf.score(X_test, y_test), time.perf_counter() - start
+    return clf.score(X_test, y_test), time.perf_counter() - began
 
 
 def main() -> None:

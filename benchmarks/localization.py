@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-from common import publish
+from common import publish, training_starts
 from numpy.typing import NDArray
 from torch import from_numpy
 
@@ -40,6 +40,13 @@ from sklearn_protopnet.metrics import (
 LOCALIZERS = ("upsample", "integrated_gradients", "prp", "occlusion")
 BOXES = ("receptive_field", "upsample", "prp")
 """Whose boxes are looked at for all images and prototypes of the same class."""
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "the defaults": ("defaults", {}),
+    "prototypes start at random patches of their class": ("random patches", {}),
+    "latent channels start as PyTorch draws them": ("latents as drawn", {}),
+    "15 epochs of pretraining, not 40": ("defaults", {"pretraining_epochs": 15}),
+}
+"""What becomes of consistency without each of the things that it takes."""
 N_PARTS = 3
 SEEDS = (0, 1, 2)
 N_EXPLAINED = 60
@@ -125,20 +132,28 @@ def causal_consistency(clf, data) -> float:
     return consistency(presence, visible, min_count=min(10, len(data.target) // 6))
 
 
-def measure(seed: int, n_images: int, n_explained: int) -> dict[str, object]:
-    """Fit with one seed and look at every localizer."""
+def measure(seed: int, n_images: int, n_explained: int) -> dict[object, object]:
+    """Fit with one seed, look at every localizer, and compare with other ways to train."""
     train = make_part_images(n_images, random_state=seed)
     test = make_part_images(n_images // 2, random_state=1000 + seed)
-    clf = ProtoPNetClassifier(random_state=seed).fit(train.images, train.target)
+    found: dict[object, object] = {}
+    fits = {}
+    for variant, (start, parameters) in VARIANTS.items():
+        with training_starts(start, seed):
+            fits[variant] = ProtoPNetClassifier(random_state=seed, **parameters).fit(
+                train.images, train.target
+            )
+        found[variant, "accuracy"] = fits[variant].score(test.images, test.target)
+        found[variant, "causes"] = causal_consistency(fits[variant], test)
+        found[variant, "centres"] = part_scores(fits[variant], test, "receptive_field")[0]
+    clf = fits["the defaults"]
     pairs = find_pairs(clf, test, n_explained)
     masks = np.stack([test.part_masks[pair.image, pair.part] for pair in pairs])
-    found: dict[str, object] = {
-        "accuracy": clf.score(test.images, test.target),
+    found |= {
         "pairs": len(pairs),
         "has a causal part": len(pairs) / (n_explained * clf.n_prototypes_per_class),
         "centre": centre_baseline(masks),
         "random": random_baseline(masks),
-        "consistent causes": causal_consistency(clf, test),
     }
     for name in BOXES:
         found[name, "consistency"], found[name, "coverage"] = part_scores(clf, test, name)
@@ -158,6 +173,8 @@ def measure(seed: int, n_images: int, n_explained: int) -> dict[str, object]:
         found[name, "hits"] = pointing_game(np.stack(maps), masks)
         found[name, "deletion"], found[name, "insertion"] = np.nanmean(areas, axis=0)
         found[name, "median deletion"] = np.nanmedian(areas, axis=0)[0]
+        found[name, "curves"] = np.isfinite(areas).all(axis=1).sum()
+        found[name, "curves asked"] = len(areas)
     print(f"seed {seed}:", {key: np.round(value, 3) for key, value in found.items()}, flush=True)
     return found
 
@@ -174,35 +191,58 @@ def main() -> None:
     mean: dict[object, float] = defaultdict(float)
     for key in runs[0]:
         mean[key] = float(np.mean([run[key] for run in runs]))
+
+    def total(*key: str) -> int:
+        return int(sum(run[key] for run in runs))
+
+    def of_seeds(*key: str) -> str:
+        return ", ".join(f"{run[key]:.3f}" for run in runs)
+
     lines = [
         "| localizer | hits the causal part | times `upsample` | deletion | its median "
-        "| insertion |",
-        "|---|---|---|---|---|---|",
+        "| insertion | pairs with curves |",
+        "|---|---|---|---|---|---|---|",
         *(
             f"| {name} | {mean[name, 'hits']:.3f} | "
             f"{mean[name, 'hits'] / max(mean['upsample', 'hits'], 1e-9):.1f} | "
             f"{mean[name, 'deletion']:.3f} | {mean[name, 'median deletion']:.3f} | "
-            f"{mean[name, 'insertion']:.3f} |"
+            f"{mean[name, 'insertion']:.3f} | {total(name, 'curves')} of "
+            f"{total(name, 'curves asked')} |"
             for name in LOCALIZERS
         ),
-        f"| (centre of the image) | {mean['centre']:.3f} | | | | |",
-        f"| (random map) | {mean['random']:.3f} | | | | |",
+        f"| (centre of the image) | {mean['centre']:.3f} | | | | | |",
+        f"| (random map) | {mean['random']:.3f} | | | | | |",
         "",
         "| a part counts if | consistent prototypes | boxes that hold a part |",
         "|---|---|---|",
-        f"| its removal costs the most similarity | {mean['consistent causes']:.3f} | |",
+        f"| its removal costs the most similarity | {mean['the defaults', 'causes']:.3f} | |",
         *(
             f"| its centre is in the box by {name} | {mean[name, 'consistency']:.3f} | "
             f"{mean[name, 'coverage']:.3f} |"
             for name in BOXES
         ),
     ]
-    accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
+    lines += [
+        "",
+        "| training | test accuracy | consistent by removal | by the receptive field |",
+        "|---|---|---|---|",
+        *(
+            f"| {variant} | "
+            + " | ".join(
+                f"{mean[variant, key]:.3f} ({of_seeds(variant, key)})"
+                for key in ("accuracy", "causes", "centres")
+            )
+            + " |"
+            for variant in VARIANTS
+        ),
+    ]
     head = (
         f"Seeds {', '.join(map(str, SEEDS[: len(runs)]))}: test accuracy of the defaults "
-        f"{accuracies}; {mean['has a causal part']:.3f} of the pairs of a test image and a "
-        "prototype of its class have a causal part. Figures are means over the seeds, "
-        f"{int(sum(run['pairs'] for run in runs))} pairs in all."
+        f"{of_seeds('the defaults', 'accuracy')}; {mean['has a causal part']:.3f} of "
+        "the pairs of a test image and a prototype of its class have a causal part. Figures are "
+        f"means over the seeds, {int(sum(run['pairs'] for run in runs))} pairs in all. "
+        "A pair has curves if its similarity changes by a tenth at least when the whole image is "
+        "blurred."
     )
     publish("Localizers (images with known parts)", [head, "", *lines], is_quick=quick)
 

@@ -31,7 +31,7 @@ from sklearn_protopnet._training import _maps
 from sklearn_protopnet.inspection import export_evidence
 
 UNTRAINED = {"pretraining_epochs": 0, "warmup_epochs": 0, "joint_epochs": 0, "random_state": 0}
-"""Prototypes start at random patches, are projected, and the last layer is solved."""
+"""Prototypes start at patches of their class, are projected, and the last layer is solved."""
 REPETITIONS = 5
 """Of which the median is reported, after one that is not timed."""
 CUB = (2_000, 512, 7, 80)

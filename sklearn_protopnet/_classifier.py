@@ -59,6 +59,7 @@ from sklearn_protopnet._training import (
     frozen_maps,
     see,
     train_network,
+    usual_pretraining,
 )
 from sklearn_protopnet._validation import (
     all_or_nothing,
@@ -85,10 +86,11 @@ class ProtoPNetClassifier(
     patch of a training image. The similarities, weighted by the last layer, add up to the
     logit of every class, so that a decision comes with its reasons (Chen et al. 2019).
 
-    Three things differ from the paper beside the size of the network: prototypes start at random
-    latent patches of their class, not at uniform numbers; the backbone starts from a short
-    training of its own unless `weights` are given; and images are augmented only if `augment`
-    says so. What each costs or gains is in benchmarks/results.md.
+    Four things differ from the paper beside the size of the network: prototypes start at latent
+    patches that tell their class from another one, not at uniform numbers; latent channels start
+    so that all vary alike over the training images; the backbone starts from a short training of
+    its own unless `weights` are given; and images are augmented only if `augment` says so. What
+    each costs or gains is in benchmarks/results.md.
 
     Parameters
     ----------
@@ -145,8 +147,9 @@ class ProtoPNetClassifier(
     pretraining_epochs : int or "auto", default="auto"
         Epochs that train the backbone alone, with average pooling and a linear head that is
         then thrown away, at `learning_rate` with cosine decay. The paper starts from ImageNet's
-        weights instead. ``"auto"`` is 15 for a network that starts from random weights and 0
-        with `weights` or for a module, whose weights are taken to be trained.
+        weights instead. ``"auto"`` is 0 with `weights` or for a module, whose weights are taken
+        to be trained. For a network that starts from random weights it is 15, or as many as 320
+        steps take, but 40 at most: 600 images in batches of 80 have 40.
     warmup_epochs : int, default=5
         Epochs with a frozen backbone before the joint ones.
     joint_epochs : int, default=10
@@ -459,7 +462,7 @@ class ProtoPNetClassifier(
             )
             task = TrainingTask(
                 self._architecture(),
-                self._settings(),
+                self._settings(len(images)),
                 images,
                 validation,
                 self.augment,
@@ -627,6 +630,7 @@ class ProtoPNetClassifier(
         X: Any,
         *,
         classes: str | ArrayLike = "predicted",
+        n_top_classes: int | None = None,
         top_k: int | None = None,
         localizer: str = "receptive_field",
         details: str | Iterable[str] = (),
@@ -639,6 +643,9 @@ class ProtoPNetClassifier(
             As in `fit`.
         classes : {"predicted", "all"} or array-like of labels, default="predicted"
             The classes to explain for every image.
+        n_top_classes : int, default=None
+            Instead of `classes`: the classes of the so many largest logits of each image, the
+            largest first. With 1 it is the predicted class.
         top_k : int, default=None
             Rows for each image and class, the largest contributions. With None there are all,
             and contributions add up to the logit.
@@ -649,7 +656,6 @@ class ProtoPNetClassifier(
             of this patch does not. The others look for the pixels that count among them, at the
             cost that `inspection.localize` names, and ``"upsample"``, the paper's, shows where
             on the map the patch is.
-
         details : "all" or iterable of str, default=()
             Groups of columns to add: ``"box"``, ``"percentile"``, ``"margin"``, ``"digest"`` and
             ``"convergence"``, see below.
@@ -678,7 +684,10 @@ class ProtoPNetClassifier(
 
             ``box_sufficiency``, ``box_necessity``
                 What the similarity of the patch becomes if all pixels outside of the box are
-                blurred, and if all inside are.
+                blurred, and if all inside are: similarities that are left, not the shares that
+                the functions of the same names in `metrics` give. ``metrics.box_sufficiency`` is
+                the first over ``similarity``, ``metrics.box_necessity`` 1 minus the second over
+                it.
 
             ``"percentile"``:
 
@@ -697,8 +706,9 @@ class ProtoPNetClassifier(
             ``"digest"``:
 
             ``source_digest``, ``model_digest``
-                Of the pixels of the source image as the network sees them, and of the fitted
-                model: a table can be traced to what made it.
+                Of the source image, ``inspection.image_digest(clf.prototype_images_[p])``, and of
+                the fitted model: its network, its classes and the rows of its source images. A
+                table can be traced to what made it.
 
             ``"convergence"``:
 
@@ -708,9 +718,10 @@ class ProtoPNetClassifier(
         Raises
         ------
         ValueError
-            If a class, `top_k`, the localizer or a group of details is unknown.
+            If a class, `top_k`, the localizer or a group of details is unknown; if there are
+            fewer than `n_top_classes` classes, or it is given beside `classes`.
         """
-        options = Options.checked(classes, top_k, localizer, details)
+        options = Options.checked(classes, top_k, localizer, details, n_top_classes)
         return self._explainer(X, index_of(X), options).table()
 
     def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
@@ -823,11 +834,12 @@ class ProtoPNetClassifier(
             weights=self.weights,
         )
 
-    def _settings(self) -> Settings:
+    def _settings(self, n_images: int) -> Settings:
         pretraining_epochs = self.pretraining_epochs
         if pretraining_epochs == "auto":
             is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
-            pretraining_epochs = 0 if is_trained else 15
+            usual = usual_pretraining(n_images, self.batch_size)
+            pretraining_epochs = 0 if is_trained else usual
         return Settings(
             pretraining_epochs=int(pretraining_epochs),
             warmup_epochs=self.warmup_epochs,
@@ -885,7 +897,7 @@ class ProtoPNetClassifier(
     def _maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Backbone maps of images; a backbone that was never trained shares its cache with fits."""
         network = self._rebuilt_network()
-        if self.memory is not None and self._settings().is_backbone_frozen:
+        if self.memory is not None and self._settings(len(source)).is_backbone_frozen:
             return frozen_maps(network, source, rows, check_memory(self.memory))
         return backbone_maps(network, source.chunks(rows))
 
@@ -912,7 +924,11 @@ class ProtoPNetClassifier(
                 quantiles=self.similarity_quantiles_,
                 similarity_range=functional.SIMILARITY_RANGES[self.similarity],
                 source_images=self.prototype_images_,
-                state=self.state_,
+                model={
+                    **self.state_,
+                    "classes": self.classes_.tolist(),  # as values: memory may hold addresses
+                    "source_rows": self.prototype_sample_indices_,
+                },
             ),
             options,
         )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 TRUSTED: Final = ("sklearn_protopnet._classifier.ProtoPNetClassifier",)
 """The one name beyond scikit-learn's and NumPy's that a file may hold."""
+
+NAMED_BYTES: Final = 200
+"""Of a file's name that a temporary one tells; what follows takes 38 of the 255 that there are."""
 
 
 def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -44,24 +50,71 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
 
 def check_place(path: Path) -> None:
     """Find out before the work whether there is a place for its result."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
+    folder = _resolved(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(folder)!r} to write to.")
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder.")
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of another when all is written, or goes."""
-    target = Path(path)
+    """Give a path to write to, which takes the place of another when all is written, or goes.
+
+    A process that is killed leaves it, hidden beside the other one. Whoever writes there next, on
+    the same machine, removes it; on Windows nobody does.
+    """
+    target = _resolved(path)
+    start = f".{_shortened(target.name)}.{_space_of_processes()}."
+    _remove_leftovers(target.parent, start)
     # Not `tempfile`, whose files nobody else may read whatever the umask says.
-    temporary = target.with_name(f".{target.name}.{uuid4().hex}")
+    temporary = target.with_name(f"{start}{os.getpid()}.{uuid4().hex[:16]}")
     try:
         yield temporary
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    """Follow links: it is the file that is replaced, not the link to it."""
+    return Path(os.path.realpath(path))
+
+
+def _shortened(name: str) -> str:
+    return os.fsencode(name)[:NAMED_BYTES].decode("utf-8", "ignore")
+
+
+def _space_of_processes() -> str:
+    """Tell where a process number means one process; eight digits, whatever the host's name is.
+
+    Containers may share the name of their host, and each begins to count at 1.
+    """
+    namespace = Path(os.path.realpath("/proc/self/ns/pid")).name  # "pid" if there is no such thing
+    where = f"{socket.gethostname()} {namespace}"
+    return hashlib.sha256(os.fsencode(where)).hexdigest()[:8]
+
+
+def _remove_leftovers(folder: Path, start: str) -> None:
+    """Remove temporary files of processes that are no more."""
+    if os.name != "posix":
+        return  # where os.kill ends the process that it is to ask for
+    with suppress(OSError):  # who may not list the folder or remove the files may still write
+        for other in folder.iterdir():
+            found = re.fullmatch(rf"{re.escape(start)}(\d{{1,9}})\.[0-9a-f]{{16}}", other.name)
+            if found and not _is_alive(int(found[1])):
+                other.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -1,5 +1,10 @@
 """Questions to a classifier, and their answers in files."""
 
+import os
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +25,7 @@ from sklearn_protopnet.inspection import (
     read_evidence,
 )
 from sklearn_protopnet.inspection._analysis import ACTIVATED_COLUMNS, NEAREST_COLUMNS
+from sklearn_protopnet.inspection._explainer import Explainer
 from sklearn_protopnet.inspection._view import View
 
 SMALL = {
@@ -32,6 +38,31 @@ SMALL = {
     "random_state": 0,
 }
 SUFFIXES = [".csv", ".parquet", ".sqlite", ".db"]
+EXPORT_THAT_STOPS = """
+import pickle, sys
+from sklearn_protopnet.inspection import _export
+
+def stopping(writer):
+    def write(path):
+        appends = []
+        def append_and_stop(append):
+            def call(table):
+                append(table)
+                appends.append(table)
+                if len(appends) == 2:
+                    print("in the middle", flush=True)
+                    sys.stdin.read()
+            return call
+        with writer(path) as append:
+            yield append_and_stop(append)
+    return _export.contextmanager(write)
+
+suffix, path = sys.argv[1:]
+_export._WRITERS[suffix] = stopping(_export._WRITERS[suffix])
+_export.CHUNK_ROWS = 30
+clf, X = pickle.load(sys.stdin.buffer)
+_export.export_evidence(clf, X, path)
+"""
 
 
 class TestExplain:
@@ -41,6 +72,72 @@ class TestExplain:
             explain(fitted, X[:9], classes="all", top_k=3, localizer="prp"),
             fitted.explain(X[:9], classes="all", top_k=3, localizer="prp"),
         )
+
+    def test_the_top_classes_of_each_image(self, fitted, digits):
+        X, _ = digits
+        top = explain(fitted, X[:40], n_top_classes=3, details="margin")
+        order = np.argsort(-fitted.decision_function(X[:40]), axis=1, kind="stable")[:, :3]
+        assert_array_equal(top["class"], fitted.classes_[np.repeat(order.ravel(), 30)])
+        assert_array_equal(top["rank"], np.tile(np.arange(1, 31), 40 * 3))
+        sums = top.groupby(["sample", "class"])[["contribution"]].sum()["contribution"]
+        logits = top.groupby(["sample", "class"])["logit"].first()
+        pd.testing.assert_series_equal(sums, logits, check_names=False, rtol=1e-9)
+        every = fitted.explain(X[:40], classes="all", details="margin")
+        names = ["sample", "class", "prototype"]
+        expected = top[names].merge(every, on=names)
+        pd.testing.assert_frame_equal(top[expected.columns], expected)
+
+    def test_top_classes_in_files(self, fitted, digits, tmp_path):
+        X, _ = digits
+        path = tmp_path / "evidence.parquet"
+        export_evidence(fitted, X[:7], path, n_top_classes=2, top_k=3)
+        expected = fitted.explain(X[:7], n_top_classes=2, top_k=3)
+        pd.testing.assert_frame_equal(read_evidence(path), expected)
+        path.unlink()
+        with pytest.raises(ValueError, match="at most the number of classes, 10, got 11"):
+            export_evidence(fitted, X[:7], path, n_top_classes=11)
+        assert not list(tmp_path.iterdir())
+
+    def test_one_top_class_is_the_predicted_one(self, fitted, digits):
+        X, _ = digits
+        found = fitted.explain(X, n_top_classes=1, top_k=2)
+        pd.testing.assert_frame_equal(found, fitted.explain(X, top_k=2))
+
+    def test_all_top_classes_are_all(self, fitted, digits):
+        X, _ = digits
+        names = ["sample", "class", "rank"]
+        found = fitted.explain(X[:5], n_top_classes=10).sort_values(names, ignore_index=True)
+        pd.testing.assert_frame_equal(found, fitted.explain(X[:5], classes="all"))
+
+    def test_top_classes_of_a_pipeline_and_of_two_classes(self, digits):
+        X, y = digits
+        X, y = X[y < 2], y[y < 2]
+        pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL)).fit(X, y)
+        found = explain(pipeline, X[:9], n_top_classes=2, top_k=1)
+        predicted = pipeline.predict(X[:9])
+        assert_array_equal(found["class"], np.stack([predicted, 1 - predicted], axis=1).ravel())
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"n_top_classes": 0}, "n_top_classes must be a positive integer, got 0"),
+            ({"n_top_classes": 1.0}, r"n_top_classes must be a positive integer, got 1\.0"),
+            ({"n_top_classes": "2"}, "n_top_classes must be a positive integer, got '2'"),
+            ({"n_top_classes": 11}, "at most the number of classes, 10, got 11"),
+            (
+                {"n_top_classes": 2, "classes": "all"},
+                "must stand instead of classes, got 2 and classes='all'",
+            ),
+            (
+                {"n_top_classes": 2, "classes": [1]},
+                r"must stand instead of classes, got 2 and classes=\[1\]",
+            ),
+        ],
+    )
+    def test_top_classes_that_cannot_be(self, fitted, digits, settings, message):
+        for ask in (fitted.explain, lambda X, **rest: explain(fitted, X, **rest)):
+            with pytest.raises(ValueError, match=message):
+                ask(digits[0][:2], **settings)
 
     def test_a_pipeline_explains_what_reaches_the_classifier(self, digits):
         X, y = digits
@@ -232,9 +329,42 @@ class TestExport:
         X, y = digits
         frame = pd.DataFrame(X, index=pd.date_range("2026-01-01", periods=len(X)))
         clf = ProtoPNetClassifier(**SMALL).fit(frame, y)
-        with pytest.raises(ValueError, match="must be text, numbers or truth values"):
-            export_evidence(clf, frame[:3], tmp_path / f"evidence{suffix}")
+        path = tmp_path / f"evidence{suffix}"
+        message = r"must be text, numbers or truth values .* got datetime64\S* such as .*2026-01-01"
+        with pytest.raises(ValueError, match=f"{message}.*frame.index.astype"):
+            export_evidence(clf, frame[:3], path)
         assert not list(tmp_path.iterdir())
+        frame.index = frame.index.astype(str)  # the remedy
+        export_evidence(clf, frame[:3], path)
+        assert set(read_evidence(path)["sample"]) == {f"2026-01-0{day}" for day in (1, 2, 3)}
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_integers_that_only_parquet_has(self, digits, tmp_path, suffix):
+        X, y = digits
+        path = tmp_path / f"evidence{suffix}"
+        index = np.arange(len(X), dtype=np.uint64)
+        index[7] = 2**63
+        frame = pd.DataFrame(X, index=index)
+        of_frame, of_labels = (
+            ProtoPNetClassifier(**SMALL).fit(X, labels)
+            for labels in (y, np.array([3, 2**64 - 1], dtype=np.uint64)[y % 2])
+        )
+        export_evidence(of_frame, frame[:7], path)  # the same type, but small
+        assert set(read_evidence(path)["sample"]) == set(range(7))
+        export_evidence(of_frame, frame[:7].set_axis(np.arange(7) * 1e20), path)  # no integers
+        assert set(read_evidence(path)["sample"]) == set(np.arange(7) * 1e20)
+        path.unlink()
+        for clf, images, message in (
+            (of_frame, frame, rf"got {2**63} for 'sample'\..*parquet.* frame.index.astype\(str\)"),
+            (of_labels, X[:9], rf"got {2**64 - 1} for 'class'\..*parquet.* y.astype\(str\)"),
+        ):
+            if suffix == ".parquet":
+                export_evidence(clf, images, path)
+                pd.testing.assert_frame_equal(read_evidence(path), clf.explain(images))
+                continue
+            with pytest.raises(ValueError, match=rf"less than 2\*\*63 .* {suffix} file, {message}"):
+                export_evidence(clf, images, path)
+            assert not list(tmp_path.iterdir())
 
     def test_a_folder_in_its_place(self, fitted, digits, tmp_path):
         (tmp_path / "e.csv").mkdir()
@@ -254,6 +384,49 @@ class TestExport:
         logits = every.groupby(["sample", "class"])["logit"].first()
         np.testing.assert_allclose(sums, logits[sums.index], rtol=1e-9)
 
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("labels", [np.arange(10), np.array(list("abcdefghij"))])
+    def test_no_contribution_at_all(self, digits, tmp_path, suffix, labels):
+        X, y = digits
+        clf = ProtoPNetClassifier(**SMALL, l1_weight=1e6, l2_weight=1e9).fit(X, labels[y])
+        assert not clf.coef_.any()
+        path = tmp_path / f"evidence{suffix}"
+        settings = {"details": ["margin", "digest"]}
+        assert export_evidence(clf, X[:5], path, sparse=True, **settings) == 0
+        why = clf.explain(X[:5], **settings)
+        expected = why[why["contribution"] != 0].reset_index(drop=True)
+        pd.testing.assert_frame_equal(read_evidence(path), expected)
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_no_contribution_at_first(self, digits, tmp_path, monkeypatch, suffix):
+        X, y = digits
+        frame = pd.DataFrame(X, index=[f"{i:03}" for i in range(len(X))])
+        clf = ProtoPNetClassifier(**SMALL).fit(frame, y.astype(str))
+        why = clf.explain(frame[:9])
+        table = Explainer.table
+
+        def without_first(self, start, stop):
+            found = table(self, start, stop)
+            return found.assign(contribution=0.0) if start == 0 else found
+
+        monkeypatch.setattr(Explainer, "table", without_first)
+        export_evidence(clf, frame[:9], tmp_path / f"evidence{suffix}", sparse=True)
+        is_kept = (why["contribution"] != 0) & (why["sample"] != "000")
+        expected = why[is_kept].reset_index(drop=True)
+        pd.testing.assert_frame_equal(read_evidence(tmp_path / f"evidence{suffix}"), expected)
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_text_that_is_objects_as_in_pandas_2(self, fitted, digits, tmp_path, suffix):
+        """Of which no rows do not tell that they are text."""
+        why = fitted.explain(digits[0][:2])
+        with export_module._WRITERS[suffix](tmp_path / f"evidence{suffix}") as append:
+            append(why[:0].astype({"box_kind": object}))
+            append(why.astype({"box_kind": object}))
+        found = read_evidence(tmp_path / f"evidence{suffix}")
+        pd.testing.assert_frame_equal(found, why, check_dtype=False)
+        assert found["box_kind"].tolist() == why["box_kind"].tolist()
+
     def test_a_pipeline_and_a_list_of_paths_like_any_estimator(self, digits, tmp_path):
         X, y = digits
         pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL)).fit(X, y)
@@ -261,19 +434,62 @@ class TestExport:
         pd.testing.assert_frame_equal(read_evidence(tmp_path / "e.csv"), explain(pipeline, X[:5]))
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
     def test_an_export_that_fails_leaves_what_was_there(
-        self, fitted, digits, tmp_path, monkeypatch, suffix
+        self, fitted, digits, tmp_path, monkeypatch, suffix, error
     ):
-        X, _ = digits
         path = tmp_path / f"evidence{suffix}"
         path.write_bytes(b"precious")
-        bad = X[:20].copy()
-        bad[15] = np.nan
+        table = Explainer.table
+
+        def fail(self, start, stop):
+            if start < 5:
+                return table(self, start, stop)
+            assert len(list(tmp_path.iterdir())) == 2  # it is in the middle
+            raise error
+
         monkeypatch.setattr(export_module, "CHUNK_ROWS", 30)
-        with pytest.raises(ValueError, match="NaN"):
-            export_evidence(fitted, bad, path)
+        monkeypatch.setattr(Explainer, "table", fail)
+        with pytest.raises(type(error)):
+            export_evidence(fitted, digits[0][:20], path)
         assert path.read_bytes() == b"precious"
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.skipif(os.name != "posix", reason="nobody removes what is left")
+    @pytest.mark.parametrize(
+        ("suffix", "old"), [(".csv", None), (".parquet", b"precious"), (".sqlite", b"precious")]
+    )
+    def test_an_export_that_is_killed_leaves_what_was_there(
+        self, fitted, digits, tmp_path, suffix, old
+    ):
+        path = tmp_path / f"evidence{suffix}"
+        if old is not None:
+            path.write_bytes(old)
+        with subprocess.Popen(
+            [sys.executable, "-c", EXPORT_THAT_STOPS, suffix, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            process.stdin.write(pickle.dumps((fitted, digits[0][:20])))
+            process.stdin.flush()
+            assert process.stdout.readline() == b"in the middle\n"
+            process.kill()
+        assert (path.read_bytes() if path.exists() else None) == old
+        (left,) = set(tmp_path.iterdir()) - {path}
+        assert left.name.startswith(f".{path.name}.")
+        assert f".{process.pid}." in left.name
+        export_evidence(fitted, digits[0][:2], path)
+        assert list(tmp_path.iterdir()) == [path]
+        pd.testing.assert_frame_equal(read_evidence(path), fitted.explain(digits[0][:2]))
+
+    def test_through_a_link_the_file_is_replaced(self, fitted, digits, tmp_path):
+        path, link = tmp_path / "e.csv", tmp_path / "link.csv"
+        link.symlink_to(path)
+        for n_images in (2, 3):
+            export_evidence(fitted, digits[0][:n_images], link)
+            assert link.is_symlink()
+            assert read_evidence(path).equals(fitted.explain(digits[0][:n_images]))
+        assert set(tmp_path.iterdir()) == {path, link}
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_an_export_that_is_repeated_replaces_the_first(self, fitted, digits, tmp_path, suffix):

@@ -1,6 +1,7 @@
 """Evidence on request: what it says is so."""
 
 import pickle
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_protopnet import ProtoPNetClassifier, load
 from sklearn_protopnet._training import SeenImages, similarity_quantiles
-from sklearn_protopnet.inspection import export_evidence, localize, read_evidence
+from sklearn_protopnet.inspection import (
+    export_evidence,
+    image_digest,
+    localize,
+    read_evidence,
+)
 from sklearn_protopnet.inspection._details import (
     DETAILS,
     check_details,
@@ -17,6 +23,7 @@ from sklearn_protopnet.inspection._details import (
     percentiles,
 )
 from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, SampleEvidence
+from sklearn_protopnet.metrics import box_necessity, box_sufficiency
 
 COLUMNS = {
     "box": ["box_sufficiency", "box_necessity"],
@@ -25,6 +32,30 @@ COLUMNS = {
     "digest": ["source_digest", "model_digest"],
     "convergence": ["convergence_delta"],
 }
+
+
+@pytest.fixture(scope="module")
+def three_classes(digits):
+    X, y = digits
+    return X[y < 3], y[y < 3]
+
+
+def small(**settings):
+    settings = {"image_shape": (8, 8), **settings}
+    return ProtoPNetClassifier(
+        n_prototypes_per_class=1,
+        prototype_depth=4,
+        pretraining_epochs=1,
+        warmup_epochs=1,
+        joint_epochs=1,
+        random_state=0,
+        **settings,
+    )
+
+
+def model_digest_of(clf, X):
+    (digest,) = clf.explain(X[:1], details="digest")["model_digest"].unique()
+    return digest
 
 
 class TestColumns:
@@ -60,6 +91,28 @@ class TestColumns:
 
 
 class TestBoxes:
+    def test_they_are_what_is_left_and_metrics_are_shares_of_it(self, fitted, digits):
+        X, _ = digits
+        columns = ["prototype", "similarity", "box_sufficiency", "box_necessity"]
+        why = fitted.explain(X[:1], details="box", localizer="prp", top_k=1)
+        p, similarity, left_inside, left_outside = why[columns].iloc[0]
+        box = why[["y0", "y1", "x0", "x1"]].iloc[0].to_numpy()
+        view = fitted._view(X[:1])
+        (positions,) = view.arrays("positions")
+        asked = [np.array([int(p)])]
+        ((_, look),) = view.examined(positions, asked, lambda look: look)
+
+        def score(variants):
+            return look.similarities(variants)[:, 0]
+
+        image, baseline = look.pixels, look.baseline
+        assert_allclose(
+            box_sufficiency(score, image, box, baseline), left_inside / similarity, rtol=1e-5
+        )
+        assert_allclose(
+            box_necessity(score, image, box, baseline), 1 - left_outside / similarity, rtol=1e-4
+        )
+
     def test_a_receptive_field_is_sufficient(self, fitted, digits):
         table = fitted.explain(digits[0][:20], details="box")
         assert_allclose(table["box_sufficiency"], table["similarity"], rtol=1e-5)
@@ -244,6 +297,93 @@ class TestDigests:
         after = other.explain(X[:1], details="digest")
         assert before["model_digest"][0] != after["model_digest"][0]
         assert set(before["source_digest"]) == set(after["source_digest"])
+
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            np.array([0, 1, 2]),
+            np.array([0.0, 1.0, 2.0]),
+            np.array(["u", "v", "w"]),
+            np.array(["u", "v", "w"], dtype=object),
+        ],
+        ids=["int", "float", "str", "object"],
+    )
+    def test_the_digest_is_the_same_in_copies_and_other_fits(self, three_classes, tmp_path, labels):
+        X, y = three_classes
+        clf = small().fit(X, labels[y])
+        clf.save(tmp_path / "clf.skops")
+        copies = [
+            load(tmp_path / "clf.skops"),
+            pickle.loads(pickle.dumps(clf)),
+            pickle.loads(pickle.dumps(clf, protocol=2)),
+            small().fit(X, labels[y]),
+        ]
+        found = [model_digest_of(each, X) for each in copies]
+        assert found == [model_digest_of(clf, X)] * 4
+
+    def test_other_classes_are_another_model(self, three_classes):
+        X, y = three_classes
+        names = [["u", "v", "w"], ["u", "v", "x"], [0, 1, 2], [0, 1, 3], ["0", "1", "2"]]
+        found = [model_digest_of(small().fit(X, np.array(each)[y]), X) for each in names]
+        assert len(set(found)) == 5
+
+    def test_how_wide_text_is_makes_no_other_classes(self, three_classes):
+        X, y = three_classes
+        texts = [np.array(["u", "v", "w"], dtype=dtype) for dtype in ("U1", "U9", object)]
+        assert len({model_digest_of(small().fit(X, each[y]), X) for each in texts}) == 1
+
+    def test_other_rows_of_the_sources_are_another_model(self, three_classes):
+        """The same images in another order give the same network, of other rows."""
+        X, y = three_classes
+        one, other = small().fit(X, y), small().fit(X[::-1], y[::-1])
+        assert_array_equal(one.prototypes_, other.prototypes_)
+        assert model_digest_of(one, X) != model_digest_of(other, X)
+
+
+class TestImageDigest:
+    def test_it_is_the_one_of_the_table(self, fitted, digits):
+        X, _ = digits
+        table = fitted.explain(X[:3], details="digest", classes="all")
+        for row in table.drop_duplicates("prototype").itertuples():
+            image = X[row.source_sample].reshape(8, 8)
+            assert image_digest(fitted.prototype_images_[row.prototype]) == row.source_digest
+            assert image_digest(image) == image_digest(image[..., None]) == row.source_digest
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    def test_of_images_that_were_resized(self, dtype):
+        X = np.random.default_rng(0).integers(0, 9, (12, 10, 12, 3)).astype(dtype)
+        clf = small(image_shape=None, image_size=(8, 9)).fit(X, np.arange(12) % 2)
+        assert clf.prototype_images_.dtype == dtype
+        table = clf.explain(X[:1], details="digest").set_index("prototype")
+        for p, image in enumerate(clf.prototype_images_):
+            assert image_digest(image) == table["source_digest"][p]
+
+    def test_it_is_what_the_docstring_says(self):
+        image = np.arange(12, dtype=np.float32).reshape(3, 4)
+        text = b"<f4(3, 4, 1)" if image.dtype.str[0] == "<" else b">f4(3, 4, 1)"
+        assert image_digest(image) == blake2b(text + image.tobytes(), digest_size=16).hexdigest()
+        assert image_digest(image.tolist()) == image_digest(image.astype(np.float64))
+
+    def test_memory_does_not_matter_and_values_dtype_and_shape_do(self):
+        image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+        assert image_digest(np.asfortranarray(image)) == image_digest(image)
+        assert image_digest(np.repeat(image, 2, axis=0)[::2]) == image_digest(image)
+        others = [image + 1, image.astype(np.int8), image.reshape(4, 2, 3), image[:, :, 0]]
+        assert len({image_digest(each) for each in [image, *others]}) == 5
+
+    @pytest.mark.parametrize(
+        ("image", "message"),
+        [
+            (np.zeros(4), r"got one of shape \(4,\) and dtype float64"),
+            (np.zeros((1, 2, 2, 1)), r"got one of shape \(1, 2, 2, 1\) and dtype float64"),
+            ([["a"]], r"got one of shape \(1, 1\) and dtype <U1"),
+            (np.array([[None]]), r"got one of shape \(1, 1\) and dtype object"),
+            ("cat.png", r"got one of shape \(\) and dtype <U7"),
+        ],
+    )
+    def test_what_is_no_image(self, image, message):
+        with pytest.raises(ValueError, match=message):
+            image_digest(image)
 
 
 def test_convergence_is_that_of_integrated_gradients(fitted, digits):

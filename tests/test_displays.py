@@ -2,6 +2,8 @@
 
 import re
 import sys
+from io import BytesIO
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -9,15 +11,21 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import (
     ExplanationDisplay,
+    LastLayerPathDisplay,
     PrototypeDisplay,
     SimilarityMapDisplay,
     localize,
     similarity_maps,
 )
+from sklearn_protopnet.inspection._view import View
 
 mpl.use("Agg")
 
@@ -400,3 +408,220 @@ class TestSimilarityMaps:
     def test_not_fitted(self, digits):
         with pytest.raises(NotFittedError):
             SimilarityMapDisplay.from_estimator(ProtoPNetClassifier(), digits[0])
+
+
+def inverted(X):
+    """Turn black and white digits around; an array also of a frame."""
+    return 16 - np.asarray(X)
+
+
+@pytest.fixture(scope="module")
+def alone(digits):
+    X, y = digits
+    return ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(inverted(X), y)
+
+
+@pytest.fixture(scope="module")
+def pipeline(digits):
+    return make_pipeline(
+        FunctionTransformer(inverted), ProtoPNetClassifier(image_shape=(8, 8), **SMALL)
+    ).fit(*digits)
+
+
+@pytest.fixture(scope="module")
+def search(pipeline, digits):
+    grid = {"protopnetclassifier__l1_weight": [pipeline[-1].l1_weight]}
+    return GridSearchCV(pipeline, grid, cv=2).fit(*digits)
+
+
+@pytest.fixture(params=["pipeline", "search"])
+def around(request):
+    """What ends in a classifier that is as good as `alone`."""
+    return request.getfixturevalue(request.param)
+
+
+class TestPipelinesAndSearches:
+    @pytest.mark.parametrize(
+        ("class_label", "localizer"), [(None, "prp"), (0, "prp"), (1, "receptive_field")]
+    )
+    def test_an_explanation_is_that_of_the_classifier_alone(
+        self, around, alone, digits, class_label, localizer
+    ):
+        X, _ = digits
+        options = {"sample": 7, "class_label": class_label, "top_k": 3, "localizer": localizer}
+        found = ExplanationDisplay.from_estimator(around, X, **options)
+        expected = ExplanationDisplay.from_estimator(alone, inverted(X), **options)
+        pd.testing.assert_frame_equal(found.evidence, expected.evidence, check_exact=True)
+        assert np.array_equal(found.image, inverted(X)[7].reshape(8, 8, 1))
+        assert np.array_equal(found.source_images, expected.source_images)
+        assert found.predicted_class == expected.predicted_class == around.predict(X[7:8])[0]
+        for one, other in zip(found.axes_.ravel(), expected.axes_.ravel(), strict=True):
+            assert boxes(one) == boxes(other)
+        assert boxes(found.image_ax_) == boxes(expected.image_ax_)
+        assert all_texts(found.figure_) == all_texts(expected.figure_)
+
+    def test_prototypes_are_those_of_the_classifier_alone(self, around, alone):
+        found = PrototypeDisplay.from_estimator(around, localizer="prp")
+        expected = PrototypeDisplay.from_estimator(alone, localizer="prp")
+        pd.testing.assert_frame_equal(found.table, expected.table, check_exact=True)
+        assert np.array_equal(found.images, expected.images)
+        for one, other in zip(found.axes_.ravel(), expected.axes_.ravel(), strict=True):
+            assert boxes(one) == boxes(other)
+
+    @pytest.mark.parametrize("prototypes", [None, [8, 0]])
+    def test_similarity_maps_are_those_of_the_classifier_alone(
+        self, around, alone, digits, prototypes
+    ):
+        X, _ = digits
+        options = {"sample": 7, "prototypes": prototypes, "localizer": "prp"}
+        found = SimilarityMapDisplay.from_estimator(around, X, **options)
+        expected = SimilarityMapDisplay.from_estimator(alone, inverted(X), **options)
+        assert np.array_equal(found.image, inverted(X)[7].reshape(8, 8, 1))
+        for name in ("maps", "boxes", "prototypes", "prototype_classes"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+        assert all_texts(found.figure_) == all_texts(expected.figure_)
+
+    @pytest.mark.parametrize("Display", [ExplanationDisplay, SimilarityMapDisplay])
+    def test_a_sample_has_its_name_in_the_frame_or_its_position(self, around, digits, Display):
+        X, _ = digits
+        frame = pd.DataFrame(X, index=[f"scan {i}" for i in range(len(X))])
+        assert "image scan 7" in all_texts(Display.from_estimator(around, frame, sample=7).figure_)
+        assert "image 7" in all_texts(Display.from_estimator(around, X, sample=7).figure_)
+
+    def test_the_evidence_calls_the_sample_the_same(self, around, digits):
+        X, _ = digits
+        frame = pd.DataFrame(X, index=[f"scan {i}" for i in range(len(X))])
+        for images, name in ((frame, "scan 7"), (X, 7)):
+            display = ExplanationDisplay.from_estimator(around, images, sample=7)
+            assert display.evidence["sample"].tolist() == [name] * 9
+
+    @pytest.mark.parametrize("front", [(), (FunctionTransformer(inverted),)])
+    def test_another_classifier_is_refused(self, digits, front):
+        X, y = digits
+        another = make_pipeline(*front, SVC()).fit(X, y) if front else SVC().fit(X, y)
+        message = "estimator must be a ProtoPNetClassifier, or a pipeline or a search"
+        with pytest.raises(TypeError, match=message):
+            ExplanationDisplay.from_estimator(another, X)
+        with pytest.raises(TypeError, match=message):
+            PrototypeDisplay.from_estimator(another)
+        with pytest.raises(TypeError, match=message):
+            SimilarityMapDisplay.from_estimator(another, X)
+        with pytest.raises(TypeError, match=message):
+            LastLayerPathDisplay.from_estimator(another, X, y)
+        assert plt.get_fignums() == []
+
+
+class TestOneLook:
+    @pytest.fixture
+    def looks(self, monkeypatch):
+        """The methods of views that look at images, with the prototypes that they look for."""
+        calls = []
+        arrays, located = View.arrays, View.located
+
+        def count_arrays(view, *names):
+            calls.append(("arrays", len(view.rows)))
+            return arrays(view, *names)
+
+        def count_located(view, localizer, positions, wanted, **options):
+            calls.append(("located", [each.tolist() for each in wanted]))
+            return located(view, localizer, positions, wanted, **options)
+
+        monkeypatch.setattr(View, "arrays", count_arrays)
+        monkeypatch.setattr(View, "located", count_located)
+        return calls
+
+    def test_the_network_looks_at_the_image_once(self, fitted, digits, looks):
+        display = ExplanationDisplay.from_estimator(fitted, digits[0], sample=3, top_k=2)
+        assert looks == [("arrays", 1)]
+        assert display.predicted_class == fitted.predict(digits[0][3:4])[0]
+
+    def test_a_localizer_looks_for_what_is_drawn(self, fitted, digits, looks):
+        ExplanationDisplay.from_estimator(fitted, digits[0], sample=3, top_k=2, localizer="prp")
+        calls = looks.copy()
+        why = fitted.explain(digits[0][3:4], top_k=2)
+        first, second = sorted(why["prototype"])
+        assert calls == [
+            ("arrays", 1),
+            ("located", [[first, second]]),
+            ("arrays", 2),  # the images that the two prototypes come from
+            ("located", [[first], [second]]),
+        ]
+
+    @pytest.mark.parametrize("top_k", [1, 4, 20])
+    @pytest.mark.parametrize("class_label", [None, 2])
+    def test_rows_that_are_drawn_have_boxes_of_the_localizer(
+        self, fitted, digits, class_label, top_k
+    ):
+        X, _ = digits
+        display = ExplanationDisplay.from_estimator(
+            fitted, X, sample=3, class_label=class_label, top_k=top_k, localizer="prp"
+        )
+        classes = "predicted" if class_label is None else [class_label]
+        by_localizer = fitted.explain(X[3:4], classes=classes, localizer="prp")
+        fields = fitted.explain(X[3:4], classes=classes)
+        expected = pd.concat([by_localizer[:top_k], fields[top_k:]], ignore_index=True)
+        expected["sample"] = 3
+        pd.testing.assert_frame_equal(display.evidence, expected, check_exact=True)
+        assert display.evidence.attrs == expected.attrs
+
+
+DOLLARS = np.array(["a $1", r"c \frac$", "cost $5 and $6"])
+"""Names of classes that are wrong mathematics, alone or after one another, or right."""
+
+
+@pytest.fixture(scope="module")
+def paid(digits):
+    """A classifier and images, with dollars in all names."""
+    X, y = digits
+    frame = pd.DataFrame(X, index=[rf"${i}^$ \% {{" for i in range(len(X))])
+    return ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(frame, DOLLARS[y]), frame
+
+
+def drawn_texts(figure):
+    """All lines of text as a reader of the picture sees them; mathematics has no dollar signs."""
+    figure.savefig(BytesIO(), format="png")
+    file = BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file, format="svg")
+    root = ElementTree.fromstring(file.getvalue())
+    return ["".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+class TestNamesAreText:
+    @pytest.mark.parametrize("label", DOLLARS)
+    def test_an_explanation(self, paid, label):
+        display = ExplanationDisplay.from_estimator(*paid, sample=7, class_label=label, top_k=9)
+        texts = drawn_texts(display.figure_)
+        asked = "Why" if label == display.predicted_class else "What speaks for"
+        assert f"{asked} class {label}?" in texts
+        assert f"and so adds to the logit of class {label}:" in texts
+        assert r"image $7^$ \% {" in texts
+        for row in display.evidence.itertuples():
+            source = f"training row {row.source_sample}, class {row.prototype_class}"
+            assert any(text.startswith(source) for text in texts)
+
+    @pytest.mark.parametrize("name", [*DOLLARS, "$x^2$"])
+    def test_an_image(self, paid, name):
+        texts = drawn_texts(ExplanationDisplay.from_estimator(*paid, image_name=name).figure_)
+        assert name in texts
+        texts = drawn_texts(SimilarityMapDisplay.from_estimator(*paid, image_name=name).figure_)
+        assert name in texts
+        assert f"Where {name} is similar to prototypes" in texts
+
+    def test_prototypes(self, paid):
+        texts = drawn_texts(PrototypeDisplay.from_estimator(paid[0]).figure_)
+        assert {f"class {label}" for label in DOLLARS} <= set(texts)
+
+    def test_similarity_maps(self, paid):
+        display = SimilarityMapDisplay.from_estimator(*paid, prototypes=range(9), sample=7)
+        texts = drawn_texts(display.figure_)
+        assert r"image $7^$ \% {" in texts
+        for p, label in zip(display.prototypes, display.prototype_classes, strict=True):
+            assert any(text.startswith(f"prototype {p}, class {label}: ") for text in texts)
+
+    def test_the_path_of_the_last_layer_draws_no_names(self, paid, digits):
+        clf, frame = paid
+        display = LastLayerPathDisplay.from_estimator(
+            clf, frame, DOLLARS[digits[1]], n_l1_weights=3
+        )
+        assert not any("$" in text for text in drawn_texts(display.figure_))

@@ -209,6 +209,25 @@ class TestExplainedClasses:
             explained_classes(classes, np.array([2, 7, 10]), self.logits)
 
 
+class TestTopClasses:
+    logits = np.array([[0.0, 2.0, 1.0], [5.0, -1.0, 5.0], [3.0, 3.0, 3.0]])
+
+    def top(self, n_top_classes):
+        return explained_classes("predicted", LABELS, self.logits, n_top_classes)
+
+    def test_by_hand(self):
+        assert self.top(2).tolist() == [[1, 2], [0, 2], [0, 1]]
+        assert self.top(3).tolist() == [[1, 2, 0], [0, 2, 1], [0, 1, 2]]
+
+    def test_one_is_the_predicted_class_also_in_ties(self):
+        predicted = explained_classes("predicted", LABELS, self.logits)
+        assert self.top(1).tolist() == predicted.tolist() == [[1], [0], [0]]
+
+    def test_more_than_there_are(self):
+        with pytest.raises(ValueError, match="at most the number of classes, 3, got 4"):
+            self.top(4)
+
+
 class TestPrototypes:
     def test_the_schema(self):
         table = prototypes_of(random_record(np.random.default_rng(0)))

@@ -2,8 +2,11 @@
 
 import os
 import re
+import socket
+import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from skops import io
 from torch import nn
 
-from sklearn_protopnet import ProtoPNetClassifier, load
+from sklearn_protopnet import ProtoPNetClassifier, _files, load
+from sklearn_protopnet._files import check_place, replacing
 
 TINY = {
     "n_prototypes_per_class": 2,
@@ -228,6 +232,130 @@ class TestAllOrNothing:
         other = path.with_name("other")
         other.write_bytes(b"")
         assert path.stat().st_mode == other.stat().st_mode
+
+
+def write(target):
+    """Write a file, and say what it was called before it was whole."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"new")
+    assert target.read_bytes() == b"new"
+    return temporary
+
+
+@pytest.fixture
+def dead():
+    """A number that no process has."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def leave(monkeypatch):
+    """Write what a process would leave that is killed."""
+
+    def leave(target, pid=None, host=None):
+        pid, host = pid or os.getpid(), host or socket.gethostname()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: pid)
+            patch.setattr(socket, "gethostname", lambda: host)
+            with pytest.raises(OSError, match="No such file"), replacing(target) as temporary:
+                pass  # nothing to put in its place
+        temporary.write_bytes(b"half")
+        return temporary
+
+    return leave
+
+
+@pytest.mark.skipif(os.name != "posix", reason="one cannot ask whether a process lives")
+class TestWhatAKillLeaves:
+    def test_the_next_one_removes_it(self, tmp_path, dead, leave):
+        target = tmp_path / "e.csv"
+        for left in [leave(target, dead), leave(target, dead)]:
+            left.write_bytes(b"half")  # the second one has removed the first
+        assert len(list(tmp_path.iterdir())) == 2
+        write(target)
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_what_may_still_be_written_stays(self, tmp_path, dead, leave):
+        target = tmp_path / "e.csv"
+        others = {
+            leave(target),  # by another thread of this process
+            leave(target, pid=1),  # by somebody else
+            leave(target, dead, host="another"),  # where this number may mean a process
+            leave(tmp_path / "f.csv", dead),
+            leave(tmp_path / "e.csv.gz", dead),
+        }
+        mine = leave(target, dead)
+        others.add(mine.with_name(f"{mine.name}.bak"))
+        others.add(mine.with_name(mine.name.replace(str(dead), "x")))
+        for other in others:
+            other.write_bytes(b"half")
+        write(target)
+        assert set(tmp_path.iterdir()) == {target, *others}
+
+    def test_a_process_in_another_container_stays(self, tmp_path, dead, leave, monkeypatch):
+        """Of the same host, by its name: the number may mean a process there."""
+        target = tmp_path / "e.csv"
+        with monkeypatch.context() as patch:
+            realpath = os.path.realpath
+            patch.setattr(
+                os.path,
+                "realpath",
+                lambda path: "/proc/1/ns/pid:[1]" if "proc/self" in str(path) else realpath(path),
+            )
+            other = leave(target, dead)
+        write(target)
+        assert set(tmp_path.iterdir()) == {target, other}
+
+    def test_a_folder_that_cannot_be_listed(self, tmp_path, monkeypatch):
+        def refuse(self):
+            raise PermissionError("not for you")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", refuse)
+            write(tmp_path / "e.csv")
+        assert list(tmp_path.iterdir()) == [tmp_path / "e.csv"]
+
+    def test_where_a_question_would_end_a_process(self, tmp_path, dead, leave, monkeypatch):
+        target = tmp_path / "e.csv"
+        other = leave(target, dead)
+        asked = []
+        monkeypatch.setattr(os, "kill", lambda *args: asked.append(args))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "name", "nt")
+            _files._remove_leftovers(tmp_path, other.name.split(str(dead))[0])
+        assert asked == []
+        assert other.exists()
+
+
+@pytest.mark.parametrize("character", ["e", "é", "\N{CJK UNIFIED IDEOGRAPH-4E00}"])
+def test_a_name_as_long_as_there_are(tmp_path, character):
+    target = tmp_path / (character * (255 // len(character.encode())))
+    assert write(target).name.startswith(f".{character * 60}")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_through_a_link_the_file_is_replaced(tmp_path, old):
+    target, link = tmp_path / "files" / "e.csv", tmp_path / "links" / "e.csv"
+    target.parent.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(Path("..", "files", "e.csv"))
+    if old is not None:
+        target.write_bytes(old)
+    assert write(link).parent == target.parent
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
+    assert list(link.parent.iterdir()) == [link]
+
+
+def test_a_link_to_nowhere_is_found_before_the_work(tmp_path):
+    link = tmp_path / "e.csv"
+    link.symlink_to(tmp_path / "nowhere" / "e.csv")
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere"):
+        check_place(link)
 
 
 @pytest.mark.parametrize("action", ["save", "load"])

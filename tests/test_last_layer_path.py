@@ -2,8 +2,13 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
 
 from sklearn_protopnet import ProtoPNetClassifier, solve_last_layer
 from sklearn_protopnet.inspection import LastLayerPathDisplay, last_layer_path
@@ -43,6 +48,10 @@ def solved(clf, X, y, l1_weight, **options):
         l2_weight=clf.l2_weight_,
         **options,
     )
+
+
+def halved(X):
+    return X / 2
 
 
 class TestTable:
@@ -146,6 +155,39 @@ class TestTable:
     def test_it_needs_a_fitted_classifier(self, halves):
         with pytest.raises(NotFittedError):
             last_layer_path(ProtoPNetClassifier(), *halves[:2])
+
+    def test_images_pass_through_a_pipeline(self, path, fitted, halves):
+        X, y, X_val, y_val = halves
+        pipeline = make_pipeline(FunctionTransformer(halved).fit(X), fitted)
+        options = {"n_l1_weights": 8, "X_val": 2 * X_val, "y_val": y_val}
+        found = last_layer_path(pipeline, 2 * X, y, **options)
+        pd.testing.assert_frame_equal(found, path, check_exact=True)
+        display = LastLayerPathDisplay.from_estimator(pipeline, 2 * X, y, **options)
+        pd.testing.assert_frame_equal(display.path, path, check_exact=True)
+        assert display.l1_weight == fitted.l1_weight_
+        plt.close(display.figure_)
+
+    def test_a_search_has_the_path_of_its_best_estimator(self, halves):
+        X, y = halves[0], halves[1]
+        clf = ProtoPNetClassifier(
+            image_shape=(8, 8), n_prototypes_per_class=1, joint_epochs=1, random_state=0
+        )
+        pipeline = make_pipeline(FunctionTransformer(halved), clf)
+        grid = {"protopnetclassifier__l1_weight": [1e-3]}
+        search = GridSearchCV(pipeline, grid, cv=2).fit(X, y)
+        best = search.best_estimator_[-1]
+        expected = last_layer_path(best, halved(X), y, n_l1_weights=2)
+        found = last_layer_path(search, X, y, n_l1_weights=2)
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+        display = LastLayerPathDisplay.from_estimator(search, X, y, n_l1_weights=2)
+        assert display.l1_weight == 1e-3
+        plt.close(display.figure_)
+
+    def test_another_classifier_is_refused(self, halves):
+        another = SVC().fit(*halves[:2])
+        for estimator in (another, make_pipeline(FunctionTransformer(halved), another)):
+            with pytest.raises(TypeError, match=r"ends in one, got (SVC|Pipeline)\."):
+                last_layer_path(estimator, *halves[:2])
 
     def test_a_row_that_is_not_solved_warns_the_caller(self, fitted, halves, monkeypatch):
         solve = module.solve

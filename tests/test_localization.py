@@ -147,6 +147,19 @@ class TestLocalize:
         others = localize(clf, images[:2], localizer="prp")
         assert np.isnan(others.convergence_deltas).all()
 
+    @pytest.mark.parametrize(
+        ("localizer", "n_images"),
+        [("receptive_field", 0), ("upsample", 1), ("prp", 1), ("integrated_gradients", 18)],
+    )
+    def test_passes_come_beside_one_look_that_is_filled_up(self, clf, images, localizer, n_images):
+        """Forward passes, whatever the number of prototypes; 2^18 pixels are 227 of 32 x 36."""
+        seen = []
+        backbone = clf._rebuilt_network().backbone
+        hook = backbone.register_forward_hook(lambda *args: seen.append(len(args[1][0])))
+        localize(clf, images[:2], localizer=localizer)
+        hook.remove()
+        assert sum(seen) == 2**18 // (32 * 36) + 2 * n_images
+
     def test_an_image_does_not_depend_on_the_images_beside_it(self, clf, images):
         alone = localize(clf, images[5:6], localizer="prp")
         among = localize(clf, images, localizer="prp")

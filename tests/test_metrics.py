@@ -1,5 +1,7 @@
 """Metrics, on cases worked out by hand."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -156,7 +158,7 @@ class TestConsistency:
         assert consistency(presence, visible) == 0
         assert consistency(presence, visible, min_count=9) == 1
         assert np.isnan(consistency(presence, visible, min_count=21))
-        assert np.isnan(consistency(presence, np.zeros((20, 2)), min_count=0))
+        assert np.isnan(consistency(presence, np.zeros((20, 2)), min_count=1))
 
     def test_images_of_other_classes_are_left_out_for_a_prototype(self):
         presence = np.ones((20, 2, 1), dtype=bool)
@@ -373,6 +375,21 @@ class TestScores:
             with pytest.raises(ValueError, match="score must give a finite number for each of 21"):
                 metric(score, image, np.ones((2, 2)), 0 * image)
 
+    def test_what_was_found_instead_is_said(self, metric):
+        image, relevance = np.ones((2, 2, 1)), np.ones((2, 2))
+
+        def infinite(images):
+            return np.where(np.arange(len(images)) < 3, np.inf, total(images))
+
+        for score, found in (
+            (lambda images: total(images)[:, None], r"got an array of shape \(21, 1\)"),
+            (lambda images: 1.0, r"got an array of shape \(\)"),
+            (lambda images: total(images) * NAN, "found nan for 21 of them"),
+            (infinite, "found inf for 3 of them"),
+        ):
+            with pytest.raises(ValueError, match=f"for each of 21 images, {found}"):
+                metric(score, image, relevance, 0 * image)
+
     @pytest.mark.parametrize("n_steps", [0, -1, 2.5])
     def test_steps(self, metric, n_steps):
         with pytest.raises(ValueError, match="n_steps must be a positive integer"):
@@ -440,6 +457,47 @@ def test_masks_hold_truth_values_of_the_same_shape():
         relevance_mass(np.zeros((1, 2, 2)), np.zeros((1, 2, 3)))
     with pytest.raises(ValueError, match="masks must hold truth values"):
         centre_baseline(np.full((1, 2, 2), 2))
+
+
+DIRECTION = (
+    r"\b(larger|smaller)( rate [^.]*)? is better|\b[01] is best|no score|direction is better"
+)
+
+
+@pytest.mark.parametrize("name", metrics.__all__)
+def test_docstrings_say_source_needs_and_direction(name):
+    text = " ".join(getattr(metrics, name).__doc__.split())
+    assert re.search(r"\bNeeds (no annotation|masks|part positions|images|labels)\b", text)
+    assert re.search(DIRECTION, text, re.IGNORECASE)
+    is_named = re.search(r"\b(ACL|BMVC|CVPR|ICCV|IJCV|AAAI|NeurIPS|Fusion|Press) \d{4}\b", text)
+    is_own = "this package's own" in text
+    assert is_named or is_own or name.endswith("_scorer")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (3.0, r"prototypes must have at least one axis and at least one number, got .* shape \(\)"),
+        ([], r"prototypes must have at least one axis and at least one number, got .* \(0,\)"),
+        (None, "prototypes must have at least one axis"),
+        ("a", "prototypes must be an array of numbers, found: could not convert"),
+        ([[1.0], [1.0, 2.0]], "prototypes must be an array of numbers, found: .*inhomogeneous"),
+        ({}, "prototypes must be an array of numbers, found: "),
+        ([NAN], "prototypes must be finite, found NaN or infinity"),
+    ],
+)
+def test_numbers_that_are_none(values, message):
+    with pytest.raises(ValueError, match=message):
+        n_distinct_prototypes(values)
+
+
+@pytest.mark.parametrize("min_count", ["a", -5, 0, 2.5, None, NAN])
+@pytest.mark.parametrize("metric", [part_rates, consistency])
+def test_counts(metric, min_count):
+    with pytest.raises(
+        ValueError, match=f"min_count must be a positive integer, got {min_count!r}"
+    ):
+        metric(np.ones((4, 1, 1)), np.ones((4, 1)), min_count=min_count)
 
 
 def test_shares():

@@ -2,15 +2,18 @@
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_protopnet.datasets import make_part_images, render_part_image
+from sklearn_protopnet.datasets._part_drawing import _coverage, _part
 
 SIZE = 32
 KINDS = ["patch", "corner", "tint"]
+GRID = (np.indices((SIZE, SIZE)) + 0.5) / SIZE
 
 
 def make(**settings):
@@ -192,6 +195,25 @@ class TestInterventions:
         assert (image != data.images[i]).any()
         assert_array_equal(again, data.images[i])
 
+    @pytest.mark.parametrize("variant", [0, 1, 2])
+    @pytest.mark.parametrize("part", [0, 1, 2])
+    def test_a_variant_that_is_set_changes_its_part_only(self, part, variant):
+        """The pixels that the old shape or the new one covers, if only by a bit."""
+        data = make(noise=0.1, spurious="patch", spurious_leak=1.0)
+        for image, masks, params in zip(data.images, data.part_masks, data.params, strict=True):
+            changed = (render_part_image(params, set_variant={part: variant}) != image).any(2)
+            if params.variants[part] == variant:
+                assert not changed.any()
+                continue
+            variants = [*params.variants]
+            variants[part] = variant
+            versions = params, replace(params, variants=tuple(variants))
+            old, new = (_coverage(_part(each, part, GRID)[0]) for each in versions)
+            assert not changed[(old == 0) & (new == 0)].any()
+            assert changed[(old == 1) | (new == 1)].mean() > 0.98  # noise may clip both to 0 or 1
+            others = np.delete(masks, part, axis=0).any(0)
+            assert not changed[others].any()
+
     def test_a_dropped_part_appears_with_its_variant(self):
         data = make(part_drop=0.5)
         i, part = (int(k) for k in np.argwhere(~data.part_visible)[0])
@@ -208,15 +230,49 @@ class TestInterventions:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"remove_parts": [3]}, r"Parts must be numbers from 0 to 2, got 3\."),
-            ({"remove_parts": [-1]}, r"Parts must be numbers from 0 to 2, got -1\."),
-            ({"set_variant": {0: 3}}, r"Variants must be numbers from 0 to 2, got 3\."),
+            ({"remove_parts": [3]}, r"Parts must be integers from 0 to 2, got 3\."),
+            ({"remove_parts": [-1]}, r"Parts must be integers from 0 to 2, got -1\."),
+            ({"remove_parts": [1.0]}, r"Parts must be integers from 0 to 2, got 1\.0\."),
+            ({"remove_parts": "1"}, r"Parts must be integers from 0 to 2, got '1'\."),
+            ({"remove_parts": [[1]]}, r"Parts must be integers from 0 to 2, got \[1\]\."),
+            ({"set_variant": {1.0: 1}}, r"Parts must be integers from 0 to 2, got 1\.0\."),
+            ({"set_variant": {3: 1}}, r"Parts must be integers from 0 to 2, got 3\."),
+            ({"set_variant": {0: 3}}, r"Variants must be integers from 0 to 2, got 3\."),
+            ({"set_variant": {0: 1.0}}, r"Variants must be integers from 0 to 2, got 1\.0\."),
+            ({"set_variant": {0: None}}, r"Variants must be integers from 0 to 2, got None\."),
             ({"add_spurious": "hat"}, r"add_spurious must be one of .*'patch'.*, got 'hat'\."),
         ],
     )
     def test_what_is_not_there_cannot_be_changed(self, changes, message):
         with pytest.raises(ValueError, match=message):
             render_part_image(make(n_samples=1).params[0], **changes)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"remove_parts": 1}, r"remove_parts must be an iterable of integers, got 1\."),
+            ({"remove_parts": None}, r"remove_parts must be an iterable of integers, got None\."),
+            ({"set_variant": 1}, r"set_variant must be a dict of integers to integers, got 1\."),
+            (
+                {"set_variant": [(0, 1)]},
+                r"must be a dict of integers to integers, got \[\(0, 1\)\]",
+            ),
+        ],
+    )
+    def test_what_holds_no_changes(self, changes, message):
+        with pytest.raises(TypeError, match=message):
+            render_part_image(make(n_samples=1).params[0], **changes)
+
+    def test_integers_of_any_kind(self):
+        params = make(n_samples=1).params[0]
+        assert_array_equal(
+            render_part_image(params, remove_parts=np.array([1])),
+            render_part_image(params, remove_parts=iter([1])),
+        )
+        assert_array_equal(
+            render_part_image(params, set_variant={np.int64(0): np.uint8(1)}),
+            render_part_image(params, set_variant={0: 1}),
+        )
 
 
 class TestErrors:

@@ -135,6 +135,36 @@ class TestAlways:
         )
         pd.testing.assert_frame_equal(found, expected)
 
+    def test_parts_and_masks_are_in_pixels_that_reach_the_classifier(self, clf, data):
+        """A pipeline doubles the sides of images: what was annotated is half as large."""
+        smaller = data.images[:, ::2, ::2]
+        larger = make_pipeline(FunctionTransformer(lambda X: X.repeat(2, 1).repeat(2, 2)), clf)
+        settings = {"groups": (), "localizer": "prp", "max_images": 3}
+        parts = {"part_centres": data.part_centres, "masks": data.object_mask}
+        found = prototype_report(larger, smaller, data.target, **parts, **settings)
+        reached = smaller.repeat(2, 1).repeat(2, 2)
+        expected = prototype_report(clf, reached, data.target, **parts, **settings)
+        pd.testing.assert_frame_equal(found, expected)
+        with pytest.raises(ValueError, match=r"masks\[0\] must have the shape \(32, 32\)"):
+            prototype_report(
+                larger, smaller, data.target, masks=data.object_mask[:, ::2, ::2], **settings
+            )
+
+    def test_parts_outside_of_what_reaches_the_classifier(self, clf, data):
+        """A pipeline halves the sides of images: what was annotated is twice as large."""
+        halving = make_pipeline(FunctionTransformer(lambda X: X[:, ::2, ::2]), clf)
+        given = data.images.repeat(2, 1).repeat(2, 2)
+        message = r"must lie in the image that reaches the classifier, of 32 x 32 pixels for image"
+        with pytest.raises(ValueError, match=message):
+            prototype_report(
+                halving, given, data.target, groups=(), part_centres=2 * data.part_centres
+            )
+        settings = {"groups": (), "part_centres": data.part_centres}
+        pd.testing.assert_frame_equal(
+            prototype_report(halving, given, data.target, **settings),
+            prototype_report(clf, data.images, data.target, **settings),
+        )
+
 
 class TestCloseLook:
     def test_a_receptive_field_is_sufficient_and_safe_from_attacks(self, clf, data):
@@ -375,8 +405,62 @@ class TestParts:
         )
         assert_array_equal(report["part"], 1)
 
+    @pytest.mark.parametrize(
+        "place", [[-0.1, 3], [3, -0.1], [32, 3], [3, 32], [np.inf, 3], [np.nan, 3]]
+    )
+    def test_a_part_that_is_seen_lies_in_the_image(self, clf, data, place):
+        centres, visible = data.part_centres.copy(), data.part_visible.copy()
+        centres[7, 1], visible[7, 1] = place, True
+        settings = {"groups": (), "part_centres": centres}
+        with pytest.raises(ValueError, match=r"32 x 32 pixels for image 7, got .* for part 1"):
+            prototype_report(clf, data.images, data.target, part_visible=visible, **settings)
+        visible[7, 1] = False  # one that is not seen may be anywhere
+        report = prototype_report(clf, data.images, data.target, part_visible=visible, **settings)
+        assert report["coverage"].notna().all()
+
+    def test_edges_of_the_image_are_half_open(self, clf, data):
+        centres = data.part_centres.copy()
+        centres[0, 0] = 0, np.nextafter(32, 0)
+        prototype_report(clf, data.images, data.target, groups=(), part_centres=centres)
+
 
 class TestCauses:
+    @pytest.mark.parametrize(
+        ("names", "error", "message"),
+        [
+            (["cue", "cue_others"], ValueError, "got 'cue' and 'cue_others'"),
+            (["a_others", "a_others_others"], ValueError, "got 'a_others' and 'a_others_others'"),
+            ([1], ValueError, "must be text, and not empty, got 1"),
+            (["1", 1], ValueError, "must be text, and not empty, got 1"),
+            ([""], ValueError, "must be text, and not empty, got ''"),
+            ([None], ValueError, "must be text, and not empty, got None"),
+        ],
+    )
+    def test_names_by_which_columns_would_be_one(self, clf, data, names, error, message):
+        with pytest.raises(error, match=message):
+            prototype_report(
+                clf,
+                data.images,
+                data.target,
+                groups=(),
+                interventions=dict.fromkeys(names, data.images),
+            )
+
+    @pytest.mark.parametrize("interventions", [[], [("cue", None)], "cue", np.zeros(2)])
+    def test_interventions_that_have_no_names(self, clf, data, interventions):
+        kind = type(interventions).__name__
+        with pytest.raises(TypeError, match=f"a dict of names to images, got {kind}"):
+            prototype_report(clf, data.images, data.target, groups=(), interventions=interventions)
+
+    def test_names_that_are_alike_keep_their_columns(self, clf, data):
+        """As an intervention named "others", and one whose name ends so."""
+        changed = {"others": without_cue(data), "cue_others": data.images, "Cue": data.images}
+        report = prototype_report(clf, data.images, data.target, groups=(), interventions=changed)
+        columns = [f"effect_{name}{end}" for end in ("", "_others") for name in changed]
+        assert [name for name in report if name.startswith("effect_")] == columns
+        none = prototype_report(clf, data.images, data.target, groups=(), interventions={})
+        assert list(none) == ALWAYS
+
     def test_by_hand(self, clf, data, monkeypatch):
         """Two interventions, seen through similarities that are given."""
         before = np.full((60, 6), 4.0)

@@ -129,6 +129,16 @@ def hostile(digits, tmp_path_factory):
     return write_report(clf, frame, target, labels, title=HOSTILE[0])
 
 
+@pytest.fixture(scope="module")
+def wordy(digits, tmp_path_factory):
+    """A report of long names: ten classes without a gap, and one of a whole sentence."""
+    X, y = digits
+    labels = np.array([f"Black_footed_Albatros{i}" for i in range(10)], dtype=object)[y]
+    clf = ProtoPNetClassifier(**SMALL).fit(X, labels)
+    labels[::9] = "a bird that nobody has seen before, and that may not be any bird at all"[:70]
+    return write_report(clf, X, tmp_path_factory.mktemp("wordy") / "report.html", labels)
+
+
 class TestWhatItSays:
     def test_numbers_are_those_of_explain(self, fitted, shown, page):
         why = fitted.explain(shown[0], top_k=3).groupby("sample")
@@ -316,6 +326,11 @@ class TestWhatItTakes:
             write_report(fitted, shown[0][:3], tmp_path / "r.html", **changed)
         assert not list(tmp_path.iterdir())
 
+    def test_a_title_that_is_no_text(self, fitted, shown, tmp_path):
+        with pytest.raises(TypeError, match=r"title must be a str, got 5\."):
+            write_report(fitted, shown[0][:3], tmp_path / "r.html", title=5)
+        assert not list(tmp_path.iterdir())
+
     def test_no_image(self, fitted, shown, tmp_path):
         with pytest.raises(ValueError, match="0 sample"):
             write_report(fitted, shown[0][:0], tmp_path / "r.html")
@@ -345,16 +360,41 @@ class TestTheFile:
         again = write_report(fitted, X, tmp_path / "other.html", list(y), top_k=3)
         assert again.read_bytes() == path.read_bytes()
 
-    def test_a_report_that_fails_leaves_what_was_there(self, fitted, shown, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("step", ["look", "write"])
+    @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+    def test_a_report_that_fails_leaves_what_was_there(
+        self, fitted, shown, tmp_path, monkeypatch, step, error
+    ):
         target = tmp_path / "r.html"
         target.write_bytes(b"precious")
-        X = shown[0].copy()
-        X[70] = np.nan
-        monkeypatch.setattr(evidence_module, "LARGEST_CHUNK", 30)
-        with pytest.raises(ValueError, match="NaN"):
-            write_report(fitted, X, target)
+        images = []
+
+        def fail(*args):
+            images.extend(args)
+            if step == "look" and len(images) < 3 * 70:
+                return data_uri(*args)
+            assert len(list(tmp_path.iterdir())) == 2  # it is in the middle
+            raise error
+
+        if step == "look":
+            monkeypatch.setattr(evidence_module, "LARGEST_CHUNK", 30)
+            monkeypatch.setattr(evidence_module, "data_uri", fail)
+        else:
+            monkeypatch.setattr(page_module, "foot", fail)
+        with pytest.raises(type(error)):
+            write_report(fitted, shown[0], target)
         assert target.read_bytes() == b"precious"
         assert list(tmp_path.iterdir()) == [target]
+
+    def test_through_a_link_the_file_is_replaced(self, fitted, shown, tmp_path):
+        target, link = tmp_path / "r.html", tmp_path / "links" / "r.html"
+        target.write_bytes(b"old")
+        link.parent.mkdir()
+        link.symlink_to(target)
+        assert write_report(fitted, shown[0][:3], link) == link
+        assert link.is_symlink()
+        assert len(Parsed(target).rows) == 3
+        assert list(link.parent.iterdir()) == [link]
 
     def test_it_needs_no_network_and_runs_nothing_else(self, page):
         assert not re.search(r"https?://|//[a-z]+\.", page.html.replace("// ", ""))
@@ -446,6 +486,14 @@ def browser(tmp_path_factory):
 
 NAMES_SHOWN = """
     return [...document.querySelectorAll("#table tr.sample th bdi")].map((e) => e.textContent);
+"""
+
+
+RIGHT_EDGES = """
+    const { clientWidth, scrollWidth } = document.documentElement;
+    return [innerWidth, clientWidth, scrollWidth,
+            ...[...document.querySelectorAll("WITHIN *:not(svg *)")]
+              .map((e) => Math.floor(e.getBoundingClientRect().right))];
 """
 
 
@@ -600,18 +648,23 @@ class TestInTheBrowser:
             opened.run("document.getElementById('close').click()")
             assert opened.run(n_open) == 0
 
-    @pytest.mark.parametrize("width", [360, 1000])
-    @pytest.mark.parametrize("which", ["path", "hostile"])
+    @pytest.mark.parametrize("width", [320, 360, 640, 641, 660, 752, 1000])
+    @pytest.mark.parametrize("which", ["path", "hostile", "wordy"])
     def test_nothing_sticks_out(self, browser, request, which, width):
         with browser.page(request.getfixturevalue(which), width=width) as opened:
-            found = opened.run("""
-                document.querySelector("#table tbody button").click();
-                return [innerWidth, document.documentElement.scrollWidth,
-                        ...[...document.querySelectorAll("#images *:not(svg *)")]
-                          .map((e) => Math.floor(e.getBoundingClientRect().right))];
-            """)
+            opened.run("document.querySelector('#table tbody button').click()")
+            found = opened.run(RIGHT_EDGES.replace("WITHIN", "#images"))
             assert found[0] == width
-            assert max(found) <= width
+            assert max(found[2:]) <= found[1]  # without the scroll bar
+
+    @pytest.mark.parametrize("width", [642, 717, 1000])  # A4 with margins of 2 and of 1 cm, and A3
+    @pytest.mark.parametrize("which", ["path", "hostile", "wordy"])
+    def test_nothing_sticks_out_of_paper(self, browser, request, which, width):
+        with browser.page(request.getfixturevalue(which), width=width) as opened:
+            opened.run("document.getElementById('open').click()")
+            opened.send("Emulation.setEmulatedMedia", media="print")
+            found = opened.run(RIGHT_EDGES.replace("WITHIN", "main"))
+            assert max(found[2:]) <= found[1]
 
     def test_colours_of_the_night(self, browser, path):
         colour = "return getComputedStyle(document.body).backgroundColor"

@@ -13,6 +13,8 @@ from sklearn_protopnet._training._stages import (
     InitializationStage,
     LastLayerStage,
     ProjectionStage,
+    count_batches,
+    usual_pretraining,
 )
 
 
@@ -96,3 +98,24 @@ class TestStages:
         half = math.sqrt(0.5)
         cosine = [1, (1 + half) / 2, 0.5, (1 - half) / 2]
         assert [pretraining.decay(epoch) for epoch in range(4)] == pytest.approx(cosine, rel=1e-14)
+
+
+class TestBatches:
+    @pytest.mark.parametrize(
+        ("n_images", "expected"),
+        [(1, 1), (2, 1), (3, 1), (80, 1), (81, 2), (600, 8), (10_000, 125)],
+    )
+    def test_by_hand(self, n_images, expected):
+        assert count_batches(n_images, 80) == expected
+
+    @given(st.integers(2, 500), st.integers(2, 100))
+    def test_none_is_of_one_image_or_too_large(self, n_images, batch_size):
+        n_batches = count_batches(n_images, batch_size)
+        assert n_images // n_batches >= 2
+        assert math.ceil(n_images / n_batches) <= max(batch_size, 3)
+
+    @pytest.mark.parametrize(
+        ("n_images", "expected"), [(10, 40), (600, 40), (1_347, 19), (2_000, 15), (60_000, 15)]
+    )
+    def test_few_images_are_seen_more_often(self, n_images, expected):
+        assert usual_pretraining(n_images, 80) == expected

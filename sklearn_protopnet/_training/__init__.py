@@ -9,7 +9,7 @@ from sklearn_protopnet._training._maps import frozen_maps
 from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
 from sklearn_protopnet._training._quantiles import similarity_quantiles
-from sklearn_protopnet._training._stages import Settings
+from sklearn_protopnet._training._stages import Settings, usual_pretraining
 from sklearn_protopnet._training._task import TrainedNetwork, TrainingTask, train_network
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "see",
     "similarity_quantiles",
     "train_network",
+    "usual_pretraining",
 ]

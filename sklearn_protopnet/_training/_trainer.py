@@ -28,6 +28,11 @@ from sklearn_protopnet._network import (
     latent_patches,
 )
 from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._initialization import (
+    draw_images,
+    initial_prototypes,
+    standardize_latents,
+)
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask, see
 from sklearn_protopnet._training._objective import Costs, costs, weighted_cross_entropy
@@ -40,6 +45,7 @@ from sklearn_protopnet._training._stages import (
     ProjectionStage,
     Settings,
     Stage,
+    count_batches,
 )
 from sklearn_protopnet._training._views import Views
 
@@ -136,7 +142,7 @@ class Trainer:
             if isinstance(stage, GradientStage):
                 self._descend(stage)
             elif isinstance(stage, InitializationStage):
-                self._initialize_prototypes(stage)
+                self._initialize(stage)
             elif isinstance(stage, ProjectionStage):
                 projection = self._project(stage)
             else:
@@ -147,34 +153,21 @@ class Trainer:
         return Training(projection, source_distances, self.history, last_layer)
 
     @torch.no_grad()
-    def _initialize_prototypes(self, stage: InitializationStage) -> None:
-        """Start every prototype at a random patch of a random training image of its class.
-
-        The paper draws uniform numbers; on digits that cost 3 points of test accuracy
-        (benchmarks/results.md).
-        """
+    def _initialize(self, stage: InitializationStage) -> None:
+        """Fit latent space and prototypes to images, seen as the stage after will see them."""
         start = time.perf_counter()
         self._begin(stage.moving)
-        prototypes = self.network.prototypes
-        index = self._draw_images_of(self.network.prototype_classes.cpu().numpy())  # (P,)
-        for batch in self._batches(len(index)):
-            maps = self.views.maps_of(index[batch])
-            patches = self.network.raw_patches(maps)  # (N, L, D1)
-            drawn = torch.randint(patches.shape[1], (len(batch),), generator=self.generator)
-            picked = patches[torch.arange(len(batch)), drawn]  # (N, D1)
-            prototypes[torch.from_numpy(batch)] = picked.view(-1, *prototypes.shape[1:])
+        labels, prototypes = self.images.members.labels, self.network.prototypes
+        drawn = draw_images(labels, self.generator)
+        standardize_latents(self.network, drawn, self._read)
+        chosen = initial_prototypes(self.network, labels, drawn, self._read, self.generator)
+        prototypes.copy_(chosen.view_as(prototypes))
         self.preparation = time.perf_counter() - start
 
-    def _draw_images_of(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw an image of each class named; of any class where that one has no image."""
-        labels = self.images.members.labels
-        index = np.empty(len(classes), dtype=np.int64)
-        for label in np.unique(classes):
-            members = np.flatnonzero(classes == label)
-            own = np.flatnonzero(labels == label)
-            pool = own if len(own) else np.arange(len(labels))
-            index[members] = pool[np.resize(self._shuffled(len(pool)), len(members))]
-        return index
+    def _read(self, index: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Yield batches of plain training images: positions, maps (N, F, H, W)."""
+        for batch in np.array_split(index, count_batches(len(index), self.settings.batch_size)):
+            yield batch, self.views.maps_of(batch)
 
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
@@ -336,8 +329,9 @@ class Trainer:
 
     def _batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Shuffled batches of even size; never of one image, which has no batch statistics."""
-        n_batches = min(math.ceil(size / self.settings.batch_size), max(1, size // 2))
-        yield from np.array_split(self._shuffled(size), n_batches)
+        yield from np.array_split(
+            self._shuffled(size), count_batches(size, self.settings.batch_size)
+        )
 
     def _shuffled(self, size: int) -> NDArray[np.int64]:
         order: NDArray[np.int64] = torch.randperm(size, generator=self.generator).numpy()

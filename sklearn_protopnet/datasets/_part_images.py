@@ -243,6 +243,8 @@ def render_part_image(
 
     Raises
     ------
+    TypeError
+        If `remove_parts` is no iterable, or `set_variant` no dict.
     ValueError
         If there is no such part, variant or cue.
 
@@ -255,7 +257,7 @@ def render_part_image(
     >>> bool(changed[data.part_masks[0, 1]].all())
     True
     """
-    changed = _changed(params, tuple(remove_parts), dict(set_variant or {}))
+    changed = _changed(params, *_check_changes(params, remove_parts, set_variant))
     if remove_spurious:
         changed = replace(changed, spurious=None)
     if add_spurious is not None:
@@ -265,19 +267,36 @@ def render_part_image(
     return render(changed).image
 
 
+def _check_changes(
+    params: PartImageParams, remove_parts: Any, set_variant: Any
+) -> tuple[tuple[int, ...], dict[int, int]]:
+    """Check which parts are removed, and which get other variants."""
+    if not isinstance(remove_parts, Iterable):
+        raise TypeError(f"remove_parts must be an iterable of integers, got {remove_parts!r}.")
+    variants = {} if set_variant is None else set_variant
+    if not isinstance(variants, Mapping):
+        raise TypeError(f"set_variant must be a dict of integers to integers, got {variants!r}.")
+    n_parts = len(params.variants)
+    return (
+        tuple(_number("Parts", part, n_parts) for part in remove_parts),
+        {
+            _number("Parts", part, n_parts): _number("Variants", variant, params.n_variants)
+            for part, variant in variants.items()
+        },
+    )
+
+
+def _number(name: str, value: Any, n_values: int) -> int:
+    """Check one of so many numbers."""
+    if not isinstance(value, Integral) or value not in range(n_values):
+        raise ValueError(f"{name} must be integers from 0 to {n_values - 1}, got {value!r}.")
+    return int(value)
+
+
 def _changed(
     params: PartImageParams, removed: tuple[int, ...], new_variants: dict[int, int]
 ) -> PartImageParams:
-    n_parts = len(params.variants)
-    for part in (*removed, *new_variants):
-        if part not in range(n_parts):
-            raise ValueError(f"Parts must be numbers from 0 to {n_parts - 1}, got {part!r}.")
-    for variant in new_variants.values():
-        if variant not in range(params.n_variants):
-            raise ValueError(
-                f"Variants must be numbers from 0 to {params.n_variants - 1}, got {variant!r}."
-            )
-    parts = range(n_parts)
+    parts = range(len(params.variants))
     visible = [(params.visible[k] or k in new_variants) and k not in removed for k in parts]
     variants = [new_variants.get(k, params.variants[k]) for k in parts]
     return replace(params, visible=tuple(visible), variants=tuple(variants))

@@ -4,6 +4,7 @@
 """
 
 from sklearn_protopnet.inspection._analysis import activated_prototypes, explain, nearest_patches
+from sklearn_protopnet.inspection._details import image_digest
 from sklearn_protopnet.inspection._explanation_display import ExplanationDisplay
 from sklearn_protopnet.inspection._export import export_evidence, read_evidence
 from sklearn_protopnet.inspection._last_layer_path import last_layer_path
@@ -22,6 +23,7 @@ __all__ = [
     "activated_prototypes",
     "explain",
     "export_evidence",
+    "image_digest",
     "last_layer_path",
     "localize",
     "nearest_patches",

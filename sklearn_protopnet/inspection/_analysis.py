@@ -32,6 +32,7 @@ def explain(
     X: Any,
     *,
     classes: str | ArrayLike = "predicted",
+    n_top_classes: int | None = None,
     top_k: int | None = None,
     localizer: str = "receptive_field",
     details: str | Iterable[str] = (),
@@ -46,6 +47,8 @@ def explain(
         What the estimator's ``predict`` takes. Boxes are in pixels of the images that reach the
         classifier.
     classes : {"predicted", "all"} or array-like of labels, default="predicted"
+        As for `ProtoPNetClassifier.explain`.
+    n_top_classes : int, default=None
         As for `ProtoPNetClassifier.explain`.
     top_k : int, default=None
         As for `ProtoPNetClassifier.explain`.
@@ -84,7 +87,7 @@ def explain(
     >>> len(why)
     12
     """
-    options = Options.checked(classes, top_k, localizer, details)
+    options = Options.checked(classes, top_k, localizer, details, n_top_classes)
     opened = open_estimator(estimator, X)
     table: pd.DataFrame = opened.classifier._explainer(opened.X, opened.names, options).table()
     return table
@@ -138,7 +141,7 @@ def activated_prototypes(
     """Find the prototypes that each image is most similar to, of whatever class.
 
     A local analysis (Chen et al. 2019, section 2.4). What prototypes contribute to a class, and
-    to which, is what `explain` says.
+    to which, is what `explain` says: to the top classes of each image with its `n_top_classes`.
 
     Parameters
     ----------

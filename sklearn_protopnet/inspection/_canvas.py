@@ -45,7 +45,8 @@ class Canvas:
 
     def text(self, x: float, y: float, text: str, size: float, **options: Any) -> Any:
         """Write text, by default with its last line on y."""
-        options = {"va": "bottom", "linespacing": 1.25, **options}
+        # Names are the user's: a dollar sign in one is no mathematics.
+        options = {"va": "bottom", "linespacing": 1.25, "parse_math": False, **options}
         place = self.at(x, y)
         return self.ax.text(
             *place, text, fontsize=size * self.scale, transform=self.ax.transAxes, **options

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
@@ -32,13 +32,14 @@ class Background:
     similarity_range: tuple[float, float]
     source_images: NDArray[Any]
     """(P, H, W, C)"""
-    state: Mapping[str, Any]
-    """All that a prediction depends on."""
+    model: Mapping[str, Any]
+    """All that a prediction depends on, its labels and the rows of its source images included."""
 
     @cached_property
     def digests(self) -> tuple[NDArray[Any], str]:
         """Of the source images, (P,), and of the model."""
-        return array_digests(self.source_images), model_digest(self.state)
+        sources = [image_digest(each) for each in self.source_images]
+        return np.array(sources, dtype=object), model_digest(self.model)
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,57 @@ DETAILS: Final[dict[str, Callable[[Context], Columns]]] = {
 """Groups of columns that may be asked for, in the order in which they stand."""
 
 
-def array_digests(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """Digest each of some arrays: their numbers, dtype and shape; (n,) of str."""
-    return np.array([_digest(each) for each in arrays], dtype=object)
+def image_digest(image: ArrayLike) -> str:
+    """Digest an image as the column ``source_digest`` of an explanation does.
+
+    By that column the training image of a prototype is found again. What is digested there is
+    ``prototype_images_[p]``, the image as the fit read it, before it was standardised: with the
+    channel axis last, and in the dtype of the training `X`. An image that was resized to
+    `image_size` is the resized one, float64 unless it was uint8 or float32; a file is what it
+    was decoded to, with as many channels as the classifier's images have.
+
+    Parameters
+    ----------
+    image : array-like of shape (H, W) or (H, W, C)
+        One image. Without channels it counts as ``(H, W, 1)``, as in a fit.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits: BLAKE2b of 16 bytes, without a key, of what kind of array it is,
+        ``f"{image.dtype.str}{image.shape}"`` in UTF-8, followed by its numbers in C order, as they
+        are in memory. Images of equal numbers and another dtype have another digest.
+
+    Raises
+    ------
+    ValueError
+        If it is no array of numbers with two or three axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_protopnet import ProtoPNetClassifier
+    >>> from sklearn_protopnet.inspection import image_digest
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ProtoPNetClassifier(
+    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
+    ... ).fit(X, y)
+    >>> row = clf.explain(X[:1], details="digest").iloc[0]
+    >>> image_digest(X[row["source_sample"]].reshape(8, 8)) == row["source_digest"]
+    True
+    """
+    pixels = np.asarray(image)
+    if pixels.ndim not in {2, 3} or pixels.dtype.kind not in "biuf":
+        raise ValueError(
+            "image must be an array of numbers of shape (H, W) or (H, W, C), got one of shape "
+            f"{pixels.shape} and dtype {pixels.dtype}."
+        )
+    return _digest(np.atleast_3d(pixels))
 
 
-def model_digest(state: Mapping[str, Any]) -> str:
+def model_digest(model: Mapping[str, Any]) -> str:
     """Digest all that a prediction depends on: nested dictionaries of arrays and plain values."""
-    return digest_bytes(*(part.encode() for part in _flat(state)))
+    return digest_bytes(*(part.encode() for part in _flat(model)))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet._validation import check_positive
+
 SCHEMA_VERSION: Final = 1
 
 EXPLANATION_COLUMNS: Final = (
@@ -220,8 +222,29 @@ def explanation_table(
     return build_table(columns, "explanation", copy=False)  # of arrays that are this table's own
 
 
+def check_top_classes(n_top_classes: Any, classes: str | ArrayLike) -> None:
+    """Check that a number of top classes is one, and stands instead of `classes`.
+
+    Raises
+    ------
+    ValueError
+        If it is not positive, or there are classes as well.
+    """
+    if n_top_classes is None:
+        return
+    check_positive("n_top_classes", n_top_classes)
+    if not (isinstance(classes, str) and classes == "predicted"):
+        raise ValueError(
+            f"n_top_classes must stand instead of classes, got {n_top_classes!r} and "
+            f"classes={classes!r}."
+        )
+
+
 def explained_classes(
-    classes: str | ArrayLike, labels: NDArray[Any], logits: NDArray[np.float64]
+    classes: str | ArrayLike,
+    labels: NDArray[Any],
+    logits: NDArray[np.float64],
+    n_top_classes: int | None = None,
 ) -> NDArray[np.int64]:
     """Say which classes to explain for every sample.
 
@@ -231,6 +254,8 @@ def explained_classes(
     labels : array of shape (K,)
         All labels, sorted.
     logits : float64 array of shape (n, K)
+    n_top_classes : int or None
+        Instead of `classes`: those of so many largest logits; of logits that tie, the first.
 
     Returns
     -------
@@ -240,8 +265,16 @@ def explained_classes(
     Raises
     ------
     ValueError
-        If a label is unknown, or there is none.
+        If a label is unknown, or there is none, or there are fewer classes.
     """
+    if n_top_classes is not None:
+        if n_top_classes > len(labels):
+            raise ValueError(
+                f"n_top_classes must be at most the number of classes, {len(labels)}, got "
+                f"{n_top_classes!r}."
+            )
+        ranked: NDArray[np.int64] = np.argsort(-logits, axis=1, kind="stable")
+        return ranked[:, :n_top_classes]
     if isinstance(classes, str) and classes == "predicted":
         predicted: NDArray[np.int64] = logits.argmax(1)[:, None]
         return predicted

@@ -27,6 +27,7 @@ from sklearn_protopnet.inspection._evidence import (
     PrototypeRecord,
     Rows,
     SampleEvidence,
+    check_top_classes,
     explained_classes,
     explanation_table,
     ranked_prototypes,
@@ -43,6 +44,11 @@ class Options:
     top_k: int | None
     localizer: str
     details: tuple[str, ...]
+    n_located: int | None = None
+    """Rows of each image and class, the first ones, that the localizer finds boxes of; the others
+    have receptive fields. All with None."""
+    n_top_classes: int | None = None
+    """Instead of `classes`."""
 
     @classmethod
     def checked(
@@ -51,12 +57,14 @@ class Options:
         top_k: int | None,
         localizer: str,
         details: str | Iterable[str],
+        n_top_classes: int | None = None,
     ) -> Options:
         """Check what does not depend on a classifier."""
         check_localizer(localizer)
         if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
             raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}.")
-        return cls(classes, top_k, localizer, check_details(details))
+        check_top_classes(n_top_classes, classes)
+        return cls(classes, top_k, localizer, check_details(details), n_top_classes=n_top_classes)
 
 
 @dataclass(frozen=True)
@@ -124,13 +132,14 @@ class Explainer:
         part, options = slice(start, stop), self.options
         view, labels = self.view.part(part), self.labels
         distances, similarities, logits, positions = self._arrays(start, stop)
-        explained = explained_classes(options.classes, labels, logits)
+        explained = explained_classes(options.classes, labels, logits, options.n_top_classes)
         ranked = ranked_prototypes(self.sources.record.coef, similarities, explained, options.top_k)
+        to_locate = ranked[:, :, : options.n_located]
         located = located_boxes(
             view,
             options.localizer,
             positions,
-            lambda i: np.unique(ranked[i]),
+            lambda i: np.unique(to_locate[i]),
             with_effects="box" in options.details,
         )
         evidence = SampleEvidence(
@@ -145,7 +154,7 @@ class Explainer:
         rows = Rows.of(explained, ranked)
         context = Context(self.background, evidence, located, rows)
         details = detail_columns(options.details, context)
-        return explanation_table(evidence, self._boxed_record(ranked), labels, rows, details)
+        return explanation_table(evidence, self._boxed_record(to_locate), labels, rows, details)
 
     def _arrays(self, start: int, stop: int) -> list[NDArray[Any]]:
         """Distances, similarities, logits and positions, each of (stop - start, ...).

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_protopnet._validation import check_images, check_positive
-from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD, WHOLE, WIDE
+from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._boxes import WHOLE, WIDE
 from sklearn_protopnet.inspection._canvas import (
     BOX,
     FAINT,
@@ -23,7 +23,8 @@ from sklearn_protopnet.inspection._canvas import (
     is_whole_image,
     pyplot_module,
 )
-from sklearn_protopnet.inspection._opened import only_image
+from sklearn_protopnet.inspection._explainer import Options
+from sklearn_protopnet.inspection._opened import open_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,9 @@ class ExplanationDisplay:
     Parameters
     ----------
     evidence : DataFrame
-        All rows of `ProtoPNetClassifier.explain` for one image and one class, by rank.
+        All rows of `ProtoPNetClassifier.explain` for one image and one class, by rank. By
+        `from_estimator`, the rows that are drawn have boxes of its `localizer`, in the image and
+        in the training image; the others, whose boxes nobody sees, have receptive fields.
     image : ndarray of shape (H, W, C)
         The image.
     source_images : sequence of ndarray of shape (H, W, C)
@@ -141,10 +144,11 @@ class ExplanationDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier
-            A fitted classifier.
+        estimator : ProtoPNetClassifier, Pipeline or search over parameters
+            Fitted.
         X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `ProtoPNetClassifier.fit`.
+            What the estimator's ``predict`` takes. Pictures and boxes are of the images
+            that reach the classifier.
         sample : int, default=0
             Position in `X` of the image to explain.
         class_label : label, default=None
@@ -152,9 +156,9 @@ class ExplanationDisplay:
         top_k : int, default=4
             Rows to draw: the largest contributions.
         localizer : str, default="receptive_field"
-            How boxes are found, as for `ProtoPNetClassifier.explain`.
+            How boxes of the rows to draw are found, as for `ProtoPNetClassifier.explain`.
         image_name : str, default=None
-            What to call the image; ``"image <sample>"`` with None.
+            What to call the image; with None ``"image <sample>"``, for a frame by its index.
         ax : matplotlib Axes, default=None
             Axes to draw in; a new figure with None.
 
@@ -169,30 +173,30 @@ class ExplanationDisplay:
             If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If there is no ProtoPNetClassifier at its end.
         ValueError
             If `sample` is no position in `X`, `top_k` is not positive, or the class or the
             localizer is unknown.
         """
         pyplot_module()
-        check_is_fitted(estimator)
         check_positive("top_k", top_k)
-        one = only_image(X, sample)
         classes = "predicted" if class_label is None else [class_label]
-        evidence = estimator.explain(one, classes=classes)
-        if localizer != RECEPTIVE_FIELD:  # which costs something: of the rows that are drawn only
-            drawn = estimator.explain(one, classes=classes, top_k=top_k, localizer=localizer)
-            evidence = pd.concat([drawn, evidence[top_k:]], ignore_index=True)
-        if not hasattr(one, "iloc"):
-            evidence["sample"] = sample
-        images, first = check_images(estimator, one), np.array([0])
+        options = Options.checked(classes, None, localizer, ())
+        classifier, one, names = open_image(estimator, X, sample)
+        # A localizer costs something: it looks for the boxes that are drawn only.
+        explainer = classifier._explainer(one, names, replace(options, n_located=top_k))
+        evidence = explainer.table()
+        predicted = evidence["class"].iloc[0] if class_label is None else classifier.predict(one)[0]
+        images, first = explainer.view.source.images, np.array([0])
         drawn = evidence["prototype"][:top_k]
         return cls(
             evidence=evidence,
             image=images.read(first)[0],
             image_size=images.original_sizes(first)[0],
-            source_images=estimator.prototype_images_[drawn],
-            source_sizes=estimator.prototype_image_sizes_[drawn],
-            predicted_class=estimator.predict(one)[0],
+            source_images=classifier.prototype_images_[drawn],
+            source_sizes=classifier.prototype_image_sizes_[drawn],
+            predicted_class=predicted,
             image_name=image_name,
         ).plot(ax=ax)
 

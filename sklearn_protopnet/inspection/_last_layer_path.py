@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
@@ -25,6 +24,7 @@ from sklearn_protopnet._validation import (
     effective_weights,
 )
 from sklearn_protopnet.inspection._evidence import build_table
+from sklearn_protopnet.inspection._opened import find_classifier, open_estimator
 
 PATH_COLUMNS: Final = (
     "l1_weight",
@@ -44,7 +44,7 @@ SMALLEST: Final = 1e-4
 
 
 def last_layer_path(
-    clf: Any,
+    estimator: Any,
     X: Any,
     y: ArrayLike,
     *,
@@ -62,10 +62,10 @@ def last_layer_path(
 
     Parameters
     ----------
-    clf : ProtoPNetClassifier
-        A fitted classifier.
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
     X : array-like, frame, CPU tensor, list of images or paths of images
-        Training images, as in `ProtoPNetClassifier.fit`.
+        Training images, as the estimator's ``predict`` takes them.
     y : array-like of shape (n,)
         Their labels.
     l1_weights : array-like of shape (q,), default=None
@@ -106,7 +106,9 @@ def last_layer_path(
     Raises
     ------
     NotFittedError
-        If the classifier is not fitted.
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
     ValueError
         If images, labels or penalties are not valid.
 
@@ -133,10 +135,10 @@ def last_layer_path(
     >>> path["n_off_class_weights"].is_monotonic_increasing
     True
     """
-    check_is_fitted(clf)
+    clf = find_classifier(estimator)
     check_given_together(X_val, y_val)
-    training = _see(clf, X, y, sample_weight)
-    validation = None if X_val is None else _see(clf, X_val, y_val, None, "_val")
+    training = _see(estimator, X, y, sample_weight)
+    validation = None if X_val is None else _see(estimator, X_val, y_val, None, "_val")
     owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
     problem = Problem(
         similarities=training.similarities,
@@ -170,10 +172,11 @@ def last_layer_path(
 
 
 def _see(
-    clf: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
+    estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
 ) -> SeenImages:
     """Look at images; their arguments are called X and y, with a suffix."""
-    similarities: Array = clf.transform(X)
+    clf, images, _ = open_estimator(estimator, X)
+    similarities: Array = clf.transform(images)
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), clf.classes_)
     weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
     return SeenImages(similarities, labels, weights)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from sklearn_protopnet.inspection._canvas import pyplot_module
 from sklearn_protopnet.inspection._last_layer_path import last_layer_path
+from sklearn_protopnet.inspection._opened import find_classifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,10 +84,10 @@ class LastLayerPathDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier
-            A fitted classifier.
+        estimator : ProtoPNetClassifier, Pipeline or search over parameters
+            Fitted.
         X : array-like, frame, CPU tensor, list of images or paths of images
-            Training images.
+            Training images, as the estimator's ``predict`` takes them.
         y : array-like of shape (n,)
             Their labels.
         l1_weights : array-like of shape (q,), default=None
@@ -111,6 +112,8 @@ class LastLayerPathDisplay:
             If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If there is no ProtoPNetClassifier at its end.
         ValueError
             If images, labels or penalties are not valid.
         """
@@ -125,7 +128,7 @@ class LastLayerPathDisplay:
             X_val=X_val,
             y_val=y_val,
         )
-        return cls(path=path, l1_weight=estimator.l1_weight_).plot(ax=ax)
+        return cls(path=path, l1_weight=find_classifier(estimator).l1_weight_).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> LastLayerPathDisplay:
         """Draw the display.

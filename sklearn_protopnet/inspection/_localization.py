@@ -28,7 +28,8 @@ class Localization:
     prototypes : int64 ndarray of shape (Q,)
         Numbers of the prototypes.
     maps : list of float32 ndarrays of shape (Q, H, W)
-        How much each pixel of each image counts, in pixels of the image as it was given.
+        How much each pixel of each image counts, in pixels of the image as it reaches the
+        classifier.
     boxes : int64 ndarray of shape (n, Q, 4)
         ``y0, y1, x0, x1`` in the same pixels, half-open.
     box_kinds : object ndarray of shape (n, Q)
@@ -54,8 +55,8 @@ def localize(
 ) -> Localization:
     """Find the pixels that make an image similar to prototypes.
 
-    For each prototype it is about the patch of the image that is most similar to it, and about
-    that patch only.
+    For each prototype it is about the patch of the image that is most similar to it, and, but for
+    ``"upsample"``, about the pixels that this patch depends on only.
 
     Parameters
     ----------
@@ -67,11 +68,14 @@ def localize(
     prototypes : array-like of int, default=None
         Numbers of prototypes; all with None.
     localizer : str, default="integrated_gradients"
-        The way to find them. A pass is one forward pass of the network; backwards takes two.
+        The way to find them. A pass is one forward pass of the network with one image; backwards
+        takes two. What is said comes beside one look at all images, whose passes hold up to 2^18
+        pixels each, and 256 images at most: a few images are filled up to that, so that one
+        costs as much as 64 of 64 x 64 pixels, or as 5 of 224 x 224.
 
         ``"receptive_field"``
             All pixels that the patch depends on, read off the network: 1 within the box, 0
-            outside. Replacing all pixels outside changes nothing. One pass for an image.
+            outside. Replacing all pixels outside changes nothing. No further pass.
         ``"integrated_gradients"``
             Gradients along 16 points of the way from the blurred image to the image, times the
             difference (Sundararajan, Taly and Yan 2017, eq. 1). 18 passes for an image, 32 for

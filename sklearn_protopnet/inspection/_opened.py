@@ -44,6 +44,37 @@ def open_estimator(estimator: Any, X: Any) -> Opened:
     return Opened(classifier, X, names)
 
 
+def open_image(estimator: Any, X: Any, sample: Any) -> tuple[Any, Any, NDArray[Any]]:
+    """Find the classifier, and bring one image to it.
+
+    Parameters
+    ----------
+    estimator, X
+        As for `open_estimator`.
+    sample : int
+        Position in X.
+
+    Returns
+    -------
+    classifier : ProtoPNetClassifier
+    X : images
+        The image.
+    names : array of shape (1,)
+        What to call it: by its index, or its position where X has none.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no such classifier at its end.
+    ValueError
+        If `sample` is no position in X.
+    """
+    classifier, one, names = open_estimator(estimator, only_image(X, sample))
+    return classifier, one, np.array([sample]) if names is None else names
+
+
 def find_classifier(estimator: Any) -> Any:
     """Find the classifier at the end of pipelines and searches.
 

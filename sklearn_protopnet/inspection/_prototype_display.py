@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._canvas import (
@@ -19,6 +18,7 @@ from sklearn_protopnet.inspection._canvas import (
     pyplot_module,
 )
 from sklearn_protopnet.inspection._evidence import known_classes
+from sklearn_protopnet.inspection._opened import find_classifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,8 +93,8 @@ class PrototypeDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier
-            A fitted classifier.
+        estimator : ProtoPNetClassifier, Pipeline or search over parameters
+            Fitted.
         classes : array-like of labels, default=None
             Classes whose prototypes to draw, in this order; all with None.
         max_per_class : int, default=10
@@ -115,20 +115,22 @@ class PrototypeDisplay:
             If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If there is no ProtoPNetClassifier at its end.
         ValueError
             If a class or the localizer is unknown, there is no class, or `max_per_class` is not
             positive.
         """
         pyplot_module()
-        check_is_fitted(estimator)
+        classifier = find_classifier(estimator)
         check_positive("max_per_class", max_per_class)
-        known = estimator.classes_
+        known = classifier.classes_
         wanted = known if classes is None else known_classes(classes, known)
-        table = estimator.prototype_table(localizer=localizer)
+        table = classifier.prototype_table(localizer=localizer)
         groups = [table[table["prototype_class"] == label].head(max_per_class) for label in wanted]
         chosen = pd.concat(groups)
-        images = estimator.prototype_images_[chosen["prototype"]]
-        sizes = estimator.prototype_image_sizes_[chosen["prototype"]]
+        images = classifier.prototype_images_[chosen["prototype"]]
+        sizes = classifier.prototype_image_sizes_[chosen["prototype"]]
         return cls(table=chosen, images=images, sizes=sizes).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> PrototypeDisplay:

@@ -59,8 +59,9 @@ def write_report(
 
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears
-    when all is written; if that fails, there is none, or the one that was there. The same input
-    gives the same bytes.
+    when all is written; if that fails, there is none, or the one that was there. A process that is
+    killed leaves a hidden file beside it, which the next report in the same place removes (from
+    the same machine, and not on Windows). The same input gives the same bytes.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def write_report(
         What the estimator's ``predict`` takes. Pictures and boxes are of the images that reach
         the classifier.
     path : str or path-like
-        The file to write.
+        The file to write; through a link, the one that it points to.
     y : array-like of shape (n,), default=None
         True classes. With None the table begins with the images where the next class is closest.
     top_k : int, default=4
@@ -100,7 +101,7 @@ def write_report(
     OSError
         If the file cannot be written.
     TypeError
-        If there is no ProtoPNetClassifier at the estimator's end.
+        If there is no ProtoPNetClassifier at the estimator's end, or the title is no text.
     ValueError
         If a number or the localizer is not as described, `y` does not have a label for each
         image, or as by `ProtoPNetClassifier.explain`.
@@ -138,6 +139,8 @@ def write_report(
     check_positive("image_size_px", image_size_px)
     if not isinstance(max_images, Integral) or max_images < 0:
         raise ValueError(f"max_images must be an integer from 0 on, got {max_images!r}.")
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a str, got {title!r}.")
     target = Path(path)
     check_place(target)
     classifier, images, names = open_estimator(estimator, X)
@@ -147,8 +150,8 @@ def write_report(
     settings = Settings(labels, record, int(top_k), localizer, int(image_size_px))
     with (
         replacing(target) as temporary,
-        TemporaryFile(dir=target.parent) as texts,
-        TemporaryFile(dir=target.parent) as pictures,
+        TemporaryFile(dir=temporary.parent) as texts,
+        TemporaryFile(dir=temporary.parent) as pictures,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
         found = Found(Spool(texts), Spool(pictures))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._validation import check_images, check_positive
 from sklearn_protopnet.inspection._canvas import (
@@ -17,7 +16,7 @@ from sklearn_protopnet.inspection._canvas import (
     pyplot_module,
 )
 from sklearn_protopnet.inspection._localization import localize, similarity_maps
-from sklearn_protopnet.inspection._opened import only_image
+from sklearn_protopnet.inspection._opened import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,10 +138,11 @@ class SimilarityMapDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier
-            A fitted classifier.
+        estimator : ProtoPNetClassifier, Pipeline or search over parameters
+            Fitted.
         X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `ProtoPNetClassifier.fit`.
+            What the estimator's ``predict`` takes. Pictures and boxes are of the images
+            that reach the classifier.
         sample : int, default=0
             Position in `X` of the image.
         prototypes : array-like of int, default=None
@@ -153,7 +153,7 @@ class SimilarityMapDisplay:
         localizer : str, default="receptive_field"
             How boxes are found, as for `ProtoPNetClassifier.explain`.
         image_name : str, default=None
-            What to call the image; ``"image <sample>"`` with None.
+            What to call the image; with None ``"image <sample>"``, for a frame by its index.
         ax : matplotlib Axes, default=None
             Axes to draw in; a new figure with None.
 
@@ -168,26 +168,27 @@ class SimilarityMapDisplay:
             If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If there is no ProtoPNetClassifier at its end.
         ValueError
             If `sample` is no position in `X`, `top_k` is not positive, or a prototype or the
             localizer is unknown.
         """
         pyplot_module()
-        check_is_fitted(estimator)
         check_positive("top_k", top_k)
-        one = only_image(X, sample)
+        classifier, one, names = open_image(estimator, X, sample)
         if prototypes is None:
-            prototypes = estimator.explain(one, top_k=top_k)["prototype"].to_numpy()
-        found = localize(estimator, one, prototypes=prototypes, localizer=localizer)
-        images, first = check_images(estimator, one), np.array([0])
+            prototypes = classifier.explain(one, top_k=top_k)["prototype"].to_numpy()
+        found = localize(classifier, one, prototypes=prototypes, localizer=localizer)
+        images, first = check_images(classifier, one), np.array([0])
         return cls(
             image=images.read(first)[0],
-            maps=similarity_maps(estimator, one)[0, found.prototypes],
+            maps=similarity_maps(classifier, one)[0, found.prototypes],
             prototypes=found.prototypes,
-            prototype_classes=estimator.prototype_classes_[found.prototypes],
+            prototype_classes=classifier.prototype_classes_[found.prototypes],
             boxes=found.boxes[0],
-            prototype_size=estimator.prototypes_.shape[2:],
-            image_name=f"image {sample}" if image_name is None else image_name,
+            prototype_size=classifier.prototypes_.shape[2:],
+            image_name=f"image {names[0]}" if image_name is None else image_name,
             image_size=images.original_sizes(first)[0],
         ).plot(ax=ax)
 

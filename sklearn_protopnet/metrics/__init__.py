@@ -1,6 +1,7 @@
 """Scores of explanations: functions of arrays, scorers, and a report of all of them.
 
-Each says what it needs (no annotation, masks, part positions) and in which direction it is good.
+Each says where it comes from, what it needs (no annotation, masks, part positions) and which
+direction is better.
 """
 
 from sklearn_protopnet.metrics._faithfulness import (

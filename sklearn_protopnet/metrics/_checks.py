@@ -10,11 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def numbers(name: str, values: ArrayLike, n_axes: int | None) -> NDArray[np.float64]:
-    """Finite numbers with so many axes, at least one of them."""
-    array = np.asarray(values, dtype=np.float64)
-    if (n_axes is not None and array.ndim != n_axes) or array.size == 0:
-        rule = "at least one number" if n_axes is None else f"{n_axes} axes and at least one number"
-        raise ValueError(f"{name} must have {rule}, got an array of shape {array.shape}.")
+    """Finite numbers with so many axes, one at least with None; at least one number."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers, found: {error}.") from error
+    is_wrong = array.ndim == 0 if n_axes is None else array.ndim != n_axes
+    if is_wrong or array.size == 0:
+        axes = "at least one axis" if n_axes is None else f"{n_axes} axes"
+        raise ValueError(
+            f"{name} must have {axes} and at least one number, got an array of shape {array.shape}."
+        )
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, found NaN or infinity.")
     return array

@@ -116,7 +116,13 @@ def insertion_auc(
 def box_sufficiency(score: Score, image: ArrayLike, box: ArrayLike, baseline: ArrayLike) -> float:
     """Compute the share of a score that is left if all pixels outside of a box go; 1 is best.
 
-    Needs no annotation. It is 1 for the box of a receptive field, whatever replaces the pixels.
+    After sufficiency of DeYoung et al., "ERASER: A Benchmark to Evaluate Rationalized NLP Models",
+    ACL 2020, who take the difference of probabilities, and words of a text; the share, and boxes,
+    are this package's own. It is 1 for the box of a receptive field, whatever replaces the pixels.
+    Needs no annotation.
+
+    The column of this name in the table of `ProtoPNetClassifier.explain` is the score after, and
+    not the share.
 
     Parameters
     ----------
@@ -153,7 +159,11 @@ def box_sufficiency(score: Score, image: ArrayLike, box: ArrayLike, baseline: Ar
 def box_necessity(score: Score, image: ArrayLike, box: ArrayLike, baseline: ArrayLike) -> float:
     """Compute the share of a score that goes with the pixels inside of a box; larger is better.
 
-    Needs no annotation.
+    After comprehensiveness of DeYoung et al., ACL 2020, who take the difference of probabilities,
+    and words of a text; the share, and boxes, are this package's own. Needs no annotation.
+
+    The column of this name in the table of `ProtoPNetClassifier.explain` is the score after: what
+    is left, and not the share that goes. There, smaller is better.
 
     Parameters
     ----------
@@ -296,9 +306,10 @@ def _left(
 def _scores(score: Score, images: NDArray[Any]) -> NDArray[np.float64]:
     """Scores (M,) of images."""
     found = np.asarray(score(images), dtype=np.float64)
-    if found.shape != (len(images),) or not np.isfinite(found).all():
-        raise ValueError(
-            f"score must give a finite number for each of {len(images)} images, got an array of "
-            f"shape {found.shape}."
-        )
+    rule = f"score must give a finite number for each of {len(images)} images"
+    if found.shape != (len(images),):
+        raise ValueError(f"{rule}, got an array of shape {found.shape}.")
+    is_bad = ~np.isfinite(found)
+    if is_bad.any():
+        raise ValueError(f"{rule}, found {found[is_bad][0]} for {is_bad.sum()} of them.")
     return found

@@ -23,9 +23,11 @@ def causal_parts(
 ) -> NDArray[np.int64]:
     """Say which part makes an image similar to a prototype, by removing one after the other.
 
-    An intervention, in the sense of Pearl: the image is rendered again without the part, and what
-    becomes of the similarity is the part's doing. Needs images that can be rendered without a
-    part, such as those of `make_part_images`.
+    An intervention, in the sense of Pearl, "Causality: Models, Reasoning, and Inference", 2nd ed.,
+    Cambridge University Press 2009: the image is rendered again without the part, and what becomes
+    of the similarity is the part's doing. The rule by which a part is the cause is this package's
+    own. Needs images that can be rendered without a part, such as those of `make_part_images`. It
+    is no score: no part is better than another one.
 
     Parameters
     ----------

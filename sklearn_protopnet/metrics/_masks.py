@@ -88,7 +88,8 @@ def relevance_mass(maps: ArrayLike, masks: ArrayLike) -> float:
 def centre_baseline(masks: ArrayLike) -> float:
     """Compute the `pointing_game` of a map that always points at the centre of the image.
 
-    Needs masks.
+    The baseline of Zhang et al., IJCV 2018. It is no score of a map: a map should be better than
+    that. Needs masks.
 
     Parameters
     ----------
@@ -120,7 +121,8 @@ def centre_baseline(masks: ArrayLike) -> float:
 def random_baseline(masks: ArrayLike) -> float:
     """Compute the expected `pointing_game` of a random map: the share of pixels in the mask.
 
-    It is the `relevance_mass` of a constant map, too. Needs masks.
+    It is the `relevance_mass` of a constant map, too. The definition is this package's own. It is
+    no score of a map: a map should be better than that. Needs masks.
 
     Parameters
     ----------

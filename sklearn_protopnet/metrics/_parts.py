@@ -8,13 +8,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.metrics._checks import check_share, numbers, truths
 
 
 def part_presence(boxes: ArrayLike, part_centres: ArrayLike) -> NDArray[np.bool_]:
     """Say which parts lie in which boxes; what the other metrics of parts begin with.
 
-    Needs part positions.
+    After Huang et al., "Evaluation and Improvement of Interpretability for Self-Explainable
+    Part-Prototype Networks", ICCV 2023, who ask which annotated parts lie in the region of a
+    prototype. Needs part positions. It is no score: neither answer is better.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ def part_rates(
 ) -> NDArray[np.float64]:
     """Compute how often each part lies in each prototype's box, of the images that show the part.
 
-    What `consistency` looks at. Needs part positions.
+    What `consistency` looks at (Huang et al., ICCV 2023): a larger rate of a prototype's best part
+    is better. Needs part positions.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def part_rates(
     Raises
     ------
     ValueError
-        If shapes do not match.
+        If shapes do not match, or `min_count` is not positive.
 
     Examples
     --------
@@ -85,9 +89,10 @@ def part_rates(
     >>> part_rates([[[True, False]], [[False, False]]], [[True, True], [True, False]], min_count=2)
     array([[0.5, nan]])
     """
+    check_positive("min_count", min_count)
     found, seen = _pairs(presence, visible)
     counts = seen.sum(0).astype(np.float64)  # (P, A)
-    counts[counts < max(min_count, 1)] = np.nan
+    counts[counts < min_count] = np.nan
     rates: NDArray[np.float64] = (found & seen).sum(0) / counts
     return rates
 
@@ -121,7 +126,7 @@ def consistency(
     Raises
     ------
     ValueError
-        If shapes do not match, or `threshold` is not between 0 and 1.
+        If shapes do not match, `threshold` is not between 0 and 1, or `min_count` is not positive.
 
     Examples
     --------
@@ -214,7 +219,8 @@ def stability(
 def coverage(presence: ArrayLike) -> float:
     """Compute how often a prototype's box holds a part at all; larger is better.
 
-    `consistency` and `stability` mean little without it. Needs part positions.
+    `consistency` and `stability` mean little without it. The definition is this package's own.
+    Needs part positions.
 
     Parameters
     ----------

@@ -86,14 +86,18 @@ def prototype_report(
     """Say of every prototype how far it can be trusted: the metrics of this module in one table.
 
     Each is taken over images of the prototype's own class, unless said otherwise. A part, or an
-    intervention, that is seen in fewer than `min_count` of them does not count.
+    intervention, that is seen in fewer than `min_count` of them does not count. Needs labels; some
+    columns need more. Where a column has the name of a function of this module, that says where it
+    comes from and which direction is better; what the others are is this package's own.
 
     Parameters
     ----------
     estimator : ProtoPNetClassifier, Pipeline or search over parameters
         Fitted.
     X : array-like, frame, CPU tensor, list of images or paths of images
-        What the estimator's ``predict`` takes; images that it was not trained on.
+        What the estimator's ``predict`` takes; images that it was not trained on. Boxes, parts
+        and masks are in pixels of the images that reach the classifier: with a pipeline that
+        turns, cuts or resizes images, not in those of `X`.
     y : array-like of shape (n,)
         Class labels.
     groups : "all" or iterable of {"box", "curves", "attack", "noise"}, default="all"
@@ -104,14 +108,16 @@ def prototype_report(
     localizer : str, default="receptive_field"
         How boxes and maps are found, as for `ProtoPNetClassifier.explain`.
     part_centres : array-like of shape (n, n_parts, 2), default=None
-        ``y, x`` in pixels of the images as they are given; NaN for a part that is not seen.
+        ``y, x`` in pixels of the images as they reach the classifier; NaN for a part that is not
+        seen.
     part_visible : bool array-like of shape (n, n_parts), default=None
         Whether a part is seen; with None, where its centre is not NaN.
     masks : bool array-like of shape (n, H, W) or sequence of (H, W), default=None
-        Pixels of the object in each image as it is given.
+        Pixels of the object in each image as it reaches the classifier.
     interventions : dict of str to images, default=None
         The same images with one thing changed each, such as a part or a suspected cue removed:
-        ``{"cue": X_without_cue}``. An image that stays the same in all pixels had no such thing;
+        ``{"cue": X_without_cue}``. Names are not empty, and none is another one with ``"_others"``
+        behind it. An image that stays the same in all pixels had no such thing;
         a file that was compressed anew does not.
     max_images : int, default=10
         Images of its class, the first ones, in which a prototype is looked at closely. Boxes that
@@ -124,9 +130,8 @@ def prototype_report(
     Returns
     -------
     DataFrame
-        One row for each prototype; Columns of groups that were
-        not asked for, and those that need what is not given, are left out; NaN is what cannot be
-        said.
+        One row for each prototype. Columns of groups that were not asked for, and those that need
+        what is not given, are left out; NaN is what cannot be said.
 
         ``prototype``, ``prototype_class``, ``sample``
             As in `ProtoPNetClassifier.prototype_table`.
@@ -140,7 +145,9 @@ def prototype_report(
             Mean share of the image that its box covers. A box that is all of the image holds every
             part, and tells nothing.
         ``box_sufficiency``, ``box_necessity``
-            Group ``"box"``: see `box_sufficiency`, `box_necessity`; pixels are blurred.
+            Group ``"box"``: see `box_sufficiency`, `box_necessity`; pixels are blurred. Shares of
+            the similarity, while the columns of these names in the table of
+            `ProtoPNetClassifier.explain` are the similarities that are left.
         ``deletion_auc``, ``insertion_auc``
             Group ``"curves"``: see `deletion_auc`, `insertion_auc`. NaN with
             ``"receptive_field"``, which tells no pixel from another.
@@ -177,9 +184,11 @@ def prototype_report(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If there is no ProtoPNetClassifier at its end.
+        If there is no ProtoPNetClassifier at its end, or interventions are no dict.
     ValueError
-        If shapes do not match, or a class, the localizer or a group is unknown.
+        If shapes do not match; if a class, the localizer or a group is unknown; if a part that is
+        seen lies outside of its image; if an intervention has no name, or one by which two columns
+        would have the same.
 
     Examples
     --------
@@ -200,11 +209,12 @@ def prototype_report(
     wanted = check_names("groups", groups, GROUPS)
     check_positive("max_images", max_images)
     check_positive("min_count", min_count)
+    named = _check_interventions(interventions)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     subject = Subject.of(estimator, X, y, localizer, max_images)
     parts = _check_parts(subject, part_centres, part_visible)
     objects = None if masks is None else _check_masks(masks, subject.view.sizes)
-    changed = _seen_interventions(estimator, interventions or {}, subject)
+    changed = _seen_interventions(estimator, named, subject)
     columns, boxes = subject.columns(), subject.boxes()
     if {*wanted} - {"noise"} or objects is not None or localizer != RECEPTIVE_FIELD:
         closely, boxes = close_look(subject, wanted, objects, boxes)
@@ -267,8 +277,18 @@ def _check_parts(
             f"part_centres must have the shape (n, n_parts, 2) for the {n_images} images in X, got "
             f"{places.shape}."
         )
-    seen = ~np.isnan(places).any(2) if visible is None else visible
-    return _Parts(places, truths("part_visible", seen, places.shape[:2]))
+    given = ~np.isnan(places).any(2) if visible is None else visible
+    seen = truths("part_visible", given, places.shape[:2])
+    sizes = subject.view.sizes  # (n, 2)
+    is_outside = ~((places >= 0) & (places < sizes[:, None])).all(2)  # (n, A), NaN included
+    if (seen & is_outside).any():
+        i, part = np.argwhere(seen & is_outside)[0].tolist()
+        raise ValueError(
+            "part_centres of parts that are seen must lie in the image that reaches the "
+            f"classifier, of {sizes[i, 0]} x {sizes[i, 1]} pixels for image {i}, got "
+            f"{places[i, part].tolist()} for part {part}."
+        )
+    return _Parts(places, seen)
 
 
 def _part_columns(
@@ -328,6 +348,24 @@ class _Intervention:
     """(n,) whether the image is another one."""
 
 
+def _check_interventions(interventions: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Check that interventions have names from which columns get names of their own."""
+    named = {} if interventions is None else interventions
+    if not isinstance(named, Mapping):
+        raise TypeError(
+            f"interventions must be a dict of names to images, got {type(named).__name__}."
+        )
+    for name in named:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"Names of interventions must be text, and not empty, got {name!r}.")
+        if f"{name}_others" in named:
+            raise ValueError(
+                "Names of interventions must differ by more than '_others', which columns for "
+                f"other classes end in, got {name!r} and {f'{name}_others'!r}."
+            )
+    return named
+
+
 def _seen_interventions(
     estimator: Any, interventions: Mapping[str, Any], subject: Subject
 ) -> dict[str, _Intervention]:
@@ -341,7 +379,7 @@ def _seen_interventions(
                 f"{len(view.rows)} for {name!r}."
             )
         (similarities,) = view.arrays("similarities")
-        found[str(name)] = _Intervention(similarities, subject.view.differs_from(view))
+        found[name] = _Intervention(similarities, subject.view.differs_from(view))
     return found
 
 

@@ -20,6 +20,8 @@ from sklearn_protopnet.metrics._size import (
 def sparsity_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by `sparsity`.
 
+    Larger is better. Needs no annotation.
+
     Parameters
     ----------
     estimator : ProtoPNetClassifier, Pipeline or search over parameters
@@ -45,6 +47,8 @@ def sparsity_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: AR
 def neg_global_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the negative of `global_size`.
 
+    Larger is better. Needs no annotation.
+
     Parameters
     ----------
     estimator : ProtoPNetClassifier, Pipeline or search over parameters
@@ -69,6 +73,8 @@ def neg_global_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # n
 
 def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the negative of `local_size`, for the predicted classes.
+
+    Larger is better. Needs images, and no annotation.
 
     Parameters
     ----------
@@ -98,6 +104,8 @@ def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # no
 
 def distinct_prototypes_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the share of its prototypes that differ: `n_distinct_prototypes`.
+
+    Larger is better. Needs no annotation.
 
     Parameters
     ----------

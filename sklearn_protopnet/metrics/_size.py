@@ -12,9 +12,11 @@ from sklearn_protopnet.metrics._checks import check_share, numbers
 
 
 def sparsity(coef: ArrayLike) -> float:
-    """Compute the share of weights that are exactly 0; larger is easier to read.
+    """Compute the share of weights that are exactly 0; larger is better.
 
-    Needs no annotation.
+    Chen et al., "This Looks Like That: Deep Learning for Interpretable Image Recognition",
+    NeurIPS 2019, penalise weights so that they are near 0; the share of those that are 0 is this
+    package's own figure. Needs no annotation.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def sparsity(coef: ArrayLike) -> float:
 
 
 def global_size(coef: ArrayLike) -> int:
-    """Count the prototypes that any class uses; smaller is easier to read.
+    """Count the prototypes that any class uses; smaller is better.
 
     Nauta et al., "PIP-Net: Patch-Based Intuitive Prototypes for Interpretable Image
     Classification", CVPR 2023. Needs no annotation.
@@ -71,7 +73,7 @@ def global_size(coef: ArrayLike) -> int:
 
 
 def local_size(contributions: ArrayLike, *, threshold: float = 0.1) -> float:
-    """Count the prototypes that have a say in a decision; smaller is easier to read.
+    """Count the prototypes that have a say in a decision; smaller is better.
 
     After Nauta et al., "PIP-Net", CVPR 2023, who count similarities above 0.1. Theirs
     are at most 1; here contributions are measured by the largest one. Needs no annotation.
@@ -109,7 +111,7 @@ def n_distinct_prototypes(prototypes: ArrayLike) -> int:
     """Count the prototypes that differ from one another; larger is better.
 
     Two prototypes that are the same patch, or two patches that look the same to the network, are
-    one reason told twice. Needs no annotation.
+    one reason told twice. The definition is this package's own. Needs no annotation.
 
     Parameters
     ----------

@@ -1,0 +1,230 @@
+"""Where prototypes start: a latent space that is wide enough, patches that tell their class.
+
+Shapes: P prototypes, p of them and q candidates of one class, N images of a batch, F channels of
+an H x W map, D of the latent one, L patches of an image, D1 = D H1 W1 numbers in a patch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_protopnet._network import PrototypeNetwork, functional
+
+IMAGES_PER_CLASS: Final = 50
+"""Training images of each class that are looked at, at most."""
+
+CANDIDATES_PER_PROTOTYPE: Final = 10
+"""Patches that are drawn for each prototype, at least."""
+
+EPSILON: Final = 1e-12
+"""Standard deviations below count as this one: what rounding leaves of none."""
+
+DEVIATION: Final = 0.5
+"""Standard deviation of each latent channel at the start, before its sigmoid."""
+
+CONSTANT: Final = 1e-5
+"""A channel that varies by less, in units of its size, is what rounding leaves of a constant."""
+
+MapReader = Callable[[NDArray[np.int64]], Iterator[tuple[NDArray[np.int64], Tensor]]]
+"""Reads training images at given positions, (n,), in batches: positions and maps (N, F, H, W)."""
+
+
+def draw_images(labels: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
+    """Draw some images of every class: positions in the training set."""
+    order: NDArray[np.int64] = torch.randperm(len(labels), generator=generator).numpy()
+    return np.concatenate(
+        [order[labels[order] == label][:IMAGES_PER_CLASS] for label in np.unique(labels)]
+    )
+
+
+@torch.no_grad()
+def standardize_latents(
+    network: PrototypeNetwork, drawn: NDArray[np.int64], read: MapReader
+) -> None:
+    """Scale and shift the last add-on convolution so that all latent channels vary alike.
+
+    Before the sigmoid, over all cells of some training images, they then have mean 0 and the
+    standard deviation `DEVIATION`; after Krähenbühl et al., "Data-dependent Initializations of
+    Convolutional Neural Networks" (2016). As PyTorch draws them, the add-on layers leave so little
+    of what tells patches apart that a prototype at a patch may be similar to nearly every patch of
+    every image, and the first steps drive prototypes away from all patches: on images with known
+    parts the cross-entropy of the first epoch was 10 to 20 (benchmarks/results.md has what
+    comes of it).
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+        Its last add-on convolution is changed in place.
+    drawn : int64 array of shape (n,)
+        Positions of the images to look at.
+    read : callable
+        Gives the backbone's maps of training images.
+    """
+    before_sigmoid = network.add_on[:-1]
+    mean, deviation = _moments(before_sigmoid(maps) for _, maps in read(drawn))
+    scale = DEVIATION / deviation  # (D,)
+    parameters = dict(before_sigmoid[-1].named_parameters())
+    parameters["weight"].mul_(scale[:, None, None, None])
+    parameters["bias"].sub_(mean).mul_(scale)
+
+
+def _moments(outputs: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel; 1 where nothing varies."""
+    count, total, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
+    for output in outputs:
+        values = output.double().transpose(0, 1).flatten(1)  # (D, N H W)
+        count += values.shape[1]
+        total, squares = values.sum(1) + total, values.square().sum(1) + squares
+    mean, mean_square = total / count, squares / count
+    variance = mean_square - mean.square()
+    is_constant = variance <= CONSTANT**2 * mean_square
+    deviation = variance.masked_fill(is_constant, 1.0).sqrt()
+    return mean.float(), deviation.float()
+
+
+@torch.no_grad()
+def initial_prototypes(
+    network: PrototypeNetwork,
+    labels: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    read: MapReader,
+    generator: torch.Generator,
+) -> Tensor:
+    """Choose a training patch for each prototype to start at.
+
+    The prototypes of a class take the other classes in turn. Each starts at the one, of patches
+    drawn from images of its class, that best tells these images from those of the other class:
+    see `sensitivity`. The paper draws uniform numbers, which are near to no patch; a patch
+    drawn at random is often one that says nothing, and it ends at different parts of different
+    images (benchmarks/results.md).
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+    labels : int64 array of shape (n,)
+        Classes of the training images.
+    drawn : int64 array of shape (n',)
+        Positions of the images to look at.
+    read : callable
+        Gives the backbone's maps of training images.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor of shape (P, D1)
+    """
+    prototype_classes = network.prototype_classes.cpu().numpy()
+    present, counts = np.unique(labels[drawn], return_counts=True)
+    chosen = torch.empty_like(network.prototypes).flatten(1)  # (P, D1)
+    choices = []
+    for label in np.unique(prototype_classes):
+        members = np.flatnonzero(prototype_classes == label)
+        is_own = present == label
+        own = present[is_own] if is_own.any() else present  # a class without images: from any
+        others = present[~is_own] if not is_own.all() else present
+        others = others[torch.randperm(len(others), generator=generator).numpy()]
+        n_images = counts[np.isin(present, own)].sum()
+        n_drawn = math.ceil(CANDIDATES_PER_PROTOTYPE * len(members) / n_images)
+        choices.append((members, _Choice(own, np.resize(others, len(members)), n_drawn)))
+    for index, maps in read(drawn):
+        patches = network.raw_patches(maps)  # (N, L, D1)
+        for label, of_image in zip(labels[index], patches, strict=True):
+            for _, choice in choices:
+                choice.draw(of_image, label, generator)
+    for index, maps in read(drawn):
+        vectors = network.comparable(network.raw_patches(maps).double())  # (N, L, D1)
+        for _, choice in choices:
+            choice.compare(network, vectors, labels[index])
+    for members, choice in choices:
+        chosen[torch.from_numpy(members)] = choice.conclude()
+    return chosen
+
+
+class _Choice:
+    """Candidates of one class, and how near they come to images.
+
+    Parameters
+    ----------
+    own : int64 array
+        Classes whose images candidates are drawn from.
+    opponents : int64 array of shape (p,)
+        The class that each prototype is to tell its own from.
+    n_drawn : int
+        Candidates of each image.
+    """
+
+    def __init__(self, own: NDArray[np.int64], opponents: NDArray[np.int64], n_drawn: int) -> None:
+        self.own = own
+        self.opponents = opponents
+        self.n_drawn = n_drawn
+        self._candidates: list[Tensor] = []
+        self._distances: list[Tensor] = []
+        self._labels: list[NDArray[np.int64]] = []
+
+    @property
+    def candidates(self) -> Tensor:
+        """The patches drawn, (q, D1)."""
+        return torch.cat(self._candidates)
+
+    def draw(self, patches: Tensor, label: int, generator: torch.Generator) -> None:
+        """Draw some of the raw patches (L, D1) of an image, if it is an own one."""
+        if label in self.own:
+            order = torch.randperm(len(patches), generator=generator)
+            self._candidates.append(patches[order[: self.n_drawn].to(patches.device)])
+
+    def compare(
+        self, network: PrototypeNetwork, vectors: Tensor, labels: NDArray[np.int64]
+    ) -> None:
+        """Note how near candidates come to images, of which comparable patches are given."""
+        asked = np.isin(labels, [*self.own, *self.opponents])  # (N,)
+        if asked.any():
+            wanted = network.comparable(self.candidates.double())  # (q, D1)
+            distances = functional.squared_distances(vectors[torch.from_numpy(asked)], wanted)
+            self._distances.append(distances.amin(2).cpu())  # (N', q)
+            self._labels.append(labels[asked])
+
+    def conclude(self) -> Tensor:
+        """Give each prototype the best candidate that no other one has, (p, D1)."""
+        distances, labels = torch.cat(self._distances).numpy(), np.concatenate(self._labels)
+        candidates = self.candidates
+        own = distances[np.isin(labels, self.own)]
+        free = np.ones(len(candidates), dtype=bool)
+        chosen = []
+        for opponent in self.opponents:
+            score = sensitivity(own, distances[labels == opponent])  # (q,)
+            best = int(np.where(free, score, -np.inf).argmax())
+            chosen.append(best)
+            free &= (candidates != candidates[best]).any(1).cpu().numpy()
+            if not free.any():
+                free[:] = True
+        return candidates[chosen]
+
+
+def sensitivity(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How well a distance tells images of a class from those of another one.
+
+    The difference of the mean distances, in units of the root mean square of their two standard
+    deviations: d' for unequal variances (Simpson and Fitter, "What is the best index of
+    detectability?", 1973).
+
+    Parameters
+    ----------
+    own, other : ndarrays of shapes (n_own, q) and (n_other, q)
+        Distances of each of q candidates to images of its own class and of another one.
+
+    Returns
+    -------
+    ndarray of shape (q,)
+        The larger, the better; 0 where all distances are equal.
+    """
+    spread = np.sqrt((own.var(axis=0) + other.var(axis=0)) / 2)
+    difference = other.mean(axis=0) - own.mean(axis=0)
+    scores: NDArray[np.float64] = difference / np.maximum(spread, EPSILON)
+    return scores

@@ -1,0 +1,213 @@
+"""Where prototypes start: a latent space that varies, patches that tell their class."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._network import PrototypeNetwork
+from sklearn_protopnet._training import _initialization
+from sklearn_protopnet._training._initialization import (
+    DEVIATION,
+    draw_images,
+    initial_prototypes,
+    sensitivity,
+    standardize_latents,
+)
+
+NOTHING = 0.5
+"""What the patches show that tell no class from another."""
+
+
+class TestSensitivity:
+    def test_by_hand(self):
+        # Means 2 and 6, variances 1 and 7: the difference 4 in units of sqrt(8 / 2) = 2.
+        own = np.array([[1.0], [3.0]])
+        other = 6 + math.sqrt(7) * np.array([[1.0], [-1.0], [1.0], [-1.0]])
+        np.testing.assert_allclose(sensitivity(own, other), [2.0], rtol=1e-12)
+        np.testing.assert_allclose(sensitivity(other, own), [-2.0], rtol=1e-12)
+
+    def test_equal_distances_tell_nothing(self):
+        same = np.full((3, 2), 0.25)
+        np.testing.assert_array_equal(sensitivity(same, same[:1]), [0.0, 0.0])
+
+    def test_one_image_of_each_is_enough(self):
+        near, far = np.array([[1.0, 1.0]]), np.array([[2.0, 1.0]])
+        score = sensitivity(near, far)
+        assert np.isfinite(score).all()
+        assert score[0] > 1e6 > score[1] == 0
+
+
+def network_of(prototype_classes, n_classes, depth=3, similarity="log"):
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return PrototypeNetwork(
+            nn.Identity(),
+            depth,
+            torch.tensor(prototype_classes),
+            n_classes=n_classes,
+            prototype_depth=depth,
+            prototype_size=(1, 1),
+            similarity=similarity,
+        )
+
+
+def reader(maps, batch_size=4, notes=None):
+    """Read maps (n, F, H, W)."""
+
+    def read(index):
+        if notes is not None:
+            notes.append(np.sort(index))
+        for batch in np.array_split(index, math.ceil(len(index) / batch_size)):
+            yield batch, torch.from_numpy(maps[batch]).float()
+
+    return read
+
+
+def start(prototype_classes, patches, labels, seed=0, notes=None, **changes):
+    """Choose among patches (n, L, D) themselves: no add-on layer changes them."""
+    network = network_of(prototype_classes, 1 + max(prototype_classes), **changes)
+    network.add_on = nn.Identity()
+    generator = torch.Generator().manual_seed(seed)
+    drawn = draw_images(labels, generator)
+    read = reader(patches.transpose(0, 2, 1)[..., None], notes=notes)
+    return initial_prototypes(network, labels, drawn, read, generator).numpy()
+
+
+class TestStandardizeLatents:
+    def moments(self, network, maps):
+        """Mean and standard deviation of each channel before the sigmoid."""
+        outputs = network.add_on[:-1](torch.from_numpy(maps).float()).detach().double()
+        values = outputs.transpose(0, 1).flatten(1)
+        return values.mean(1).numpy(), values.std(1, correction=0).numpy()
+
+    def test_every_channel_varies_as_promised(self):
+        maps = np.random.default_rng(0).normal(3.0, 7.0, size=(20, 3, 4, 5))
+        network = network_of([0, 1], 2)
+        first_layer = network.add_on[0].weight.detach().clone()
+        standardize_latents(network, np.arange(20), reader(maps))
+        mean, spread = self.moments(network, maps)
+        np.testing.assert_allclose(mean, 0, atol=1e-5)
+        np.testing.assert_allclose(spread, DEVIATION, rtol=1e-5)
+        assert torch.equal(network.add_on[0].weight, first_layer)
+
+    def test_looks_only_at_the_images_drawn(self):
+        maps = np.random.default_rng(1).normal(size=(20, 3, 4, 5))
+        maps[10:] = 1e6
+        network = network_of([0, 1], 2)
+        standardize_latents(network, np.arange(10), reader(maps))
+        _, spread = self.moments(network, maps[:10])
+        np.testing.assert_allclose(spread, DEVIATION, rtol=1e-5)
+
+    def test_batches_do_not_matter(self):
+        maps = np.random.default_rng(2).normal(size=(21, 3, 2, 2))
+        weights = []
+        for batch_size in (1, 21):
+            network = network_of([0, 1], 2)
+            standardize_latents(network, np.arange(21), reader(maps, batch_size))
+            weights.append(network.add_on[2].weight.detach().numpy())
+        np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5)
+
+    def test_what_does_not_vary_keeps_its_scale(self):
+        """Of equal images of one cell nothing varies; rounding is not blown up."""
+        maps = np.tile(np.array([0.3, -2.0, 1e4])[:, None, None], (6, 1, 1, 1))
+        network = network_of([0, 1], 2)
+        before = network.add_on[2].weight.detach().clone()
+        standardize_latents(network, np.arange(6), reader(maps))
+        mean, spread = self.moments(network, maps)
+        np.testing.assert_allclose(mean, 0, atol=1e-2)  # of 1e4
+        np.testing.assert_allclose(spread, 0, atol=1e-2)
+        np.testing.assert_array_equal(network.add_on[2].weight.detach(), DEVIATION * before)
+
+
+@pytest.fixture
+def marks():
+    """Images of three classes, of 4 patches each, with a little noise.
+
+    In class k, patch k has a 1 in channel k; no other patch tells anything.
+    """
+    labels = np.repeat([0, 1, 2], 8)
+    patches = np.full((24, 4, 3), NOTHING)
+    for i, label in enumerate(labels):
+        patches[i, label, label] = 1.0
+    patches += np.random.default_rng(0).normal(scale=0.01, size=patches.shape)
+    return patches, labels
+
+
+class TestInitialPrototypes:
+    @pytest.mark.parametrize("similarity", ["log", "linear", "cosine"])
+    def test_starts_at_patches_that_tell_the_class(self, marks, similarity):
+        classes = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+        chosen = start(classes, *marks, similarity=similarity)
+        np.testing.assert_array_equal(chosen.argmax(1), classes)
+        assert (chosen.max(1) > 0.9).all()
+
+    def test_each_is_a_patch_of_its_class_and_of_its_own(self, marks):
+        patches, labels = marks
+        classes = [0, 0, 0, 1, 1, 2]
+        chosen = start(classes, patches, labels)
+        for vector, label in zip(chosen, classes, strict=True):
+            of_class = patches[labels == label].astype(np.float32).reshape(-1, 3)
+            assert (of_class == vector).all(1).sum() == 1
+        assert len(np.unique(chosen, axis=0)) == len(classes)
+
+    def test_takes_the_other_classes_in_turn(self):
+        """Class 0 shares one of its two marks with class 1, the other one with class 2."""
+        labels = np.repeat([0, 1, 2], 8)
+        patches = np.full((24, 3, 2), NOTHING)
+        patches[labels == 0, 0, 0] = patches[labels == 0, 1, 1] = 1.0
+        patches[labels == 1, 0, 0] = patches[labels == 2, 1, 1] = 1.0
+        patches += np.random.default_rng(0).normal(scale=0.01, size=patches.shape)
+        for seed in range(5):
+            chosen = start([0, 0, 0, 0, 1, 2], patches, labels, seed, depth=2)[:4]
+            marks = chosen.argmax(1)  # channel 0 tells it from class 2, channel 1 from class 1
+            assert sorted(marks) == [0, 0, 1, 1]
+            assert marks[0] != marks[1]
+
+    def test_looks_at_some_images_of_each_class(self, marks, monkeypatch):
+        monkeypatch.setattr(_initialization, "IMAGES_PER_CLASS", 3)
+        patches, labels = marks
+        notes = []
+        start([0, 1, 2], patches, labels, notes=notes)
+        first, second = notes
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(np.bincount(labels[first]), [3, 3, 3])
+
+    def test_a_class_without_images_starts_at_any(self, marks):
+        patches, labels = marks
+        present = labels != 1
+        chosen = start([0, 1, 1, 2], patches[present], labels[present])
+        known = patches[present].astype(np.float32).reshape(-1, 3)
+        assert all((known == vector).all(1).any() for vector in chosen)
+
+    def test_one_class_alone_starts_at_its_patches(self, marks):
+        patches, labels = marks
+        only = labels == 0
+        chosen = start([0, 0], patches[only], labels[only])
+        known = patches[only].astype(np.float32).reshape(-1, 3)
+        assert all((known == vector).all(1).any() for vector in chosen)
+
+    def test_fewer_patches_than_prototypes_are_shared(self):
+        patches = np.array([[[0.0]], [[1.0]]])
+        chosen = start([0, 0, 0, 1, 1], patches, np.array([0, 1]), depth=1)
+        np.testing.assert_array_equal(chosen[:, 0], [0, 0, 0, 1, 1])
+
+    def test_patches_that_are_equal_are_one(self):
+        patches = np.tile([[0.0], [0.2], [0.9]], (6, 1, 1))  # three values in each of six images
+        patches[3:] += 1
+        labels = np.repeat([0, 1], 3)
+        chosen = start([0, 0, 0, 1, 1, 1], patches, labels, depth=1)
+        np.testing.assert_allclose(np.sort(chosen[:3, 0]), [0.0, 0.2, 0.9], rtol=1e-6)
+
+    def test_fit_leaves_the_global_generator_alone(self):
+        X, y = np.random.default_rng(0).normal(size=(8, 6, 6)), np.arange(8) % 2
+        torch.manual_seed(3)
+        expected = torch.rand(1)
+        torch.manual_seed(3)
+        ProtoPNetClassifier(
+            n_prototypes_per_class=1, pretraining_epochs=0, warmup_epochs=0, joint_epochs=0
+        ).fit(X, y)
+        assert torch.equal(torch.rand(1), expected)
