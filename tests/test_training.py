@@ -551,8 +551,7 @@ class TestStatistics:
         """The first loss is that of a backbone in `eval()`, kept maps or not."""
         torch.save(self.state(), tmp_path / "weights.pt")
         weights = str(tmp_path / "weights.pt")
-        # Prototypes start at patches: the log of a distance of 0 in float32 would be rounding.
-        plain = {"weights": weights, "joint_epochs": 1, "similarity": "linear"}
+        plain = {"weights": weights, "joint_epochs": 1, "precision": "float32"}
         joint = classifier(**plain).fit(*images)
         frozen = classifier(**plain, backbone_learning_rate=0).fit(*images)
         assert joint.loss_curve_ == pytest.approx(frozen.loss_curve_, rel=1e-5)
