@@ -129,8 +129,8 @@ def marks():
 
     In class k, patch k has a 1 in channel k; no other patch tells anything.
     """
-    labels = np.repeat([0, 1, 2], 8)
-    patches = np.full((24, 4, 3), NOTHING)
+    labels = np.repeat([0, 1, 2], 40)
+    patches = np.full((120, 4, 3), NOTHING)
     for i, label in enumerate(labels):
         patches[i, label, label] = 1.0
     patches += np.random.default_rng(0).normal(scale=0.01, size=patches.shape)
@@ -156,8 +156,8 @@ class TestInitialPrototypes:
 
     def test_takes_the_other_classes_in_turn(self):
         """Class 0 shares one of its two marks with class 1, the other one with class 2."""
-        labels = np.repeat([0, 1, 2], 8)
-        patches = np.full((24, 3, 2), NOTHING)
+        labels = np.repeat([0, 1, 2], 40)
+        patches = np.full((120, 3, 2), NOTHING)
         patches[labels == 0, 0, 0] = patches[labels == 0, 1, 1] = 1.0
         patches[labels == 1, 0, 0] = patches[labels == 2, 1, 1] = 1.0
         patches += np.random.default_rng(0).normal(scale=0.01, size=patches.shape)
