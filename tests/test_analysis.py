@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
+from quick import QUICK
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -28,15 +29,7 @@ from sklearn_protopnet.inspection._analysis import ACTIVATED_COLUMNS, NEAREST_CO
 from sklearn_protopnet.inspection._explainer import Explainer
 from sklearn_protopnet.inspection._view import View
 
-SMALL = {
-    "image_shape": (8, 8),
-    "n_prototypes_per_class": 2,
-    "prototype_depth": 8,
-    "pretraining_epochs": 1,
-    "warmup_epochs": 1,
-    "joint_epochs": 1,
-    "random_state": 0,
-}
+SMALL = {"image_shape": (8, 8), **QUICK}
 SUFFIXES = [".csv", ".parquet", ".sqlite", ".db"]
 EXPORT_THAT_STOPS = """
 import pickle, sys

@@ -1,5 +1,7 @@
 """Attribution: which pixels make a patch similar, on networks whose answer is known."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -192,10 +194,37 @@ class TestOcclusion:
         assert found[13, 18] > 0
         assert found[9, 22] < found[13, 18]
 
+    def test_what_two_places_show_is_found_though_no_small_window_takes_it(self):
+        """The patch is the largest of its 12 x 12 pixels; two of them, 3 apart, are as bright."""
+        network, field = network_of(nn.MaxPool2d(12), (24, 24), similarity="linear")
+        image = torch.zeros(1, 3, 24, 24)
+        image[..., 4, 4] = image[..., 4, 7] = 5.0
+        with torch.no_grad():  # the prototype is the upper left patch
+            maps = network.add_on(network.backbone(image))
+            network.prototypes[0, :, 0, 0] = maps[0, :, 0, 0]
+        (found,) = METHODS["occlusion"](network, image, queries_at(field, [0])).maps
+        assert found[4, 4] == found[4, 7] == found.max() > 0
+        assert found[10, 10] == 0
+
+    def test_a_map_by_hand(self, monkeypatch):
+        """Windows of 1 and 3 of 3 pixels in a row, of a similarity that is their sum: 3, 1, 0."""
+        monkeypatch.setattr(_attribution, "WINDOW_SIDES", (1 / 3, 1))
+        monkeypatch.setattr(_attribution, "blurred", torch.zeros_like)
+        image = torch.tensor([3.0, 1.0, 0.0]).reshape(1, 1, 1, 3)
+        monkeypatch.setattr(
+            _attribution,
+            "patch_similarities",
+            lambda _, images, __: images.double().sum((1, 2, 3))[:, None],
+        )
+        queries = Queries(torch.tensor([0]), torch.tensor([0]), torch.tensor([[0, 1, 0, 3]]))
+        (found,) = METHODS["occlusion"](None, image, queries).maps
+        assert found.tolist() == [[(3 + 4) / 2, (1 + 4) / 2, (0 + 4) / 2]]
+
     def test_windows_cover_the_box_and_nothing_else(self):
-        for box in ([0, 1, 0, 1], [3, 4, 2, 20], [0, 13, 5, 12], [10, 64, 0, 64]):
+        boxes = ([0, 1, 0, 1], [3, 4, 2, 20], [0, 13, 5, 12], [10, 64, 0, 64])
+        for box, side in product(boxes, (0.01, 1 / 5, 1 / 3, 1)):
             seen = np.zeros((64, 64), dtype=int)
-            for y0, y1, x0, x1 in _attribution._windows(torch.tensor([box])):
+            for y0, y1, x0, x1 in _attribution._windows(torch.tensor([box]), side):
                 seen[y0:y1, x0:x1] += 1
             y0, y1, x0, x1 = box
             assert seen[y0:y1, x0:x1].min() >= 1

@@ -6,6 +6,7 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier, load
 from sklearn_protopnet._training import SeenImages, similarity_quantiles
@@ -41,15 +42,8 @@ def three_classes(digits):
 
 
 def small(**settings):
-    settings = {"image_shape": (8, 8), **settings}
     return ProtoPNetClassifier(
-        n_prototypes_per_class=1,
-        prototype_depth=4,
-        pretraining_epochs=1,
-        warmup_epochs=1,
-        joint_epochs=1,
-        random_state=0,
-        **settings,
+        **{**QUICK, "image_shape": (8, 8), "n_prototypes_per_class": 1, **settings}
     )
 
 

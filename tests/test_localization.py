@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from quick import QUICK
 from sklearn.exceptions import NotFittedError
 
 from sklearn_protopnet import ProtoPNetClassifier
@@ -34,16 +35,7 @@ def images():
 @pytest.fixture(scope="module")
 def clf(images):
     """Images of 40 x 56 pixels, resized to 32 x 36."""
-    classifier = ProtoPNetClassifier(
-        image_size=(32, 36),
-        n_prototypes_per_class=2,
-        prototype_depth=8,
-        pretraining_epochs=1,
-        warmup_epochs=1,
-        joint_epochs=1,
-        random_state=0,
-    )
-    return classifier.fit(images, np.arange(24) % 2)
+    return ProtoPNetClassifier(image_size=(32, 36), **QUICK).fit(images, np.arange(24) % 2)
 
 
 class TestRelevanceBox:
@@ -277,16 +269,11 @@ class TestExplain:
 
     def test_a_prototype_without_a_source_keeps_none(self, images):
         y = np.arange(24) % 3
+        classifier = ProtoPNetClassifier(
+            **{**QUICK, "image_size": (32, 36), "n_prototypes_per_class": 1}
+        )
         with pytest.warns(UserWarning, match="No training image of classes"):
-            classifier = ProtoPNetClassifier(
-                image_size=(32, 36),
-                n_prototypes_per_class=1,
-                prototype_depth=4,
-                pretraining_epochs=1,
-                warmup_epochs=1,
-                joint_epochs=1,
-                random_state=0,
-            ).fit(images, y, sample_weight=y != 2)
+            classifier.fit(images, y, sample_weight=y != 2)
         what = classifier.prototype_table(localizer="prp")
         assert what["sample"].tolist()[2] == -1
         assert what["box_kind"].tolist() == ["prp", "prp", ""]

@@ -12,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from PIL import Image
+from quick import QUICK
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -28,15 +29,7 @@ import matplotlib.pyplot as plt
 
 BOX = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX = ["source_y0", "source_y1", "source_x0", "source_x1"]
-TINY = {
-    "pretraining_epochs": 1,
-    "warmup_epochs": 1,
-    "joint_epochs": 1,
-    "prototype_depth": 8,
-    "n_prototypes_per_class": 2,
-    "random_state": 0,
-}
-SMALL = {"image_size": (16, 16), **TINY}
+SMALL = {"image_size": (16, 16), **QUICK}
 Y = np.array(["cat", "dog"] * 5)
 SIZES = [(20, 24), (17, 9), (16, 16), (8, 30), (40, 16), (16, 15), (33, 33), (11, 12), (9, 9)]
 SIZES = [*SIZES, (50, 21)]
@@ -148,7 +141,7 @@ class TestFilesAndArrays:
 
     def test_files_are_images_that_were_resized_before(self, fitted, images):
         before = resized(images)
-        plain = ProtoPNetClassifier(**TINY).fit(before, Y)
+        plain = ProtoPNetClassifier(**QUICK).fit(before, Y)
         for name in ("prototypes_", "coef_", "prototype_images_", "prototype_sample_indices_"):
             assert np.array_equal(getattr(plain, name), getattr(fitted, name))
         assert np.array_equal(plain.transform(before), fitted.transform(images))
@@ -338,19 +331,19 @@ class TestSizes:
         images = noise([(16, 13)] * 10)
         paths = write(tmp_path, images)
         for shape in (None, (16, 13, 3)):
-            clf = ProtoPNetClassifier(image_shape=shape, **TINY).fit(paths, Y)
+            clf = ProtoPNetClassifier(image_shape=shape, **QUICK).fit(paths, Y)
             assert clf.image_shape_ == (16, 13, 3)
-        assert_same_fit(clf, ProtoPNetClassifier(image_shape=(16, 13, 3), **TINY).fit(images, Y))
+        assert_same_fit(clf, ProtoPNetClassifier(image_shape=(16, 13, 3), **QUICK).fit(images, Y))
         assert (clf.explain(paths)["x1"] <= 13).all()
         with pytest.raises(ValueError, match=r"16 x 13 pixels and 3 .* as in fit, got 20 x 24"):
             clf.predict(write(tmp_path, noise([(20, 24)])))
         wrong = r"image_shape, 13 x 16 pixels and 3 channels, got 16 x 13"
         with pytest.raises(ValueError, match=wrong):
-            ProtoPNetClassifier(image_shape=(13, 16, 3), **TINY).fit(paths, Y)
+            ProtoPNetClassifier(image_shape=(13, 16, 3), **QUICK).fit(paths, Y)
         with pytest.raises(
             ValueError, match=r"16 x 13 pixels and 1 channel, got .* and 3 channels"
         ):
-            ProtoPNetClassifier(image_shape=(16, 13), **TINY).fit(paths, Y)
+            ProtoPNetClassifier(image_shape=(16, 13), **QUICK).fit(paths, Y)
 
     def test_files_of_several_sizes_are_named_with_the_remedy(self, paths):
         message = (
@@ -359,7 +352,7 @@ class TestSizes:
         )
         for form in (list, np.array, pd.Series):
             with pytest.raises(ValueError, match=re.escape(message)):
-                ProtoPNetClassifier(**TINY).fit(form(paths), Y)
+                ProtoPNetClassifier(**QUICK).fit(form(paths), Y)
 
     def test_arrays_of_every_form_are_resized(self):
         images = np.stack(noise([(20, 12)] * 10, channels=()))
@@ -373,7 +366,7 @@ class TestSizes:
             assert_same_reasons(clf.explain(X), reference.explain(images))
             assert clf.explain(X)["y1"].max() > 16
             assert (clf.prototype_image_sizes_ == [20, 12]).all()
-        plain = ProtoPNetClassifier(**TINY).fit(resized(images), Y)
+        plain = ProtoPNetClassifier(**QUICK).fit(resized(images), Y)
         assert np.array_equal(plain.coef_, reference.coef_)
         assert np.array_equal(plain.prototypes_, reference.prototypes_)
 

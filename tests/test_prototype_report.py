@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from quick import QUICK
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -30,6 +31,7 @@ from sklearn_protopnet.metrics import (
 )
 
 BOX = ["y0", "y1", "x0", "x1"]
+ONE_A_CLASS = {**QUICK, "n_prototypes_per_class": 1}
 ALWAYS = [
     "prototype",
     "prototype_class",
@@ -216,14 +218,9 @@ class TestCloseLook:
 
     @pytest.mark.parametrize("similarity", ["linear", "cosine"])
     def test_a_similarity_that_is_not_positive_has_no_share(self, data, similarity):
-        other = ProtoPNetClassifier(
-            n_prototypes_per_class=1,
-            similarity=similarity,
-            pretraining_epochs=1,
-            warmup_epochs=1,
-            joint_epochs=1,
-            random_state=0,
-        ).fit(data.images, data.target)
+        other = ProtoPNetClassifier(similarity=similarity, **ONE_A_CLASS).fit(
+            data.images, data.target
+        )
         report = prototype_report(
             other, data.images, data.target, interventions={"cue": without_cue(data)}, max_images=2
         )
@@ -246,14 +243,7 @@ class TestCloseLook:
             masks.append(np.kron(data.object_mask[i], block).astype(bool))
             centres.append(data.part_centres[i] * scale)
         frame = pd.DataFrame({"path": paths}, index=[f"image {i}" for i in range(30)])
-        clf = ProtoPNetClassifier(
-            image_size=(32, 32),
-            n_prototypes_per_class=1,
-            pretraining_epochs=1,
-            warmup_epochs=1,
-            joint_epochs=1,
-            random_state=0,
-        ).fit(frame, data.target[:30])
+        clf = ProtoPNetClassifier(image_size=(32, 32), **ONE_A_CLASS).fit(frame, data.target[:30])
         report = prototype_report(
             clf,
             frame,
@@ -295,13 +285,7 @@ class TestCloseLook:
     def test_two_classes_of_one_prototype(self, data):
         rows = data.target < 2
         X, y = data.images[rows], data.target[rows]
-        clf = ProtoPNetClassifier(
-            n_prototypes_per_class=1,
-            pretraining_epochs=1,
-            warmup_epochs=1,
-            joint_epochs=1,
-            random_state=0,
-        ).fit(X, y)
+        clf = ProtoPNetClassifier(**ONE_A_CLASS).fit(X, y)
         report = prototype_report(clf, X, y, max_images=1, part_centres=data.part_centres[rows])
         assert len(report) == 2
         assert_array_equal(report["spatial_misalignment"], 0)

@@ -13,6 +13,7 @@ import pytest
 from browser import Browser, find_chromium
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from quick import QUICK
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -26,15 +27,7 @@ from sklearn_protopnet.inspection import _report_page as page_module
 from sklearn_protopnet.inspection import explain, write_report
 from sklearn_protopnet.inspection._report_pictures import data_uri
 
-SMALL = {
-    "image_shape": (8, 8),
-    "n_prototypes_per_class": 2,
-    "prototype_depth": 8,
-    "pretraining_epochs": 1,
-    "warmup_epochs": 1,
-    "joint_epochs": 1,
-    "random_state": 0,
-}
+SMALL = {"image_shape": (8, 8), **QUICK}
 FIELDS = (
     *("name", "file", "truth", "predicted", "probability", "margin", "next", "height", "width"),
     "claims",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from quick import QUICK
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -22,14 +23,7 @@ SCORERS = {
     "local": neg_local_size_scorer,
     "distinct": distinct_prototypes_scorer,
 }
-SMALL = {
-    "image_shape": (8, 8),
-    "n_prototypes_per_class": 2,
-    "prototype_depth": 8,
-    "pretraining_epochs": 1,
-    "joint_epochs": 1,
-    "random_state": 0,
-}
+SMALL = {"image_shape": (8, 8), **QUICK}
 
 
 def test_they_score_what_the_metrics_say(fitted, digits):

@@ -26,8 +26,10 @@ STEPS: Final = 16
 BLUR: Final = 0.1
 """Standard deviation of the blur of a baseline, in shorter sides of the image."""
 
-WINDOWS_A_SIDE: Final = 5
-"""Of occlusion windows next to each other, how many span the receptive field; as many overlap."""
+WINDOW_SIDES: Final = (1 / 5, 1 / 3)
+"""Sides of occlusion windows, in sides of the receptive field; each overlaps half of the next. The
+small ones tell where; the large ones hold what no small one takes away. Larger ones yet would
+leave no small boxes."""
 
 LARGEST_PASS: Final = 2**20
 """Pixels of all images of one pass."""
@@ -145,7 +147,8 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
 def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
     """Blur one window after the other: by how much the similarity falls (Zeiler, Fergus 2014).
 
-    Windows lie within the receptive fields; a pixel gets the mean of those that hold it.
+    Windows lie within the receptive fields and have several sizes. Of each size, a pixel gets the
+    mean of those that hold it; a map is the mean of the sizes.
 
     Parameters
     ----------
@@ -155,22 +158,24 @@ def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     queries : Queries
     """
     baseline = blurred(image)
-    drops = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
-    counts = torch.zeros_like(drops)
-    owners = _windows(queries.boxes)
-    # Always as many images, and the plain one among them: the last bits depend on the number.
-    variants = image.repeat(max(2, LARGEST_PASS // image[0, 0].numel()), 1, 1, 1)  # (M, C, H, W)
-    variants = variants[: len(owners) + 1]
-    for windows in _batches(list(owners), len(variants) - 1):
-        variants[:] = image
-        for variant, (y0, y1, x0, x1) in zip(variants[1:], windows, strict=False):
-            variant[:, y0:y1, x0:x1] = baseline[0, :, y0:y1, x0:x1]
-        before, *after = patch_similarities(network, variants, queries)  # (Q,) each
-        for (y0, y1, x0, x1), similarities in zip(windows, after, strict=False):
-            own = owners[y0, y1, x0, x1]
-            drops[own, y0:y1, x0:x1] += (before - similarities)[own, None, None]
-            counts[own, y0:y1, x0:x1] += 1
-    return Attribution(drops / counts.clamp(min=1))
+    maps = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
+    for side in WINDOW_SIDES:
+        owners = _windows(queries.boxes, side)
+        drops, counts = torch.zeros_like(maps), torch.zeros_like(maps)
+        # Always as many images, and the plain one among them: the last bits depend on the number.
+        n_variants = min(max(2, LARGEST_PASS // image[0, 0].numel()), len(owners) + 1)
+        variants = image.repeat(n_variants, 1, 1, 1)  # (M, C, H, W)
+        for windows in _batches(list(owners), n_variants - 1):
+            variants[:] = image
+            for variant, (y0, y1, x0, x1) in zip(variants[1:], windows, strict=False):
+                variant[:, y0:y1, x0:x1] = baseline[0, :, y0:y1, x0:x1]
+            before, *after = patch_similarities(network, variants, queries)  # (Q,) each
+            for (y0, y1, x0, x1), similarities in zip(windows, after, strict=False):
+                own = owners[y0, y1, x0, x1]
+                drops[own, y0:y1, x0:x1] += (before - similarities)[own, None, None]
+                counts[own, y0:y1, x0:x1] += 1
+        maps += drops / counts.clamp(min=1) / len(WINDOW_SIDES)
+    return Attribution(maps)
 
 
 @torch.no_grad()
@@ -245,18 +250,18 @@ Window = tuple[int, int, int, int]
 """``y0, y1, x0, x1``"""
 
 
-def _windows(boxes: Tensor) -> dict[Window, list[int]]:
+def _windows(boxes: Tensor, side: float) -> dict[Window, list[int]]:
     """Windows that cover boxes (Q, 4), half of each over the next; and which boxes each is of."""
     owners: dict[Window, list[int]] = {}
     for q, (y0, y1, x0, x1) in enumerate(boxes.tolist()):
-        for top, bottom in _steps(y0, y1):
-            for left, right in _steps(x0, x1):
+        for top, bottom in _steps(y0, y1, side):
+            for left, right in _steps(x0, x1, side):
                 owners.setdefault((top, bottom, left, right), []).append(q)
     return owners
 
 
-def _steps(start: int, stop: int) -> list[tuple[int, int]]:
-    length = max(1, round((stop - start) / WINDOWS_A_SIDE))
+def _steps(start: int, stop: int, side: float) -> list[tuple[int, int]]:
+    length = max(1, round(side * (stop - start)))
     starts = range(start, max(stop - length, start) + 1, max(1, length // 2))
     return [(s, s + length) for s in sorted({*starts, stop - length})]
 

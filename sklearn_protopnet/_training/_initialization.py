@@ -121,9 +121,29 @@ def initial_prototypes(
     -------
     Tensor of shape (P, D1)
     """
-    prototype_classes = network.prototype_classes.cpu().numpy()
-    present, counts = np.unique(labels[drawn], return_counts=True)
-    chosen = torch.empty_like(network.prototypes).flatten(1)  # (P, D1)
+    choices = _choices(network.prototype_classes.cpu().numpy(), labels[drawn], generator)
+    drawing = {label: [c for c in choices if label in c.own] for label in np.unique(labels[drawn])}
+    for index, maps in read(drawn):
+        for label, patches in zip(labels[index], network.raw_patches(maps), strict=True):
+            for choice in drawing[label]:
+                choice.draw(patches, generator)  # (L, D1)
+    for choice in choices:
+        choice.hold(network.comparable)
+    for index, maps in read(drawn):
+        vectors = network.comparable(network.raw_patches(maps).double())  # (N, L, D1)
+        for choice in choices:
+            choice.compare(vectors, labels[index])
+    prototypes = torch.empty_like(network.prototypes).flatten(1)  # (P, D1)
+    for choice in choices:
+        prototypes[torch.from_numpy(choice.members)] = choice.conclude()
+    return prototypes
+
+
+def _choices(
+    prototype_classes: NDArray[np.int64], labels: NDArray[np.int64], generator: torch.Generator
+) -> list[_Choice]:
+    """Say for each class where its candidates come from, and what they are to be told from."""
+    present, counts = np.unique(labels, return_counts=True)
     choices = []
     for label in np.unique(prototype_classes):
         members = np.flatnonzero(prototype_classes == label)
@@ -133,19 +153,8 @@ def initial_prototypes(
         others = others[torch.randperm(len(others), generator=generator).numpy()]
         n_images = counts[np.isin(present, own)].sum()
         n_drawn = math.ceil(CANDIDATES_PER_PROTOTYPE * len(members) / n_images)
-        choices.append((members, _Choice(own, np.resize(others, len(members)), n_drawn)))
-    for index, maps in read(drawn):
-        patches = network.raw_patches(maps)  # (N, L, D1)
-        for label, of_image in zip(labels[index], patches, strict=True):
-            for _, choice in choices:
-                choice.draw(of_image, label, generator)
-    for index, maps in read(drawn):
-        vectors = network.comparable(network.raw_patches(maps).double())  # (N, L, D1)
-        for _, choice in choices:
-            choice.compare(network, vectors, labels[index])
-    for members, choice in choices:
-        chosen[torch.from_numpy(members)] = choice.conclude()
-    return chosen
+        choices.append(_Choice(members, own, np.resize(others, len(members)), n_drawn))
+    return choices
 
 
 class _Choice:
@@ -153,6 +162,8 @@ class _Choice:
 
     Parameters
     ----------
+    members : int64 array of shape (p,)
+        Numbers of the class's prototypes.
     own : int64 array
         Classes whose images candidates are drawn from.
     opponents : int64 array of shape (p,)
@@ -161,40 +172,44 @@ class _Choice:
         Candidates of each image.
     """
 
-    def __init__(self, own: NDArray[np.int64], opponents: NDArray[np.int64], n_drawn: int) -> None:
+    def __init__(
+        self,
+        members: NDArray[np.int64],
+        own: NDArray[np.int64],
+        opponents: NDArray[np.int64],
+        n_drawn: int,
+    ) -> None:
+        self.members = members
         self.own = own
         self.opponents = opponents
         self.n_drawn = n_drawn
-        self._candidates: list[Tensor] = []
+        self._drawn: list[Tensor] = []
         self._distances: list[Tensor] = []
         self._labels: list[NDArray[np.int64]] = []
 
-    @property
-    def candidates(self) -> Tensor:
-        """The patches drawn, (q, D1)."""
-        return torch.cat(self._candidates)
+    def draw(self, patches: Tensor, generator: torch.Generator) -> None:
+        """Draw some of the raw patches (L, D1) of an own image."""
+        order = torch.randperm(len(patches), generator=generator)
+        self._drawn.append(patches[order[: self.n_drawn].to(patches.device)])
 
-    def draw(self, patches: Tensor, label: int, generator: torch.Generator) -> None:
-        """Draw some of the raw patches (L, D1) of an image, if it is an own one."""
-        if label in self.own:
-            order = torch.randperm(len(patches), generator=generator)
-            self._candidates.append(patches[order[: self.n_drawn].to(patches.device)])
+    def hold(self, comparable: Callable[[Tensor], Tensor]) -> None:
+        """Take what was drawn for the candidates."""
+        self._candidates = torch.cat(self._drawn)  # (q, D1)
+        self._wanted = comparable(self._candidates.double())  # (q, D1)
 
-    def compare(
-        self, network: PrototypeNetwork, vectors: Tensor, labels: NDArray[np.int64]
-    ) -> None:
+    def compare(self, vectors: Tensor, labels: NDArray[np.int64]) -> None:
         """Note how near candidates come to images, of which comparable patches are given."""
         asked = np.isin(labels, [*self.own, *self.opponents])  # (N,)
         if asked.any():
-            wanted = network.comparable(self.candidates.double())  # (q, D1)
-            distances = functional.squared_distances(vectors[torch.from_numpy(asked)], wanted)
+            chosen = vectors[torch.from_numpy(asked)]
+            distances = functional.squared_distances(chosen, self._wanted)
             self._distances.append(distances.amin(2).cpu())  # (N', q)
             self._labels.append(labels[asked])
 
     def conclude(self) -> Tensor:
         """Give each prototype the best of its candidates that no other one has, (p, D1)."""
         distances, labels = torch.cat(self._distances).numpy(), np.concatenate(self._labels)
-        candidates = self.candidates
+        candidates = self._candidates
         own = distances[np.isin(labels, self.own)]
         drawn_for = np.arange(len(candidates)) % len(self.opponents)  # (q,)
         free = np.ones(len(candidates), dtype=bool)

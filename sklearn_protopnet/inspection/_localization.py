@@ -81,9 +81,9 @@ def localize(
             difference (Sundararajan, Taly and Yan 2017, eq. 1). 18 passes for an image, 32 for
             each prototype.
         ``"occlusion"``
-            By how much the similarity falls if a window is blurred, for windows of a fifth of
-            the receptive field's sides (Zeiler and Fergus 2014). About 100 passes for each
-            prototype.
+            By how much the similarity falls if a window is blurred, for windows of a fifth and
+            of a third of the receptive field's sides (Zeiler and Fergus 2014). About 110 passes
+            for each prototype.
         ``"prp"``
             Prototype relevance propagation (Gautam et al. 2023): the similarity, handed back
             layer by layer. One pass for an image, about 5 for each prototype.
