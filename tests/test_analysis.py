@@ -33,6 +33,7 @@ SMALL = {"image_shape": (8, 8), **QUICK}
 SUFFIXES = [".csv", ".parquet", ".sqlite", ".db"]
 EXPORT_THAT_STOPS = """
 import pickle, sys
+from contextlib import contextmanager
 from sklearn_protopnet.inspection import _export
 
 def stopping(writer):
@@ -48,10 +49,10 @@ def stopping(writer):
             return call
         with writer(path) as append:
             yield append_and_stop(append)
-    return _export.contextmanager(write)
+    return contextmanager(write)
 
 suffix, path = sys.argv[1:]
-_export._WRITERS[suffix] = stopping(_export._WRITERS[suffix])
+_export.WRITERS[suffix] = stopping(_export.WRITERS[suffix])
 _export.CHUNK_ROWS = 30
 clf, X = pickle.load(sys.stdin.buffer)
 _export.export_evidence(clf, X, path)
@@ -413,7 +414,7 @@ class TestExport:
     def test_text_that_is_objects_as_in_pandas_2(self, fitted, digits, tmp_path, suffix):
         """Of which no rows do not tell that they are text."""
         why = fitted.explain(digits[0][:2])
-        with export_module._WRITERS[suffix](tmp_path / f"evidence{suffix}") as append:
+        with export_module.WRITERS[suffix](tmp_path / f"evidence{suffix}") as append:
             append(why[:0].astype({"box_kind": object}))
             append(why.astype({"box_kind": object}))
         found = read_evidence(tmp_path / f"evidence{suffix}")

@@ -16,12 +16,12 @@ from sklearn_protopnet.inspection._evidence import (
     PrototypeRecord,
     Rows,
     SampleEvidence,
-    explained_classes,
     explanation_table,
     history_table,
     prototype_table,
     ranked_prototypes,
 )
+from sklearn_protopnet.inspection._explained_classes import explained_classes
 
 LABELS = np.array(["ant", "bee", "cat"])
 

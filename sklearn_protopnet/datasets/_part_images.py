@@ -5,11 +5,10 @@ Shapes: n images of S x S pixels, P parts with V variants each, K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +16,12 @@ from sklearn.utils import Bunch, check_random_state
 
 from sklearn_protopnet._compat import Interval, StrOptions, validate_params
 from sklearn_protopnet.datasets._part_drawing import (
-    CENTRE_RANGE,
-    CLEARANCE,
-    CUE_SIDE,
     CUES,
-    DISTRACTOR_RADII,
-    OBJECT_RADIUS,
-    SHAPES,
-    Distractor,
     PartImageParams,
-    Point,
-    colour_of,
     part_place,
     render,
 )
-
-LARGEST_POOL: Final = 4096
-"""Codes among which those of the classes are looked for, at least."""
+from sklearn_protopnet.datasets._part_sampling import draw_codes, draw_params
 
 
 @validate_params(
@@ -169,7 +157,7 @@ def make_part_images(
         raise ValueError(
             f"spurious_class must be below n_classes={n_classes}, got {spurious_class}."
         )
-    codes = _draw_codes(n_classes, n_parts, n_variants, class_seed)
+    codes = draw_codes(n_classes, n_parts, n_variants, class_seed)
     random = check_random_state(random_state)
     target = random.permutation(np.arange(n_samples) % n_classes)
     params = []
@@ -177,7 +165,7 @@ def make_part_images(
         share = spurious_align if label == spurious_class else spurious_leak
         has_cue = random.uniform() < share
         params.append(
-            _draw_params(
+            draw_params(
                 random,
                 tuple(codes[label].tolist()),
                 n_variants=n_variants,
@@ -300,79 +288,6 @@ def _changed(
     visible = [(params.visible[k] or k in new_variants) and k not in removed for k in parts]
     variants = [new_variants.get(k, params.variants[k]) for k in parts]
     return replace(params, visible=tuple(visible), variants=tuple(variants))
-
-
-def _draw_codes(n_classes: int, n_parts: int, n_variants: int, seed: int) -> NDArray[np.int64]:
-    """Draw codes (K, P) one after the other, each as different from those before as there is."""
-    random = np.random.RandomState(seed)
-    n_codes = n_variants**n_parts
-    if n_codes <= max(LARGEST_POOL, 4 * n_classes):
-        numbers = random.permutation(n_codes)
-        digits = n_variants ** np.arange(n_parts)
-        pool = numbers[:, None] // digits % n_variants  # (codes, P)
-    else:
-        n_drawn = max(LARGEST_POOL, 4 * n_classes)  # hardly any of them twice
-        pool = np.unique(random.randint(n_variants, size=(n_drawn, n_parts)), axis=0)
-        pool = random.permutation(pool)
-    chosen = [0]
-    smallest = (pool != pool[0]).sum(1)  # of differences to a chosen code
-    while len(chosen) < n_classes:
-        chosen.append(int(smallest.argmax()))
-        smallest = np.minimum(smallest, (pool != pool[chosen[-1]]).sum(1))
-    return pool[chosen].astype(np.int64)
-
-
-def _draw_params(
-    random: np.random.RandomState,
-    code: tuple[int, ...],
-    *,
-    n_variants: int,
-    image_size: int,
-    n_distractors: int,
-    part_drop: float,
-    spurious: str | None,
-    noise: float,
-) -> PartImageParams:
-    centre = tuple(random.uniform(*CENTRE_RANGE, size=2).tolist())
-    visible = random.uniform(size=len(code)) >= part_drop
-    visible[random.randint(len(code))] |= not visible.any()
-    grey = random.uniform(0.35, 0.65)
-    return PartImageParams(
-        image_size=image_size,
-        centre=centre,
-        angle=random.uniform(0, 2 * math.pi),
-        body_colour=colour_of(random.uniform(), 0.2, random.uniform(0.25, 0.45)),
-        background=(grey, *random.uniform(-0.2, 0.2, size=2).tolist()),
-        n_variants=n_variants,
-        variants=code,
-        visible=tuple(visible.tolist()),
-        distractors=tuple(_draw_distractor(random, centre) for _ in range(n_distractors)),
-        spurious=spurious,
-        spurious_place=_draw_place(random, centre, CUE_SIDE / 2),
-        noise=noise,
-        noise_seed=int(random.randint(np.iinfo(np.int32).max)),
-    )
-
-
-def _draw_distractor(random: np.random.RandomState, object_centre: Point) -> Distractor:
-    radius = random.uniform(*DISTRACTOR_RADII)
-    y, x = _draw_place(random, object_centre, radius)
-    return Distractor(
-        shape=int(random.randint(len(SHAPES))),
-        centre=(y + radius, x + radius),
-        angle=random.uniform(0, 2 * math.pi),
-        radius=radius,
-        colour=colour_of(random.uniform(), 0.25, 0.8),
-    )
-
-
-def _draw_place(random: np.random.RandomState, object_centre: Point, half_side: float) -> Point:
-    """Draw the upper left corner of a square beside the object; the corners are always free."""
-    while True:
-        corner = random.uniform(0, 1 - 2 * half_side, size=2)
-        away = np.abs(corner + half_side - object_centre) - half_side
-        if np.hypot(*np.maximum(away, 0)) > OBJECT_RADIUS + CLEARANCE:
-            return float(corner[0]), float(corner[1])
 
 
 def _part_centres(params: PartImageParams) -> NDArray[np.float64]:

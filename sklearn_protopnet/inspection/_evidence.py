@@ -11,9 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-
-from sklearn_protopnet._validation import check_positive
+from numpy.typing import NDArray
 
 SCHEMA_VERSION: Final = 1
 
@@ -220,93 +218,6 @@ def explanation_table(
         **(details or {}),
     }
     return build_table(columns, "explanation", copy=False)  # of arrays that are this table's own
-
-
-def check_top_classes(n_top_classes: Any, classes: str | ArrayLike) -> None:
-    """Check that a number of top classes is one, and stands instead of `classes`.
-
-    Raises
-    ------
-    ValueError
-        If it is not positive, or there are classes as well.
-    """
-    if n_top_classes is None:
-        return
-    check_positive("n_top_classes", n_top_classes)
-    if not (isinstance(classes, str) and classes == "predicted"):
-        raise ValueError(
-            f"n_top_classes must stand instead of classes, got {n_top_classes!r} and "
-            f"classes={classes!r}."
-        )
-
-
-def explained_classes(
-    classes: str | ArrayLike,
-    labels: NDArray[Any],
-    logits: NDArray[np.float64],
-    n_top_classes: int | None = None,
-) -> NDArray[np.int64]:
-    """Say which classes to explain for every sample.
-
-    Parameters
-    ----------
-    classes : {"predicted", "all"} or array-like of labels
-    labels : array of shape (K,)
-        All labels, sorted.
-    logits : float64 array of shape (n, K)
-    n_top_classes : int or None
-        Instead of `classes`: those of so many largest logits; of logits that tie, the first.
-
-    Returns
-    -------
-    int64 array of shape (n, k)
-        Class indices.
-
-    Raises
-    ------
-    ValueError
-        If a label is unknown, or there is none, or there are fewer classes.
-    """
-    if n_top_classes is not None:
-        if n_top_classes > len(labels):
-            raise ValueError(
-                f"n_top_classes must be at most the number of classes, {len(labels)}, got "
-                f"{n_top_classes!r}."
-            )
-        ranked: NDArray[np.int64] = np.argsort(-logits, axis=1, kind="stable")
-        return ranked[:, :n_top_classes]
-    if isinstance(classes, str) and classes == "predicted":
-        predicted: NDArray[np.int64] = logits.argmax(1)[:, None]
-        return predicted
-    chosen = np.arange(len(labels))
-    if not (isinstance(classes, str) and classes == "all"):
-        wanted = known_classes(classes, labels, keywords="'predicted', 'all' or ")
-        chosen = np.searchsorted(labels, pd.unique(wanted))  # a class named twice is named
-    return np.repeat(chosen[None], len(logits), axis=0)
-
-
-def known_classes(classes: ArrayLike, labels: NDArray[Any], *, keywords: str = "") -> NDArray[Any]:
-    """Check that classes are known labels, at least one; (k,).
-
-    Parameters
-    ----------
-    classes : label or array-like of labels
-    labels : array of shape (K,)
-        All labels.
-    keywords : str
-        What the caller takes besides labels, for the message.
-
-    Raises
-    ------
-    ValueError
-        If a label is unknown, or there is none.
-    """
-    wanted = np.atleast_1d(np.asarray(classes))
-    if wanted.ndim > 1 or len(wanted) == 0 or not np.isin(wanted, labels).all():
-        raise ValueError(
-            f"classes must be {keywords}labels among {labels.tolist()}, got {classes!r}."
-        )
-    return wanted
 
 
 def prototype_table(

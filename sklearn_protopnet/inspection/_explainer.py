@@ -27,10 +27,12 @@ from sklearn_protopnet.inspection._evidence import (
     PrototypeRecord,
     Rows,
     SampleEvidence,
-    check_top_classes,
-    explained_classes,
     explanation_table,
     ranked_prototypes,
+)
+from sklearn_protopnet.inspection._explained_classes import (
+    check_top_classes,
+    explained_classes,
 )
 from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
 from sklearn_protopnet.inspection._view import View
@@ -155,6 +157,11 @@ class Explainer:
         context = Context(self.background, evidence, located, rows)
         details = detail_columns(options.details, context)
         return explanation_table(evidence, self._boxed_record(to_locate), labels, rows, details)
+
+    def predicted(self, i: int) -> Any:
+        """Say which class the classifier predicts for an image."""
+        _, _, logits, _ = self._arrays(i, i + 1)
+        return self.labels[logits[0].argmax()]
 
     def _arrays(self, start: int, stop: int) -> list[NDArray[Any]]:
         """Distances, similarities, logits and positions, each of (stop - start, ...).

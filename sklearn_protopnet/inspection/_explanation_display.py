@@ -187,7 +187,6 @@ class ExplanationDisplay:
         # A localizer costs something: it looks for the boxes that are drawn only.
         explainer = classifier._explainer(one, names, replace(options, n_located=top_k))
         evidence = explainer.table()
-        predicted = evidence["class"].iloc[0] if class_label is None else classifier.predict(one)[0]
         images, first = explainer.view.source.images, np.array([0])
         drawn = evidence["prototype"][:top_k]
         return cls(
@@ -196,7 +195,7 @@ class ExplanationDisplay:
             image_size=images.original_sizes(first)[0],
             source_images=classifier.prototype_images_[drawn],
             source_sizes=classifier.prototype_image_sizes_[drawn],
-            predicted_class=predicted,
+            predicted_class=explainer.predicted(0),
             image_name=image_name,
         ).plot(ax=ax)
 

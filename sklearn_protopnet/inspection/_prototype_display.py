@@ -17,7 +17,7 @@ from sklearn_protopnet.inspection._canvas import (
     colour_of,
     pyplot_module,
 )
-from sklearn_protopnet.inspection._evidence import known_classes
+from sklearn_protopnet.inspection._explained_classes import known_classes
 from sklearn_protopnet.inspection._opened import find_classifier
 
 if TYPE_CHECKING:

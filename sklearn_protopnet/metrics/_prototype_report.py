@@ -7,7 +7,6 @@ I interventions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -19,20 +18,18 @@ from sklearn_protopnet._validation import check_names, check_positive
 from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
 from sklearn_protopnet.inspection._evidence import build_table
 from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
-from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.metrics._cause_columns import (
+    cause_columns,
+    check_interventions,
+    seen_interventions,
+)
 from sklearn_protopnet.metrics._checks import truths
 from sklearn_protopnet.metrics._close_look import OF_MASKS, close_look
-from sklearn_protopnet.metrics._interventions import NO_PART, causal_parts
+from sklearn_protopnet.metrics._part_columns import check_parts, part_columns
 from sklearn_protopnet.metrics._parts import (
-    consistency,
-    coverage,
     location_change,
-    part_presence,
-    part_rates,
-    purity,
-    stability,
 )
-from sklearn_protopnet.metrics._subject import NAN, Columns, Subject, means
+from sklearn_protopnet.metrics._subject import Subject, means
 
 REPORT_COLUMNS: Final = (
     "prototype",
@@ -63,9 +60,6 @@ REPORT_COLUMNS: Final = (
 
 GROUPS: Final = ("box", "curves", "attack", "noise")
 """Groups of columns that need further passes of the network."""
-
-N_NEAREST: Final = 10
-"""Patches that purity looks at (Nauta et al., CVPR 2023)."""
 
 
 def prototype_report(
@@ -209,12 +203,12 @@ def prototype_report(
     wanted = check_names("groups", groups, GROUPS)
     check_positive("max_images", max_images)
     check_positive("min_count", min_count)
-    named = _check_interventions(interventions)
+    named = check_interventions(interventions)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     subject = Subject.of(estimator, X, y, localizer, max_images)
-    parts = _check_parts(subject, part_centres, part_visible)
+    parts = check_parts(subject, part_centres, part_visible)
     objects = None if masks is None else _check_masks(masks, subject.view.sizes)
-    changed = _seen_interventions(estimator, named, subject)
+    changed = seen_interventions(estimator, named, subject)
     columns, boxes = subject.columns(), subject.boxes()
     if {*wanted} - {"noise"} or objects is not None or localizer != RECEPTIVE_FIELD:
         closely, boxes = close_look(subject, wanted, objects, boxes)
@@ -224,8 +218,8 @@ def prototype_report(
     if noisy is not None:
         columns["location_change"] = subject.each(location_change, boxes, noisy)
     if parts is not None:
-        columns |= _part_columns(subject, parts, boxes, noisy, min_count)
-    causes = _cause_columns(subject, changed, min_count) if changed else {}
+        columns |= part_columns(subject, parts, boxes, noisy, min_count)
+    causes = cause_columns(subject, changed, min_count) if changed else {}
     ordered = {name: columns[name] for name in REPORT_COLUMNS if name in columns}
     table = build_table(ordered | causes, "prototype_report")
     table.attrs["units"] = dict.fromkeys(
@@ -251,159 +245,6 @@ def _noisy_boxes(subject: Subject, seed: int) -> NDArray[np.int64]:
     return located_boxes(
         view, subject.localizer, positions, lambda i: np.flatnonzero(subject.closely[i])
     ).boxes
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Where parts are."""
-
-    centres: NDArray[np.float64]
-    """(n, A, 2)"""
-    visible: NDArray[np.bool_]
-    """(n, A)"""
-
-
-def _check_parts(
-    subject: Subject, centres: ArrayLike | None, visible: ArrayLike | None
-) -> _Parts | None:
-    """Check that there are parts for each image, or none at all."""
-    if centres is None:
-        if visible is not None:
-            raise ValueError("part_visible needs part_centres, which are None.")
-        return None
-    places, n_images = np.asarray(centres, dtype=np.float64), len(subject.labels)
-    if places.ndim != 3 or places.shape[::2] != (n_images, 2):
-        raise ValueError(
-            f"part_centres must have the shape (n, n_parts, 2) for the {n_images} images in X, got "
-            f"{places.shape}."
-        )
-    given = ~np.isnan(places).any(2) if visible is None else visible
-    seen = truths("part_visible", given, places.shape[:2])
-    sizes = subject.view.sizes  # (n, 2)
-    is_outside = ~((places >= 0) & (places < sizes[:, None])).all(2)  # (n, A), NaN included
-    if (seen & is_outside).any():
-        i, part = np.argwhere(seen & is_outside)[0].tolist()
-        raise ValueError(
-            "part_centres of parts that are seen must lie in the image that reaches the "
-            f"classifier, of {sizes[i, 0]} x {sizes[i, 1]} pixels for image {i}, got "
-            f"{places[i, part].tolist()} for part {part}."
-        )
-    return _Parts(places, seen)
-
-
-def _part_columns(
-    subject: Subject,
-    parts: _Parts,
-    boxes: NDArray[np.int64],
-    noisy: NDArray[np.int64] | None,
-    min_count: int,
-) -> Columns:
-    presence = part_presence(boxes, parts.centres)  # (n, P, A)
-    counts = parts.visible[:, None, :] & subject.boxed[:, :, None]  # (n, P, A)
-    rates = part_rates(presence, counts, min_count=min_count)  # (P, A)
-    best = np.where(np.isnan(rates), -np.inf, rates)
-    is_known = np.isfinite(best).any(1)  # (P,)
-    columns: Columns = {
-        "part": np.where(is_known, best.argmax(1), NO_PART),
-        "part_rate": np.where(is_known, best.max(1), NAN),
-        "consistent": [
-            consistency(presence[:, [p]], counts[:, [p]], min_count=min_count)
-            for p in range(len(rates))
-        ],
-        "coverage": subject.each(lambda found: coverage(found[:, None]), presence),
-        "purity": _purities(subject, parts),
-    }
-    if noisy is not None:
-        changed = part_presence(noisy, parts.centres)
-        for name, covered_only in (("stability", False), ("stability_covered", True)):
-            columns[name] = subject.each(
-                lambda before, after, only=covered_only: stability(
-                    before[:, None], after[:, None], covered_only=only
-                ),
-                presence,
-                changed,
-            )
-    return columns
-
-
-def _purities(subject: Subject, parts: _Parts) -> list[float]:
-    """Purity (P,) of the nearest patches in images of any class."""
-    order = np.argsort(-subject.similarities, axis=0, kind="stable")[:N_NEAREST]  # (k, P)
-    is_near = np.zeros(subject.own.shape, dtype=bool)
-    np.put_along_axis(is_near, order, values=True, axis=0)
-    boxes = located_boxes(
-        subject.view, subject.localizer, subject.positions, lambda i: np.flatnonzero(is_near[i])
-    ).boxes
-    presence = part_presence(boxes, parts.centres)  # (n, P, A)
-    return [purity(presence[rows, p][:, None]) for p, rows in enumerate(order.T)]
-
-
-@dataclass(frozen=True)
-class _Intervention:
-    """What the classifier sees in images after one thing was changed."""
-
-    similarities: NDArray[np.float64]
-    """(n, P)"""
-    was_there: NDArray[np.bool_]
-    """(n,) whether the image is another one."""
-
-
-def _check_interventions(interventions: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Check that interventions have names from which columns get names of their own."""
-    named = {} if interventions is None else interventions
-    if not isinstance(named, Mapping):
-        raise TypeError(
-            f"interventions must be a dict of names to images, got {type(named).__name__}."
-        )
-    for name in named:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"Names of interventions must be text, and not empty, got {name!r}.")
-        if f"{name}_others" in named:
-            raise ValueError(
-                "Names of interventions must differ by more than '_others', which columns for "
-                f"other classes end in, got {name!r} and {f'{name}_others'!r}."
-            )
-    return named
-
-
-def _seen_interventions(
-    estimator: Any, interventions: Mapping[str, Any], subject: Subject
-) -> dict[str, _Intervention]:
-    found = {}
-    for name, images in interventions.items():
-        opened = open_estimator(estimator, images)
-        view = opened.classifier._view(opened.X)
-        if len(view.rows) != len(subject.labels):
-            raise ValueError(
-                f"Interventions must have the {len(subject.labels)} images in X, got "
-                f"{len(view.rows)} for {name!r}."
-            )
-        (similarities,) = view.arrays("similarities")
-        found[name] = _Intervention(similarities, subject.view.differs_from(view))
-    return found
-
-
-def _cause_columns(subject: Subject, changed: dict[str, _Intervention], min_count: int) -> Columns:
-    before = subject.similarities  # (n, P)
-    after = np.stack([each.similarities for each in changed.values()], axis=1)  # (n, I, P)
-    was_there = np.stack([each.was_there for each in changed.values()], axis=1)  # (n, I)
-    causes = causal_parts(before, after, was_there)  # (n, P)
-    is_cause = causes[:, None] == np.arange(len(changed))[:, None]  # (n, I, P)
-    effects = np.full(after.shape, NAN)  # (n, I, P)
-    np.divide(before[:, None] - after, before[:, None], out=effects, where=before[:, None] > 0)
-    names = np.array([*changed], dtype=object)
-    columns: Columns = {}
-    for suffix, scope in (("", subject.own), ("_others", ~subject.own)):
-        counts = scope[:, None] & was_there[:, :, None]  # (n, I, P)
-        counts &= counts.sum(0) >= min_count
-        each = range(len(changed))
-        rates = np.array([means(is_cause[:, i].astype(float), counts[:, i]) for i in each])
-        largest = np.where(np.isnan(rates), -np.inf, rates).max(0)  # (P,)
-        columns |= {f"effect_{names[i]}{suffix}": means(effects[:, i], counts[:, i]) for i in each}
-        most_frequent = names[np.nan_to_num(rates).argmax(0)]
-        columns[f"cause{suffix}"] = np.where(largest > 0.5, most_frequent, "")
-        columns[f"cause_rate{suffix}"] = np.where(np.isinf(largest), NAN, largest)
-    return columns
 
 
 def _check_masks(masks: Any, sizes: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
