@@ -28,6 +28,7 @@ from sklearn_protopnet.inspection import localize
 from sklearn_protopnet.metrics import (
     causal_parts,
     centre_baseline,
+    centre_boxes,
     consistency,
     coverage,
     deletion_auc,
@@ -35,11 +36,14 @@ from sklearn_protopnet.metrics import (
     part_presence,
     pointing_game,
     random_baseline,
+    random_boxes,
 )
 
 LOCALIZERS = ("upsample", "integrated_gradients", "prp", "occlusion")
 BOXES = ("receptive_field", "upsample", "prp")
 """Whose boxes are looked at for all images and prototypes of the same class."""
+PLACES = ("as found", "centre", "random")
+"""Where these boxes are, and where the same boxes are compared with it."""
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "the defaults": ("defaults", {}),
     "prototypes start at random patches of their class": ("random patches", {}),
@@ -103,20 +107,25 @@ def curves(clf, image, relevance, pair: Pair) -> tuple[float, float]:
     )
 
 
-def part_scores(clf, data, localizer: str) -> tuple[float, float]:
-    """Consistency and coverage of boxes, of images and prototypes of the same class."""
-    scores = []
+def part_scores(clf, data, localizer: str) -> dict[tuple[str, str], float]:
+    """Consistency and coverage of boxes, of images and prototypes of the same class.
+
+    Where they are, and of the same boxes at the centre of the image and at random places.
+    """
+    scores = defaultdict(list)
     for label in clf.classes_:
         rows, own = data.target == label, np.flatnonzero(clf.prototype_classes_ == label)
         boxes = localize(clf, data.images[rows], prototypes=own, localizer=localizer).boxes
-        presence = part_presence(boxes, data.part_centres[rows])
-        scores.append(
-            (
-                consistency(presence, data.part_visible[rows], min_count=min(10, rows.sum())),
-                coverage(presence),
+        sizes = data.images.shape[1:3]
+        places = boxes, centre_boxes(boxes, sizes), random_boxes(boxes, sizes, random_state=0)
+        for place, moved in zip(PLACES, places, strict=True):
+            presence = part_presence(moved, data.part_centres[rows])
+            counts = {"min_count": min(10, rows.sum())}
+            scores["consistency", place].append(
+                consistency(presence, data.part_visible[rows], **counts)
             )
-        )
-    return tuple(np.mean(scores, axis=0))
+            scores["coverage", place].append(coverage(presence))
+    return {name: np.mean(values) for name, values in scores.items()}
 
 
 def causal_consistency(clf, data) -> float:
@@ -145,7 +154,8 @@ def measure(seed: int, n_images: int, n_explained: int) -> dict[object, object]:
             )
         found[variant, "accuracy"] = fits[variant].score(test.images, test.target)
         found[variant, "causes"] = causal_consistency(fits[variant], test)
-        found[variant, "centres"] = part_scores(fits[variant], test, "receptive_field")[0]
+        scores = part_scores(fits[variant], test, "receptive_field")
+        found[variant, "centres"] = scores["consistency", "as found"]
     clf = fits["the defaults"]
     pairs = find_pairs(clf, test, n_explained)
     masks = np.stack([test.part_masks[pair.image, pair.part] for pair in pairs])
@@ -156,7 +166,7 @@ def measure(seed: int, n_images: int, n_explained: int) -> dict[object, object]:
         "random": random_baseline(masks),
     }
     for name in BOXES:
-        found[name, "consistency"], found[name, "coverage"] = part_scores(clf, test, name)
+        found |= {(name, *score): value for score, value in part_scores(clf, test, name).items()}
     for name in LOCALIZERS:
         maps, areas = [], []
         for i, own in groupby(pairs, key=lambda pair: pair.image):
@@ -188,6 +198,11 @@ def main() -> None:
         measure(seed, 60 if quick else 600, 3 if quick else N_EXPLAINED)
         for seed in SEEDS[: 1 if quick else None]
     ]
+    write(runs, is_quick=quick)
+
+
+def write(runs: list[dict[object, object]], *, is_quick: bool) -> None:
+    """Write the tables of runs down."""
     mean: dict[object, float] = defaultdict(float)
     for key in runs[0]:
         mean[key] = float(np.mean([run[key] for run in runs]))
@@ -213,12 +228,19 @@ def main() -> None:
         f"| (centre of the image) | {mean['centre']:.3f} | | | | | |",
         f"| (random map) | {mean['random']:.3f} | | | | | |",
         "",
-        "| a part counts if | consistent prototypes | boxes that hold a part |",
-        "|---|---|---|",
-        f"| its removal costs the most similarity | {mean['the defaults', 'causes']:.3f} | |",
+        "| a part counts if | consistent prototypes | the same boxes at the centre of the image "
+        "| at random places | boxes that hold a part | at the centre | at random places |",
+        f"|{'---|' * 7}",
+        "| its removal costs the most similarity | "
+        f"{mean['the defaults', 'causes']:.3f} | | | | | |",
         *(
-            f"| its centre is in the box by {name} | {mean[name, 'consistency']:.3f} | "
-            f"{mean[name, 'coverage']:.3f} |"
+            f"| its centre is in the box by {name} | "
+            + " | ".join(
+                f"{mean[name, score, place]:.3f}"
+                for score in ("consistency", "coverage")
+                for place in PLACES
+            )
+            + " |"
             for name in BOXES
         ),
     ]
@@ -244,7 +266,7 @@ def main() -> None:
         "A pair has curves if its similarity changes by a tenth at least when the whole image is "
         "blurred."
     )
-    publish("Localizers (images with known parts)", [head, "", *lines], is_quick=quick)
+    publish("Localizers (images with known parts)", [head, "", *lines], is_quick=is_quick)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ from sklearn_protopnet._validation import (
     check_images,
     check_labels,
     check_two_classes,
+    class_indices,
     prepare_training,
 )
 from sklearn_protopnet.inspection import _evidence
@@ -549,7 +550,7 @@ class ProtoPNetClassifier(
             seen, _ = see(self._rebuilt_network(), self._maps(source, members.rows), members)
         last = self.history_[-1]
         row = HistoryRow(last["round"], "refit", last["epoch"], time.perf_counter() - start)
-        owners: Any = np.searchsorted(self.classes_, self.prototype_classes_)
+        owners = class_indices(self.prototype_classes_, self.classes_)
         with all_or_nothing(self):
             solve_last_layer(
                 self,
@@ -713,7 +714,8 @@ class ProtoPNetClassifier(
             ``"convergence"``:
 
             ``convergence_delta``
-                By how much the map of integrated gradients misses its sum; NaN for others.
+                By how much the map of integrated gradients, or of relevance propagation, misses
+                the sum that it should have; NaN for others.
 
         Raises
         ------

@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
@@ -256,6 +257,15 @@ def check_given_together(X_val: Any, y_val: ArrayLike | None) -> None:
         raise ValueError("X_val and y_val must be given together, got one without the other.")
 
 
+def class_indices(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Find labels (n,) among classes (K,), -1 where there is none; text is no number."""
+    given, known = (
+        each.astype(np.int64) if each.dtype == bool else each for each in (labels, classes)
+    )
+    indices: NDArray[np.int64] = pd.Index(known).get_indexer(pd.Index(given)).astype(np.int64)
+    return indices
+
+
 def check_labels(
     name: str, y: ArrayLike | None, images_name: str, n_images: int, classes: NDArray[Any]
 ) -> NDArray[np.int64]:
@@ -266,12 +276,12 @@ def check_labels(
             f"{name} must have one label for each of the {n_images} images in {images_name}, "
             f"got shape {labels.shape}."
         )
-    unknown = list(dict.fromkeys(labels[~np.isin(labels, classes)].tolist()))
+    indices = class_indices(labels, classes)
+    unknown = list(dict.fromkeys(labels[indices < 0].tolist()))
     if unknown:
         raise ValueError(
             f"{name} must hold classes of the training y only, {classes.tolist()}, got {unknown}."
         )
-    indices: NDArray[np.int64] = np.searchsorted(classes, labels)
     return indices
 
 

@@ -220,11 +220,25 @@ class TestOcclusion:
         (found,) = METHODS["occlusion"](None, image, queries).maps
         assert found.tolist() == [[(3 + 4) / 2, (1 + 4) / 2, (0 + 4) / 2]]
 
+    def test_the_cost_is_what_the_documentation_says(self):
+        def n_windows(side):
+            box = torch.tensor([[0, side, 0, side]])
+            return sum(
+                len(_attribution.windows_of(box, share)) for share in _attribution.WINDOW_SIDES
+            )
+
+        small, large = (
+            [n_windows(side) for side in sides] for sides in (range(1, 18), range(18, 300))
+        )
+        assert (min(small), max(small)) == (2, 250)
+        assert 120 < np.mean(large) < 140
+        assert max(large) <= 180
+
     def test_windows_cover_the_box_and_nothing_else(self):
         boxes = ([0, 1, 0, 1], [3, 4, 2, 20], [0, 13, 5, 12], [10, 64, 0, 64])
         for box, side in product(boxes, (0.01, 1 / 5, 1 / 3, 1)):
             seen = np.zeros((64, 64), dtype=int)
-            for y0, y1, x0, x1 in _attribution._windows(torch.tensor([box]), side):
+            for y0, y1, x0, x1 in _attribution.windows_of(torch.tensor([box]), side):
                 seen[y0:y1, x0:x1] += 1
             y0, y1, x0, x1 = box
             assert seen[y0:y1, x0:x1].min() >= 1
@@ -247,6 +261,21 @@ class TestRelevance:
         with torch.no_grad():
             (similarities,) = patch_similarities(network, image, queries)
         assert torch.allclose(found.double(), similarities, rtol=1e-3)
+
+    @pytest.mark.parametrize(("norm", "is_handed_back"), [("batch", True), ("group", False)])
+    def test_the_delta_says_what_is_lost(self, norm, is_handed_back):
+        torch.manual_seed(0)
+        layer = nn.BatchNorm2d(16) if norm == "batch" else nn.GroupNorm(4, 16)
+        backbone = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), layer, nn.ReLU())
+        network, field = network_of(backbone, (12, 12), depth=64)
+        network = without_biases(network)
+        queries, image = queries_at(field, [0, 55]), image_of((12, 12))
+        found = METHODS["prp"](network, image, queries)
+        with torch.no_grad():
+            (similarities,) = patch_similarities(network, image, queries)
+        sums = found.maps.double().sum((1, 2))
+        assert torch.allclose(found.deltas, sums - similarities, rtol=1e-6)
+        assert (found.deltas.abs() < 1e-3 * similarities).all() == is_handed_back
 
     def test_alpha_one_beta_zero_by_hand(self):
         """z = 2 * 3 - 1 * 4 + 1 * 5 = 7: its positive terms are 6 and 5 of 11."""

@@ -172,62 +172,6 @@ class TestExplanation:
         assert np.array_equal(table["box_kind"], evidence.box_kinds[place])
 
 
-class TestExplainedClasses:
-    logits = np.array([[0.0, 2.0, 1.0], [5.0, -1.0, 5.0]])
-
-    @pytest.mark.parametrize(
-        ("classes", "expected"),
-        [
-            ("predicted", [[1], [0]]),
-            ("all", [[0, 1, 2]] * 2),
-            ("bee", [[1]] * 2),
-            (["cat"], [[2]] * 2),
-            (("cat", "ant"), [[2, 0]] * 2),
-            (np.array(["bee", "cat"]), [[1, 2]] * 2),
-        ],
-    )
-    def test_words_and_labels(self, classes, expected):
-        assert explained_classes(classes, LABELS, self.logits).tolist() == expected
-
-    @pytest.mark.parametrize("classes", [7, [7, 2], np.array([2])])
-    def test_numbers(self, classes):
-        found = explained_classes(classes, np.array([2, 7, 10]), self.logits)
-        assert found[0].tolist() == [[2, 7, 10].index(k) for k in np.atleast_1d(classes)]
-
-    @pytest.mark.parametrize(
-        "classes", ["dog", "", ["ant", "dog"], [], 0, [["ant", "bee"]], [None], None, ["predicted"]]
-    )
-    def test_unknown_labels_are_named(self, classes):
-        message = r"labels among \['ant', 'bee', 'cat'\], got "
-        with pytest.raises(ValueError, match=message) as caught:
-            explained_classes(classes, LABELS, self.logits)
-        assert repr(classes) in str(caught.value)
-
-    @pytest.mark.parametrize("classes", ["2", ["10"], 2.5, [[2, 7]]])
-    def test_numbers_and_text_are_not_mixed_up(self, classes):
-        with pytest.raises(ValueError, match="got "):
-            explained_classes(classes, np.array([2, 7, 10]), self.logits)
-
-
-class TestTopClasses:
-    logits = np.array([[0.0, 2.0, 1.0], [5.0, -1.0, 5.0], [3.0, 3.0, 3.0]])
-
-    def top(self, n_top_classes):
-        return explained_classes("predicted", LABELS, self.logits, n_top_classes)
-
-    def test_by_hand(self):
-        assert self.top(2).tolist() == [[1, 2], [0, 2], [0, 1]]
-        assert self.top(3).tolist() == [[1, 2, 0], [0, 2, 1], [0, 1, 2]]
-
-    def test_one_is_the_predicted_class_also_in_ties(self):
-        predicted = explained_classes("predicted", LABELS, self.logits)
-        assert self.top(1).tolist() == predicted.tolist() == [[1], [0], [0]]
-
-    def test_more_than_there_are(self):
-        with pytest.raises(ValueError, match="at most the number of classes, 3, got 4"):
-            self.top(4)
-
-
 class TestPrototypes:
     def test_the_schema(self):
         table = prototypes_of(random_record(np.random.default_rng(0)))

@@ -9,6 +9,7 @@ from quick import QUICK
 from sklearn.exceptions import NotFittedError
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._network._attribution import WINDOW_SIDES, windows_of
 from sklearn_protopnet.inspection import (
     ExplanationDisplay,
     PrototypeDisplay,
@@ -133,11 +134,26 @@ class TestLocalize:
     def test_all_prototypes_by_default(self, clf, images):
         assert localize(clf, images[:1]).prototypes.tolist() == [0, 1, 2, 3]
 
-    def test_deltas_are_those_of_integrated_gradients(self, clf, images):
-        found = localize(clf, images[:2])
+    def test_deltas_are_of_maps_that_should_have_a_sum(self, clf, images):
+        assert np.isfinite(localize(clf, images[:2]).convergence_deltas).all()
+        found = localize(clf, images[:2], localizer="prp")
         assert np.isfinite(found.convergence_deltas).all()
-        others = localize(clf, images[:2], localizer="prp")
-        assert np.isnan(others.convergence_deltas).all()
+        for localizer in ("receptive_field", "occlusion", "upsample"):
+            others = localize(clf, images[:2], localizer=localizer)
+            assert np.isnan(others.convergence_deltas).all()
+
+    def test_the_passes_of_occlusion_are_its_windows(self, clf, images):
+        """And one plain image with each batch of them, of each of two sizes."""
+        seen = []
+        hook = clf._rebuilt_network().backbone.register_forward_hook(
+            lambda *args: seen.append(len(args[1][0]))
+        )
+        localize(clf, images[:1], prototypes=[0], localizer="occlusion")
+        hook.remove()
+        (position,) = clf._view(images[:1]).arrays("positions")
+        box = torch.from_numpy(clf._view(images[:1])._fields(position[:, :1])[0])
+        windows = sum(len(windows_of(box, side)) for side in WINDOW_SIDES)
+        assert sum(seen) == 2**18 // (32 * 36) + windows + len(WINDOW_SIDES)
 
     @pytest.mark.parametrize(
         ("localizer", "n_images"),

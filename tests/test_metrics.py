@@ -12,6 +12,7 @@ from sklearn_protopnet.metrics import (
     box_sufficiency,
     causal_parts,
     centre_baseline,
+    centre_boxes,
     consistency,
     coverage,
     deletion_auc,
@@ -25,6 +26,7 @@ from sklearn_protopnet.metrics import (
     pointing_game,
     purity,
     random_baseline,
+    random_boxes,
     relevance_mass,
     sparsity,
     spatial_misalignment,
@@ -106,6 +108,44 @@ class TestBaselines:
 
     def test_chance(self):
         assert random_baseline(np.eye(4)[None]) == 1 / 4
+
+
+class TestBoxesThatKnowNothing:
+    def test_the_centre_by_hand(self):
+        boxes = [[[0, 3, 1, 5], [2, 2, 0, 7]], [[1, 5, 0, 1], [0, 0, 0, 0]]]
+        sizes = [[9, 7], [5, 4]]
+        expected = [[[3, 6, 1, 5], [4, 4, 0, 7]], [[0, 4, 1, 2], [2, 2, 2, 2]]]
+        assert centre_boxes(boxes, sizes).tolist() == expected
+        assert centre_boxes(boxes[:1], [9, 7]).tolist() == expected[:1]
+
+    def test_places_at_random_are_all_equally_likely(self):
+        boxes = np.tile([0, 2, 0, 5], (4000, 1, 1))
+        found = random_boxes(boxes, (4, 5), random_state=0)[:, 0]
+        assert (found[:, 1::2] - found[:, ::2] == [2, 5]).all()
+        assert (found[:, 2] == 0).all()
+        starts, counts = np.unique(found[:, 0], return_counts=True)
+        assert starts.tolist() == [0, 1, 2]
+        assert np.abs(counts / 4000 - 1 / 3).max() < 0.03  # four standard errors
+        assert np.array_equal(random_boxes(boxes, (4, 5), random_state=0)[:, 0], found)
+
+    @pytest.mark.parametrize("place", [centre_boxes, random_boxes])
+    def test_a_box_that_is_the_whole_image_stays(self, place):
+        assert place([[[0, 4, 0, 3]]], (4, 3)).tolist() == [[[0, 4, 0, 3]]]
+
+    @pytest.mark.parametrize("place", [centre_boxes, random_boxes])
+    @pytest.mark.parametrize(
+        ("boxes", "sizes", "message"),
+        [
+            ([[[0, 4, 0, 3]]], (4, 2), "no larger than their images"),
+            ([[[4, 0, 0, 3]]], (4, 3), "end after they start"),
+            ([[[0, 4, 0]]], (4, 3), r"got \(1, 1, 3\) and \(2,\)"),
+            ([[[0, 4, 0, 3]]], (4, 3, 3), r"got \(1, 1, 4\) and \(3,\)"),
+            ([[[0, 4, 0, 3]]], [[4, 3]] * 2, r"got \(1, 1, 4\) and \(2, 2\)"),
+        ],
+    )
+    def test_errors(self, place, boxes, sizes, message):
+        with pytest.raises(ValueError, match=message):
+            place(boxes, sizes)
 
 
 class TestPartPresence:
@@ -426,6 +466,8 @@ CALLS = {
     "relevance_mass": lambda bad: relevance_mass(bad, bad),
     "centre_baseline": lambda bad: centre_baseline(bad),
     "random_baseline": lambda bad: random_baseline(bad),
+    "centre_boxes": lambda bad: centre_boxes(bad, (2, 2)),
+    "random_boxes": lambda bad: random_boxes(bad, (2, 2)),
     "part_presence": lambda bad: part_presence(bad, bad),
     "consistency": lambda bad: consistency(bad, bad),
     "purity": lambda bad: purity(bad),

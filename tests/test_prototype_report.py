@@ -17,6 +17,7 @@ from sklearn_protopnet.metrics import (
     box_necessity,
     box_sufficiency,
     centre_baseline,
+    centre_boxes,
     consistency,
     coverage,
     deletion_auc,
@@ -29,6 +30,7 @@ from sklearn_protopnet.metrics import (
     random_baseline,
     relevance_mass,
 )
+from sklearn_protopnet.metrics._part_columns import BASELINES, SCORES
 
 BOX = ["y0", "y1", "x0", "x1"]
 ONE_A_CLASS = {**QUICK, "n_prototypes_per_class": 1}
@@ -118,6 +120,7 @@ class TestAlways:
         assert_array_equal(nobody["cause"], "")
         said = {"prototype", "prototype_class", "sample", "n_images", "n_classes", "n_duplicates"}
         said |= {"similarity_others", "part", "cause", "purity"}
+        said |= {"purity_centre", "purity_random"}
         said |= {"effect_cue_others", "cause_others", "cause_rate_others"}
         assert nobody.drop(columns=list(said)).isna().all(axis=None)
         assert report.loc[report["prototype_class"] != 1, "box_necessity"].notna().all()
@@ -141,7 +144,7 @@ class TestAlways:
         """A pipeline doubles the sides of images: what was annotated is half as large."""
         smaller = data.images[:, ::2, ::2]
         larger = make_pipeline(FunctionTransformer(lambda X: X.repeat(2, 1).repeat(2, 2)), clf)
-        settings = {"groups": (), "localizer": "prp", "max_images": 3}
+        settings = {"groups": (), "localizer": "prp", "max_images": 3, "random_state": 0}
         parts = {"part_centres": data.part_centres, "masks": data.object_mask}
         found = prototype_report(larger, smaller, data.target, **parts, **settings)
         reached = smaller.repeat(2, 1).repeat(2, 2)
@@ -161,7 +164,7 @@ class TestAlways:
             prototype_report(
                 halving, given, data.target, groups=(), part_centres=2 * data.part_centres
             )
-        settings = {"groups": (), "part_centres": data.part_centres}
+        settings = {"groups": (), "part_centres": data.part_centres, "random_state": 0}
         pd.testing.assert_frame_equal(
             prototype_report(halving, given, data.target, **settings),
             prototype_report(clf, data.images, data.target, **settings),
@@ -373,8 +376,55 @@ class TestParts:
             min_count=21,
         )
         assert_array_equal(report["part"], -1)
-        assert report[["part_rate", "consistent"]].isna().all(axis=None)
+        columns = [*SCORES, *BASELINES]
+        own_class_only = [name for name in columns if not name.startswith("purity")]
+        assert report[own_class_only].isna().all(axis=None)
+        assert report["purity"].notna().all()  # of images of any class
         assert np.isnan(report.attrs["summary"]["consistency"])
+        report = prototype_report(
+            clf,
+            data.images,
+            data.target,
+            groups="noise",
+            part_centres=data.part_centres,
+            min_count=61,
+        )
+        assert report[[*columns, "stability", "stability_covered"]].isna().all(axis=None)
+
+    def test_a_rare_part_is_in_no_box(self, clf, data):
+        """Of three parts two are seen often enough; they alone make coverage and purity."""
+        centres, often = data.part_centres.copy(), data.part_centres.copy()
+        centres[12:, 0], often[:, 0] = np.nan, np.nan
+        settings = {"groups": "noise", "min_count": 13, "random_state": 0}
+        found, expected = (
+            prototype_report(clf, data.images, data.target, part_centres=each, **settings)
+            for each in (centres, often)
+        )
+        pd.testing.assert_frame_equal(found, expected)
+
+    @pytest.mark.parametrize("localizer", ["receptive_field", "upsample"])
+    def test_boxes_that_know_nothing(self, clf, data, localizer):
+        settings = {"localizer": localizer, "max_images": 12, "min_count": 5, "random_state": 0}
+        report = prototype_report(
+            clf, data.images, data.target, groups=(), part_centres=data.part_centres, **settings
+        )
+        for p, row in report.iterrows():
+            rows = own(clf, data, p)[: 20 if localizer == "receptive_field" else 12]
+            boxes = localize(clf, data.images[rows], prototypes=[p], localizer=localizer).boxes
+            presence = part_presence(centre_boxes(boxes, (32, 32)), data.part_centres[rows])
+            visible = data.part_visible[rows]
+            rates = part_rates(presence, visible, min_count=5)
+            assert row["part_rate_centre"] == np.nanmax(rates)
+            assert row["consistent_centre"] == consistency(presence, visible, min_count=5)
+            assert row["coverage_centre"] == pytest.approx(coverage(presence))
+        assert report[list(BASELINES)].notna().all(axis=None)
+        assert (
+            report[[f"{name}_random" for name in SCORES]].mean()
+            <= report[[f"{name}_centre" for name in SCORES]].mean().to_numpy()
+        ).all()
+        for place in ("centre", "random"):
+            mean = report[f"consistent_{place}"].mean()
+            assert report.attrs["summary"][f"consistency_{place}"] == mean
 
     def test_parts_that_are_said_not_to_be_seen(self, clf, data):
         visible = np.zeros((60, 3), dtype=bool)
@@ -388,6 +438,16 @@ class TestParts:
             part_visible=visible,
         )
         assert_array_equal(report["part"], 1)
+        nowhere = np.where(visible[..., None], data.part_centres, np.nan)
+        settings = {"groups": "noise", "random_state": 0}
+        said, unsaid = (
+            prototype_report(clf, data.images, data.target, **settings, **given)
+            for given in (
+                {"part_centres": data.part_centres, "part_visible": visible},
+                {"part_centres": nowhere},
+            )
+        )
+        pd.testing.assert_frame_equal(said, unsaid)
 
     @pytest.mark.parametrize(
         "place", [[-0.1, 3], [3, -0.1], [32, 3], [3, 32], [np.inf, 3], [np.nan, 3]]

@@ -114,6 +114,8 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     its difference from the prototype's. Of a similarity that is not positive, such as a linear
     one, there is nothing to hand back: then relevance is 1 in all.
 
+    The deltas say what became of relevance on its way: about 0 where all layers have rules.
+
     Parameters
     ----------
     network : PrototypeNetwork
@@ -140,7 +142,8 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
         back = gradient_of(patches, pixels, outputs)
         outputs[0, position] = 0
         maps.append((back * not_zero(pixels.detach()))[0].sum(0))
-    return Attribution(torch.stack(maps) * indicators(queries.boxes, image.shape[2:]))
+    inside = torch.stack(maps) * indicators(queries.boxes, image.shape[2:])
+    return Attribution(inside, inside.double().sum((1, 2)) - start.sum(1))
 
 
 @torch.no_grad()
@@ -160,7 +163,7 @@ def occlusion(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     baseline = blurred(image)
     maps = torch.zeros(len(queries), *image.shape[2:], dtype=torch.float64, device=image.device)
     for side in WINDOW_SIDES:
-        owners = _windows(queries.boxes, side)
+        owners = windows_of(queries.boxes, side)
         drops, counts = torch.zeros_like(maps), torch.zeros_like(maps)
         # Always as many images, and the plain one among them: the last bits depend on the number.
         n_variants = min(max(2, LARGEST_PASS // image[0, 0].numel()), len(owners) + 1)
@@ -241,7 +244,8 @@ def gradient_of(outputs: Tensor, images: Tensor, weights: Tensor | None = None) 
     if gradient is None:
         raise ValueError(
             "The backbone must pass gradients on for this, and it does not, as within "
-            "torch.no_grad(): use 'occlusion' or 'receptive_field', and no attack."
+            "torch.no_grad(): use 'occlusion' or 'receptive_field', and no 'attack' among "
+            "the groups of a report."
         )
     return gradient
 
@@ -250,7 +254,7 @@ Window = tuple[int, int, int, int]
 """``y0, y1, x0, x1``"""
 
 
-def _windows(boxes: Tensor, side: float) -> dict[Window, list[int]]:
+def windows_of(boxes: Tensor, side: float) -> dict[Window, list[int]]:
     """Windows that cover boxes (Q, 4), half of each over the next; and which boxes each is of."""
     owners: dict[Window, list[int]] = {}
     for q, (y0, y1, x0, x1) in enumerate(boxes.tolist()):

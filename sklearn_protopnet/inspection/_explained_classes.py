@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet._validation import check_positive, class_indices
 
 
 def check_top_classes(n_top_classes: Any, classes: str | ArrayLike) -> None:
@@ -72,13 +72,14 @@ def explained_classes(
         return predicted
     chosen = np.arange(len(labels))
     if not (isinstance(classes, str) and classes == "all"):
-        wanted = known_classes(classes, labels, keywords="'predicted', 'all' or ")
-        chosen = np.searchsorted(labels, pd.unique(wanted))  # a class named twice is named
+        chosen = known_classes(classes, labels, keywords="'predicted', 'all' or ")
     return np.repeat(chosen[None], len(logits), axis=0)
 
 
-def known_classes(classes: ArrayLike, labels: NDArray[Any], *, keywords: str = "") -> NDArray[Any]:
-    """Check that classes are known labels, at least one; (k,).
+def known_classes(
+    classes: ArrayLike, labels: NDArray[Any], *, keywords: str = ""
+) -> NDArray[np.int64]:
+    """Find classes among known labels.
 
     Parameters
     ----------
@@ -88,14 +89,20 @@ def known_classes(classes: ArrayLike, labels: NDArray[Any], *, keywords: str = "
     keywords : str
         What the caller takes besides labels, for the message.
 
+    Returns
+    -------
+    int64 array of shape (k,)
+        Class indices, each once.
+
     Raises
     ------
     ValueError
         If a label is unknown, or there is none.
     """
     wanted = np.atleast_1d(np.asarray(classes))
-    if wanted.ndim > 1 or len(wanted) == 0 or not np.isin(wanted, labels).all():
+    found = class_indices(wanted, labels) if wanted.ndim == 1 else np.full(1, -1)
+    if len(found) == 0 or (found < 0).any():
         raise ValueError(
             f"classes must be {keywords}labels among {labels.tolist()}, got {classes!r}."
         )
-    return wanted
+    return np.asarray(pd.unique(found))  # a class named twice is named

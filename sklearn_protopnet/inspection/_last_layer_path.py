@@ -21,6 +21,7 @@ from sklearn_protopnet._validation import (
     check_given_together,
     check_labels,
     check_positive,
+    class_indices,
     effective_weights,
 )
 from sklearn_protopnet.inspection._evidence import build_table
@@ -139,7 +140,7 @@ def last_layer_path(
     check_given_together(X_val, y_val)
     training = _see(estimator, X, y, sample_weight)
     validation = None if X_val is None else _see(estimator, X_val, y_val, None, "_val")
-    owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
+    owners = class_indices(clf.prototype_classes_, clf.classes_)
     problem = Problem(
         similarities=training.similarities,
         labels=training.labels,

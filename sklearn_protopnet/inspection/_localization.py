@@ -35,8 +35,9 @@ class Localization:
     box_kinds : object ndarray of shape (n, Q)
         As in the table of `ProtoPNetClassifier.explain`.
     convergence_deltas : float64 ndarray of shape (n, Q)
-        By how much the sum of a map, in pixels of the network, misses the difference of the
-        similarities of image and baseline, for ``"integrated_gradients"``; NaN for the others.
+        By how much the sum of a map, in pixels of the network, misses what it should be: for
+        ``"integrated_gradients"`` the difference of the similarities of image and baseline, for
+        ``"prp"`` the similarity. NaN for the others.
     """
 
     prototypes: NDArray[np.int64]
@@ -82,11 +83,14 @@ def localize(
             each prototype.
         ``"occlusion"``
             By how much the similarity falls if a window is blurred, for windows of a fifth and
-            of a third of the receptive field's sides (Zeiler and Fergus 2014). About 110 passes
-            for each prototype.
+            of a third of the receptive field's sides (Zeiler and Fergus 2014). About 130 passes
+            for each prototype if the receptive field has 18 x 18 pixels or more; 2 to 250 if less.
         ``"prp"``
             Prototype relevance propagation (Gautam et al. 2023): the similarity, handed back
-            layer by layer. One pass for an image, about 5 for each prototype.
+            layer by layer. One pass for an image, about 5 for each prototype. There are rules for
+            convolutions, batch normalisation, activations, pooling, sums and concatenations; in
+            other layers, such as group normalisation or the gates of squeeze-and-excitation,
+            relevance is lost or doubled, and ``convergence_deltas`` are not small.
         ``"upsample"``
             The map of similarities, enlarged by cubic interpolation, with the rectangle around
             its 95th percentile (Chen et al. 2019, section 2.3). For comparison: it shows where

@@ -125,7 +125,7 @@ class PrototypeDisplay:
         classifier = find_classifier(estimator)
         check_positive("max_per_class", max_per_class)
         known = classifier.classes_
-        wanted = known if classes is None else known_classes(classes, known)
+        wanted = known if classes is None else known[known_classes(classes, known)]
         table = classifier.prototype_table(localizer=localizer)
         groups = [table[table["prototype_class"] == label].head(max_per_class) for label in wanted]
         chosen = pd.concat(groups)

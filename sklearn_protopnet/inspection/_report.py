@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
 from sklearn_protopnet._files import check_place, replacing
-from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet._validation import check_positive, class_indices
 from sklearn_protopnet.inspection import _report_page as page
 from sklearn_protopnet.inspection._canvas import COLOURS
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
@@ -204,10 +204,7 @@ class _Report:
 
     def _prototype_labels(self) -> NDArray[np.int64]:
         """Numbers of the prototypes' classes, (P,)."""
-        numbers: NDArray[np.int64] = np.searchsorted(
-            self.classifier.classes_, self.settings.record.classes
-        )
-        return numbers
+        return class_indices(self.settings.record.classes, self.classifier.classes_)
 
     def _facts(self, counts: NDArray[np.int64] | None) -> dict[str, str]:
         record = self.settings.record

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from tqdm import tqdm
 
 from sklearn_protopnet._images import FileImages, read_ahead
+from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.inspection._details import margins
 from sklearn_protopnet.inspection._evidence import PrototypeRecord, ranked_prototypes
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
@@ -50,11 +51,16 @@ class Labels(NamedTuple):
         check_consistent_length(np.empty(n_images), given)
         if pd.isna(given).any():
             raise ValueError("y must have a label for each image, got missing ones.")
-        truth = pd.Index(classes).get_indexer(pd.Index(given))  # (n,)
+        truth = class_indices(given, classes)  # (n,)
         is_unknown = truth < 0
+        if is_unknown.all():
+            raise ValueError(
+                f"y must hold classes of the training y, {classes.tolist()}, got none of them but "
+                f"{pd.unique(given)[:5].tolist()}."
+            )
         numbers, others = pd.factorize(pd.Index(given[is_unknown]))
         truth[is_unknown] = len(names) + numbers
-        return cls([*names, *map(str, others)], truth.astype(np.int64))
+        return cls([*names, *map(str, others)], truth)
 
     def of_rows(self, part: slice) -> NDArray[np.int64] | None:
         """Numbers of the true labels of some images."""

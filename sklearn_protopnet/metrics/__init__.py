@@ -4,6 +4,7 @@ Each says where it comes from, what it needs (no annotation, masks, part positio
 direction is better.
 """
 
+from sklearn_protopnet.metrics._baseline_boxes import centre_boxes, random_boxes
 from sklearn_protopnet.metrics._faithfulness import (
     box_necessity,
     box_sufficiency,
@@ -46,6 +47,7 @@ __all__ = [
     "box_sufficiency",
     "causal_parts",
     "centre_baseline",
+    "centre_boxes",
     "consistency",
     "coverage",
     "deletion_auc",
@@ -63,6 +65,7 @@ __all__ = [
     "prototype_report",
     "purity",
     "random_baseline",
+    "random_boxes",
     "relevance_mass",
     "sparsity",
     "sparsity_scorer",

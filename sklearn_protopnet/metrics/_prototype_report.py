@@ -1,7 +1,6 @@
 """What can be said of each prototype, in one table.
 
-Shapes: n images of H x W pixels, P prototypes, Q of them that are asked for in an image, A parts,
-I interventions.
+Shapes: n images of H x W pixels, P prototypes.
 """
 
 from __future__ import annotations
@@ -25,10 +24,8 @@ from sklearn_protopnet.metrics._cause_columns import (
 )
 from sklearn_protopnet.metrics._checks import truths
 from sklearn_protopnet.metrics._close_look import OF_MASKS, close_look
-from sklearn_protopnet.metrics._part_columns import check_parts, part_columns
-from sklearn_protopnet.metrics._parts import (
-    location_change,
-)
+from sklearn_protopnet.metrics._part_columns import BASELINES, check_parts, part_columns
+from sklearn_protopnet.metrics._parts import location_change
 from sklearn_protopnet.metrics._subject import Subject, means
 
 REPORT_COLUMNS: Final = (
@@ -52,6 +49,7 @@ REPORT_COLUMNS: Final = (
     "consistent",
     "coverage",
     "purity",
+    *BASELINES,
     "stability",
     "stability_covered",
     *OF_MASKS,
@@ -119,7 +117,7 @@ def prototype_report(
     min_count : int, default=10
         Images that must show a part, or have the thing that an intervention changes.
     random_state : int, RandomState instance or None, default=None
-        Draws the noise.
+        Draws the noise and random places.
 
     Returns
     -------
@@ -155,7 +153,12 @@ def prototype_report(
             With `part_centres`: the part that its box holds most often, -1 if none counts, and
             in which share of the images that show it; whether that makes it consistent, 1 or 0;
             see `consistency`, `coverage`, and `purity` for the ten most similar images of any
-            class.
+            class, NaN if no part counts.
+        ``part_rate_centre``, ``consistent_centre``, ``coverage_centre``, ``purity_centre``
+            With `part_centres`: the same of boxes of the same sizes at the centre of the image;
+            and ``part_rate_random``, ``consistent_random``, ``coverage_random``,
+            ``purity_random`` at random places: see `centre_boxes`, `random_boxes`. Large boxes
+            hold most parts wherever they are: a figure that is no better says nothing.
         ``stability``, ``stability_covered``
             Group ``"noise"``, with `part_centres`: see `stability`.
         ``pointing_game``, ``relevance_mass``, ``centre_baseline``, ``random_baseline``
@@ -171,7 +174,7 @@ def prototype_report(
 
         ``attrs["summary"]`` holds what is said of the classifier as a whole: ``accuracy``,
         ``sparsity``, ``global_size``, ``local_size``, ``n_distinct_prototypes`` and, with parts,
-        ``consistency``.
+        ``consistency``, ``consistency_centre`` and ``consistency_random``.
 
     Raises
     ------
@@ -206,7 +209,7 @@ def prototype_report(
     named = check_interventions(interventions)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     subject = Subject.of(estimator, X, y, localizer, max_images)
-    parts = check_parts(subject, part_centres, part_visible)
+    parts = check_parts(subject, part_centres, part_visible, min_count)
     objects = None if masks is None else _check_masks(masks, subject.view.sizes)
     changed = seen_interventions(estimator, named, subject)
     columns, boxes = subject.columns(), subject.boxes()
@@ -218,7 +221,7 @@ def prototype_report(
     if noisy is not None:
         columns["location_change"] = subject.each(location_change, boxes, noisy)
     if parts is not None:
-        columns |= part_columns(subject, parts, boxes, noisy, min_count)
+        columns |= part_columns(parts, boxes, noisy, seed)
     causes = cause_columns(subject, changed, min_count) if changed else {}
     ordered = {name: columns[name] for name in REPORT_COLUMNS if name in columns}
     table = build_table(ordered | causes, "prototype_report")
@@ -227,7 +230,9 @@ def prototype_report(
     )
     table.attrs["summary"] = subject.summary()
     if parts is not None:
-        table.attrs["summary"]["consistency"] = float(table["consistent"].mean())
+        for suffix in ("", "_centre", "_random"):
+            consistent = table[f"consistent{suffix}"]
+            table.attrs["summary"][f"consistency{suffix}"] = float(consistent.mean())
     return table
 
 
