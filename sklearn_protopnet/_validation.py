@@ -302,8 +302,8 @@ def check_names(name: str, value: str | Iterable[str], known: Iterable[str]) -> 
     order, given = list(known), value
     if isinstance(value, str):
         value = order if value == "all" else (value,)
-    wanted = set(value) if isinstance(value, Iterable) else {value}
-    if not wanted <= set(order):
+    wanted = list(value) if isinstance(value, Iterable) else [value]
+    if not all(isinstance(each, str) and each in order for each in wanted):
         raise ValueError(f"{name} must be 'all' or names among {order}, got {given!r}.")
     return tuple(each for each in order if each in wanted)
 

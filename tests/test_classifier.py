@@ -393,9 +393,11 @@ class TestErrors:
         [
             ({"classes": [11]}, r"classes must be .* got \[11\]"),
             ({"classes": []}, r"classes must be .* got \[\]"),
+            ({"classes": ["3"]}, r"classes must be .* got \['3'\]"),  # ten classes: 0, 1, ...
             ({"classes": "likely"}, r"classes must be .* got 'likely'"),
             ({"top_k": 0}, "top_k must be a positive integer or None, got 0"),
             ({"localizer": "magic"}, "localizer must be one of .* got 'magic'"),
+            ({"localizer": np.array(["prp", "prp"])}, "localizer must be one of .* got array"),
         ],
     )
     def test_explain_says_what_it_cannot_do(self, fitted, digits, arguments, message):

@@ -69,7 +69,7 @@ class TestColumns:
         reverse = fitted.explain(digits[0][:2], details=reversed(list(DETAILS)), top_k=2)
         assert reverse.equals(table)
 
-    @pytest.mark.parametrize("details", ["magic", ["box", "magic"]])
+    @pytest.mark.parametrize("details", ["magic", ["box", "magic"], [["box"]], [None], 3])
     def test_a_group_that_is_none(self, fitted, digits, details):
         with pytest.raises(ValueError, match=r"details must be 'all' or names among .*box"):
             fitted.explain(digits[0][:2], details=details)

@@ -333,6 +333,14 @@ def test_a_probability_is_never_rounded_to_certainty(fitted, digits, probability
     assert any(f"with probability {said}" in text for text in texts)
 
 
+def test_a_class_named_twice_is_drawn_once(fitted):
+    display = PrototypeDisplay.from_estimator(fitted, classes=[2, 0, 2])
+    assert display.table["prototype_class"].unique().tolist() == [2, 0]
+    assert len(display.table) == 6
+    with pytest.raises(ValueError, match=r"classes must be labels among .*, got \['0'\]"):
+        PrototypeDisplay.from_estimator(fitted, classes=["0"])
+
+
 class TestSimilarityMaps:
     def test_maps_are_the_numbers(self, fitted, digits):
         X, _ = digits

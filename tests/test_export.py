@@ -314,6 +314,20 @@ class TestExport:
                 function(tmp_path / name)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"a,b\n1\n2,3,4\n", b"\xff\x00\xff"])
+    def test_a_file_of_something_else(self, tmp_path, suffix, content):
+        path = tmp_path / f"evidence{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"must be evidence in its format|columns of evidence"):
+            read_evidence(path)
+        assert path.read_bytes() == content
+
+    def test_a_table_of_something_else(self, fitted, tmp_path):
+        fitted.prototype_table().to_parquet(tmp_path / "p.parquet")
+        with pytest.raises(ValueError, match="are missing: class, rank, similarity"):
+            read_evidence(tmp_path / "p.parquet")
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_no_file(self, tmp_path, suffix):
         with pytest.raises(FileNotFoundError):
             read_evidence(tmp_path / f"evidence{suffix}")

@@ -263,6 +263,12 @@ class TestInterventions:
         with pytest.raises(TypeError, match=message):
             render_part_image(make(n_samples=1).params[0], **changes)
 
+    def test_what_is_no_image_of_parts(self):
+        with pytest.raises(
+            TypeError, match=r"one of the params of make_part_images, got ndarray\."
+        ):
+            render_part_image(make(n_samples=1).images[0])
+
     def test_integers_of_any_kind(self):
         params = make(n_samples=1).params[0]
         assert_array_equal(

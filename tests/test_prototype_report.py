@@ -604,6 +604,7 @@ class TestCauses:
         ),
         ({"part_visible": np.ones((60, 3))}, "part_visible needs part_centres"),
         ({"random_state": "a"}, "cannot be used to seed"),
+        ({"masks": 5}, "masks must hold one for each of the 60 images in X, got 5"),
         ({"masks": np.zeros((59, 32, 32))}, "masks must hold one for each of the 60 images"),
         ({"masks": np.zeros((60, 32, 31))}, r"masks\[0\] must have the shape"),
         ({"masks": np.full((60, 32, 32), 2)}, r"masks\[0\] must hold truth values"),
@@ -620,6 +621,8 @@ def test_labels(clf, data):
         prototype_report(clf, data.images, data.target[:59])
     with pytest.raises(ValueError, match="y must hold classes of the training y only"):
         prototype_report(clf, data.images, data.target + 1)
+    with pytest.raises(ValueError, match="y must hold classes of the training y only"):
+        prototype_report(clf, data.images, data.target.astype(str))
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,12 @@ class TestRefit:
             clone(refitted).fit(*digits)
         assert caught[0].filename == __file__
 
+    def test_text_is_no_number(self, small, digits):
+        """With as many classes NumPy would find "3" among the numbers."""
+        X, y = digits
+        with pytest.raises(ValueError, match=r"y must hold classes of .* got \['0', '1'"):
+            pickle.loads(pickle.dumps(small)).refit_last_layer(X, y.astype(str))
+
 
 class TestMemory:
     def test_a_network_from_the_cache_is_the_same(self, small, digits, tmp_path, trainings):

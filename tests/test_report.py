@@ -311,6 +311,10 @@ class TestWhatItTakes:
             ({"max_images": -1}, r"max_images must be an integer from 0 on, got -1\."),
             ({"localizer": "magic"}, "localizer must be one of"),
             ({"y": [0, 1]}, "inconsistent numbers of samples"),
+            (
+                {"y": ["0", "1", "0"]},
+                r"y must hold classes of .*, got none of them but \['0', '1'\]",
+            ),
             ({"y": [0, np.nan, 1]}, "y must have a label for each image, got missing ones"),
         ],
     )

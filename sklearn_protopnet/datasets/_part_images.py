@@ -38,7 +38,7 @@ from sklearn_protopnet.datasets._part_sampling import draw_codes, draw_params
         "spurious_align": [Interval(Real, 0, 1, closed="both")],
         "spurious_leak": [Interval(Real, 0, 1, closed="both")],
         "noise": [Interval(Real, 0, None, closed="left")],
-        "class_seed": [Interval(Integral, 0, None, closed="left")],
+        "class_seed": [Interval(Integral, 0, 2**32 - 1, closed="both")],
         "random_state": ["random_state"],
         "return_X_y": ["boolean"],
     },
@@ -232,7 +232,7 @@ def render_part_image(
     Raises
     ------
     TypeError
-        If `remove_parts` is no iterable, or `set_variant` no dict.
+        If `params` are none, `remove_parts` is no iterable, or `set_variant` no dict.
     ValueError
         If there is no such part, variant or cue.
 
@@ -245,6 +245,10 @@ def render_part_image(
     >>> bool(changed[data.part_masks[0, 1]].all())
     True
     """
+    if not isinstance(params, PartImageParams):
+        raise TypeError(
+            f"params must be one of the params of make_part_images, got {type(params).__name__}."
+        )
     changed = _changed(params, *_check_changes(params, remove_parts, set_variant))
     if remove_spurious:
         changed = replace(changed, spurious=None)

@@ -40,6 +40,9 @@ EXPLANATION_COLUMNS: Final = (
 )
 """Columns of `explanation_table`, in order."""
 
+FLOAT_COLUMNS: Final = ("similarity", "distance", "weight", "contribution", "logit", "probability")
+"""Those of them that are never integers."""
+
 PROTOTYPE_COLUMNS: Final = (
     "prototype",
     "prototype_class",

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from sklearn_protopnet._files import check_place, replacing
-from sklearn_protopnet.inspection._evidence import build_table
+from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, build_table
 from sklearn_protopnet.inspection._explainer import Options
-from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, WRITERS
+from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, UNREADABLE, WRITERS
 from sklearn_protopnet.inspection._opened import open_estimator
 
 CHUNK_ROWS: Final = 50_000
@@ -151,12 +151,23 @@ def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
     ImportError
         If the format needs a package that is not installed.
     ValueError
-        If the suffix is none of ``.csv``, ``.parquet``, ``.sqlite`` and ``.db``.
+        If the suffix is none of ``.csv``, ``.parquet``, ``.sqlite`` and ``.db``, or the file is no
+        evidence.
     """
     read = READERS[_suffix(path)]
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    table = read(Path(path))
+    name = os.fspath(path)
+    try:
+        table = read(Path(path))
+    except UNREADABLE as error:
+        raise ValueError(f"{name!r} must be evidence in its format, found: {error}") from error
+    missing = [column for column in EXPLANATION_COLUMNS if column not in table]
+    if missing:
+        raise ValueError(
+            f"{name!r} must have the columns of evidence, {len(missing)} are missing: "
+            f"{', '.join(missing[:3])} ..."
+        )
     return build_table({str(name): table[name] for name in table}, "explanation")
 
 

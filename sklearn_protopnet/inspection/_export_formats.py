@@ -12,17 +12,17 @@ from typing import Any, Final, TextIO
 import numpy as np
 import pandas as pd
 
-from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS
+from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, FLOAT_COLUMNS
 
 TABLE: Final = "evidence"
 DTYPES: Final = "dtypes"
 """Names of the tables in a SQLite file: the evidence, and what its columns were in pandas."""
 
-FLOATS: Final = ("similarity", "distance", "weight", "contribution", "logit", "probability")
-"""Columns of `EXPLANATION_COLUMNS` that are never integers."""
-
 NUMBERS: Final = "biuf"
 """Kinds of dtypes that are written as numbers or truth values; all others hold text."""
+
+UNREADABLE: Final = (ValueError, KeyError, sqlite3.Error, pd.errors.DatabaseError)
+"""What is raised by files that hold something else; pyarrow's errors are ValueErrors."""
 
 Append = Callable[[pd.DataFrame], None]
 
@@ -72,7 +72,7 @@ def _quoted(name: Any, is_text: bool) -> str:
 def _values(texts: pd.Series[str]) -> pd.Series[Any]:
     """Make truth values or numbers of texts; NaN of an empty one."""
     if len(texts) == 0:
-        is_integer = texts.name in EXPLANATION_COLUMNS and texts.name not in FLOATS
+        is_integer = texts.name in EXPLANATION_COLUMNS and texts.name not in FLOAT_COLUMNS
         return texts.astype(np.int64 if is_integer else np.float64)
     if texts.isin(["True", "False"]).all():
         return texts == "True"

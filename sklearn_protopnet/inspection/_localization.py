@@ -223,7 +223,7 @@ def located_boxes(
 
 def check_localizer(localizer: Any) -> None:
     """Check that a localizer is known."""
-    if localizer not in LOCALIZERS:
+    if not isinstance(localizer, str) or localizer not in LOCALIZERS:
         raise ValueError(f"localizer must be one of {list(LOCALIZERS)}, got {localizer!r}.")
 
 
