@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -121,30 +121,50 @@ def initial_prototypes(
     -------
     Tensor of shape (P, D1)
     """
-    choices = _choices(network.prototype_classes.cpu().numpy(), labels[drawn], generator)
-    drawing = {label: [c for c in choices if label in c.own] for label in np.unique(labels[drawn])}
+    plans = _plans(network.prototype_classes.cpu().numpy(), labels[drawn], generator)
+    asking = {
+        label: [i for i, plan in enumerate(plans) if label in plan.own]
+        for label in np.unique(labels[drawn])
+    }
+    candidates: list[list[Tensor]] = [[] for _ in plans]
     for index, maps in read(drawn):
         for label, patches in zip(labels[index], network.raw_patches(maps), strict=True):
-            for choice in drawing[label]:
-                choice.draw(patches, generator)  # (L, D1)
-    for choice in choices:
-        choice.hold(network.comparable)
+            for i in asking[label]:
+                order = torch.randperm(len(patches), generator=generator)
+                candidates[i].append(patches[order[: plans[i].n_drawn].to(patches.device)])
+    choices = [
+        _Choice(plan, torch.cat(each), network.comparable)
+        for plan, each in zip(plans, candidates, strict=True)
+    ]
     for index, maps in read(drawn):
         vectors = network.comparable(network.raw_patches(maps).double())  # (N, L, D1)
         for choice in choices:
             choice.compare(vectors, labels[index])
     prototypes = torch.empty_like(network.prototypes).flatten(1)  # (P, D1)
     for choice in choices:
-        prototypes[torch.from_numpy(choice.members)] = choice.conclude()
+        prototypes[torch.from_numpy(choice.plan.members)] = choice.conclude()
     return prototypes
 
 
-def _choices(
+class _Plan(NamedTuple):
+    """Where the candidates of one class come from, and what they are to be told from."""
+
+    members: NDArray[np.int64]
+    """(p,) numbers of the class's prototypes."""
+    own: NDArray[np.int64]
+    """Classes whose images candidates are drawn from."""
+    opponents: NDArray[np.int64]
+    """(p,) the class that each prototype is to tell its own from."""
+    n_drawn: int
+    """Candidates of each image."""
+
+
+def _plans(
     prototype_classes: NDArray[np.int64], labels: NDArray[np.int64], generator: torch.Generator
-) -> list[_Choice]:
-    """Say for each class where its candidates come from, and what they are to be told from."""
+) -> list[_Plan]:
+    """Plan for each class that has prototypes, given the labels of the images to look at."""
     present, counts = np.unique(labels, return_counts=True)
-    choices = []
+    plans = []
     for label in np.unique(prototype_classes):
         members = np.flatnonzero(prototype_classes == label)
         is_own = present == label
@@ -153,8 +173,8 @@ def _choices(
         others = others[torch.randperm(len(others), generator=generator).numpy()]
         n_images = counts[np.isin(present, own)].sum()
         n_drawn = math.ceil(CANDIDATES_PER_PROTOTYPE * len(members) / n_images)
-        choices.append(_Choice(members, own, np.resize(others, len(members)), n_drawn))
-    return choices
+        plans.append(_Plan(members, own, np.resize(others, len(members)), n_drawn))
+    return plans
 
 
 class _Choice:
@@ -162,44 +182,25 @@ class _Choice:
 
     Parameters
     ----------
-    members : int64 array of shape (p,)
-        Numbers of the class's prototypes.
-    own : int64 array
-        Classes whose images candidates are drawn from.
-    opponents : int64 array of shape (p,)
-        The class that each prototype is to tell its own from.
-    n_drawn : int
-        Candidates of each image.
+    plan : _Plan
+    candidates : Tensor of shape (q, D1)
+        Raw patches.
+    comparable : callable
+        What is done to vectors before they are compared.
     """
 
     def __init__(
-        self,
-        members: NDArray[np.int64],
-        own: NDArray[np.int64],
-        opponents: NDArray[np.int64],
-        n_drawn: int,
+        self, plan: _Plan, candidates: Tensor, comparable: Callable[[Tensor], Tensor]
     ) -> None:
-        self.members = members
-        self.own = own
-        self.opponents = opponents
-        self.n_drawn = n_drawn
-        self._drawn: list[Tensor] = []
+        self.plan = plan
+        self.candidates = candidates
+        self._wanted = comparable(candidates.double())  # (q, D1)
         self._distances: list[Tensor] = []
         self._labels: list[NDArray[np.int64]] = []
 
-    def draw(self, patches: Tensor, generator: torch.Generator) -> None:
-        """Draw some of the raw patches (L, D1) of an own image."""
-        order = torch.randperm(len(patches), generator=generator)
-        self._drawn.append(patches[order[: self.n_drawn].to(patches.device)])
-
-    def hold(self, comparable: Callable[[Tensor], Tensor]) -> None:
-        """Take what was drawn for the candidates."""
-        self._candidates = torch.cat(self._drawn)  # (q, D1)
-        self._wanted = comparable(self._candidates.double())  # (q, D1)
-
     def compare(self, vectors: Tensor, labels: NDArray[np.int64]) -> None:
         """Note how near candidates come to images, of which comparable patches are given."""
-        asked = np.isin(labels, [*self.own, *self.opponents])  # (N,)
+        asked = np.isin(labels, [*self.plan.own, *self.plan.opponents])  # (N,)
         if asked.any():
             chosen = vectors[torch.from_numpy(asked)]
             distances = functional.squared_distances(chosen, self._wanted)
@@ -209,12 +210,12 @@ class _Choice:
     def conclude(self) -> Tensor:
         """Give each prototype the best of its candidates that no other one has, (p, D1)."""
         distances, labels = torch.cat(self._distances).numpy(), np.concatenate(self._labels)
-        candidates = self._candidates
-        own = distances[np.isin(labels, self.own)]
-        drawn_for = np.arange(len(candidates)) % len(self.opponents)  # (q,)
+        candidates, opponents = self.candidates, self.plan.opponents
+        own = distances[np.isin(labels, self.plan.own)]
+        drawn_for = np.arange(len(candidates)) % len(opponents)  # (q,)
         free = np.ones(len(candidates), dtype=bool)
         chosen = []
-        for i, opponent in enumerate(self.opponents):
+        for i, opponent in enumerate(opponents):
             score = sensitivity(own, distances[labels == opponent])  # (q,)
             mine = free & (drawn_for == i)
             best = int(np.where(mine if mine.any() else free, score, -np.inf).argmax())

@@ -104,7 +104,7 @@ def write_report(
         If there is no ProtoPNetClassifier at the estimator's end, or the title is no text.
     ValueError
         If a number or the localizer is not as described, `y` does not have a label for each
-        image, or as by `ProtoPNetClassifier.explain`.
+        image or none of the training classes, or as by `ProtoPNetClassifier.explain`.
 
     See Also
     --------

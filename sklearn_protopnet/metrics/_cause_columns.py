@@ -77,10 +77,12 @@ def cause_columns(subject: Subject, changed: dict[str, Intervention], min_count:
     for suffix, scope in (("", subject.own), ("_others", ~subject.own)):
         counts = scope[:, None] & was_there[:, :, None]  # (n, I, P)
         counts &= counts.sum(0) >= min_count
-        each = range(len(changed))
-        rates = np.array([means(is_cause[:, i].astype(float), counts[:, i]) for i in each])
+        numbers = range(len(changed))
+        rates = np.array([means(is_cause[:, i].astype(float), counts[:, i]) for i in numbers])
         largest = np.where(np.isnan(rates), -np.inf, rates).max(0)  # (P,)
-        columns |= {f"effect_{names[i]}{suffix}": means(effects[:, i], counts[:, i]) for i in each}
+        columns |= {
+            f"effect_{names[i]}{suffix}": means(effects[:, i], counts[:, i]) for i in numbers
+        }
         most_frequent = names[np.nan_to_num(rates).argmax(0)]
         columns[f"cause{suffix}"] = np.where(largest > 0.5, most_frequent, "")
         columns[f"cause_rate{suffix}"] = np.where(np.isinf(largest), NAN, largest)

@@ -141,7 +141,8 @@ def prototype_report(
         ``box_sufficiency``, ``box_necessity``
             Group ``"box"``: see `box_sufficiency`, `box_necessity`; pixels are blurred. Shares of
             the similarity, while the columns of these names in the table of
-            `ProtoPNetClassifier.explain` are the similarities that are left.
+            `ProtoPNetClassifier.explain` are the similarities that are left. NaN where a
+            similarity is not positive, as linear ones are: there is no share of it.
         ``deletion_auc``, ``insertion_auc``
             Group ``"curves"``: see `deletion_auc`, `insertion_auc`. NaN with
             ``"receptive_field"``, which tells no pixel from another.
