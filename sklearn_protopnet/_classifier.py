@@ -34,6 +34,7 @@ from sklearn_protopnet._images import (
     Standardization,
     Transform,
 )
+from sklearn_protopnet._labels import check_labels, check_two_classes, class_indices
 from sklearn_protopnet._naming import name_network, solve_last_layer
 from sklearn_protopnet._network import (
     BACKBONES,
@@ -65,9 +66,6 @@ from sklearn_protopnet._validation import (
     all_or_nothing,
     canonical_members,
     check_images,
-    check_labels,
-    check_two_classes,
-    class_indices,
     prepare_training,
 )
 from sklearn_protopnet.inspection import _evidence

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
 from sklearn_protopnet._files import check_place, replacing
-from sklearn_protopnet._validation import check_positive, class_indices
+from sklearn_protopnet._labels import class_indices
+from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection import _report_page as page
 from sklearn_protopnet.inspection._canvas import COLOURS
 from sklearn_protopnet.inspection._explanation_display import WIDTHS

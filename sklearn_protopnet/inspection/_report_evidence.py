@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from tqdm import tqdm
 
 from sklearn_protopnet._images import FileImages, read_ahead
-from sklearn_protopnet._validation import class_indices
+from sklearn_protopnet._labels import class_indices
 from sklearn_protopnet.inspection._details import margins
 from sklearn_protopnet.inspection._evidence import PrototypeRecord, ranked_prototypes
 from sklearn_protopnet.inspection._explanation_display import WIDTHS
