@@ -37,7 +37,7 @@ class Localization:
     convergence_deltas : float64 ndarray of shape (n, Q)
         By how much the sum of a map, in pixels of the network, misses what it should be: for
         ``"integrated_gradients"`` the difference of the similarities of image and baseline, for
-        ``"prp"`` the similarity. NaN for the others.
+        ``"prp"`` the similarity, or 1 where that is not positive. NaN for the others.
     """
 
     prototypes: NDArray[np.int64]
