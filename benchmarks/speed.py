@@ -221,8 +221,9 @@ def main(size: Size, *, is_quick: bool, with_cabrnet: bool) -> None:
         "after the other, seed 0; ours with two more seeds as well. (a) and (b) run with the "
         "paper's rate for the backbone and with ours, since accuracy depends on it. (c) trains for "
         "the joint epochs only, with ours: as PyTorch comes, under the conditions that ours makes "
-        "for itself, and in bfloat16 too where the processor multiplies in it. Our warm-up includes the maps of the frozen "
-        "backbone, which are computed once. The rest is what no phase accounts for.",
+        "for itself, and in bfloat16 too where the processor multiplies in it. Our warm-up "
+        "includes the maps of the frozen backbone, which are computed once. The rest is what no "
+        "phase accounts for.",
         "",
         f"| seconds | {' | '.join(PHASE_NAMES)} | rest | whole fit | test accuracy |",
         f"|---|{'---|' * (len(PHASES) + 3)}",
