@@ -15,9 +15,7 @@ from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import (
     activated_prototypes,
     explain,
-    export_evidence,
     nearest_patches,
-    read_evidence,
 )
 from sklearn_protopnet.inspection._analysis import ACTIVATED_COLUMNS, NEAREST_COLUMNS
 
@@ -45,17 +43,6 @@ class TestExplain:
         names = ["sample", "class", "prototype"]
         expected = top[names].merge(every, on=names)
         pd.testing.assert_frame_equal(top[expected.columns], expected)
-
-    def test_top_classes_in_files(self, fitted, digits, tmp_path):
-        X, _ = digits
-        path = tmp_path / "evidence.parquet"
-        export_evidence(fitted, X[:7], path, n_top_classes=2, top_k=3)
-        expected = fitted.explain(X[:7], n_top_classes=2, top_k=3)
-        pd.testing.assert_frame_equal(read_evidence(path), expected)
-        path.unlink()
-        with pytest.raises(ValueError, match="at most the number of classes, 10, got 11"):
-            export_evidence(fitted, X[:7], path, n_top_classes=11)
-        assert not list(tmp_path.iterdir())
 
     def test_one_top_class_is_the_predicted_one(self, fitted, digits):
         X, _ = digits

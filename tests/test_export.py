@@ -143,6 +143,17 @@ class TestExport:
                 export_evidence(clf, images, path)
             assert not list(tmp_path.iterdir())
 
+    def test_top_classes_in_files(self, fitted, digits, tmp_path):
+        X, _ = digits
+        path = tmp_path / "evidence.parquet"
+        export_evidence(fitted, X[:7], path, n_top_classes=2, top_k=3)
+        expected = fitted.explain(X[:7], n_top_classes=2, top_k=3)
+        pd.testing.assert_frame_equal(read_evidence(path), expected)
+        path.unlink()
+        with pytest.raises(ValueError, match="at most the number of classes, 10, got 11"):
+            export_evidence(fitted, X[:7], path, n_top_classes=11)
+        assert not list(tmp_path.iterdir())
+
     def test_a_folder_in_its_place(self, fitted, digits, tmp_path):
         (tmp_path / "e.csv").mkdir()
         with pytest.raises(IsADirectoryError, match="is a folder"):
