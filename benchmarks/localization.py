@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import from_numpy
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._network._attribution import blurred
 from sklearn_protopnet.datasets import make_part_images, render_part_image
 from sklearn_protopnet.inspection import localize
+from sklearn_protopnet.inspection._attribution import blurred
 from sklearn_protopnet.metrics import (
     causal_parts,
     centre_baseline,

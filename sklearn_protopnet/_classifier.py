@@ -24,7 +24,7 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import nn
 
-from sklearn_protopnet import _files
+from sklearn_protopnet import _persistence
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
 from sklearn_protopnet._images import (
     AUGMENTATIONS,
@@ -34,7 +34,7 @@ from sklearn_protopnet._images import (
     Standardization,
     Transform,
 )
-from sklearn_protopnet._labels import check_labels, check_two_classes, class_indices
+from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS
 from sklearn_protopnet._naming import name_network, solve_last_layer
 from sklearn_protopnet._network import (
     BACKBONES,
@@ -50,7 +50,6 @@ from sklearn_protopnet._network import (
     resolve_precision,
     working_conditions,
 )
-from sklearn_protopnet._solve import L1_WEIGHTS, L2_WEIGHTS
 from sklearn_protopnet._training import (
     HistoryRow,
     LastLayerTask,
@@ -66,13 +65,16 @@ from sklearn_protopnet._validation import (
     all_or_nothing,
     canonical_members,
     check_images,
+    check_labels,
+    check_two_classes,
+    class_indices,
     prepare_training,
 )
-from sklearn_protopnet.inspection import _evidence
+from sklearn_protopnet.inspection import _tables as _evidence
 from sklearn_protopnet.inspection._details import Background
-from sklearn_protopnet.inspection._explainer import Explainer, Options, Sources
+from sklearn_protopnet.inspection._explanation import Explainer, Options, Sources
 from sklearn_protopnet.inspection._localization import check_localizer
-from sklearn_protopnet.inspection._opened import index_of
+from sklearn_protopnet.inspection._pipelines import index_of
 from sklearn_protopnet.inspection._view import View
 
 
@@ -800,7 +802,7 @@ class ProtoPNetClassifier(
             holds arrays and plain values only.
         """
         check_is_fitted(self)
-        _files.dump(self, path)
+        _persistence.dump(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the torch network, which `state_` rebuilds on any device."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_protopnet._solve import warn_unless_converged
+from sklearn_protopnet._last_layer._function import warn_unless_converged
 from sklearn_protopnet._training import (
     UNPROJECTED,
     HistoryRow,

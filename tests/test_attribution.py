@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from sklearn_protopnet import build_backbone
-from sklearn_protopnet._network import METHODS, PrototypeNetwork, Queries, _attribution
-from sklearn_protopnet._network._attribution import blurred, patch_similarities
+from sklearn_protopnet._network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import trace_receptive_field
-from sklearn_protopnet._network._relevance import Propagation
+from sklearn_protopnet.inspection import _attribution
+from sklearn_protopnet.inspection._attribution import METHODS, Queries, blurred, patch_similarities
+from sklearn_protopnet.inspection._relevance import Propagation
 
 RELEVANCE = ["integrated_gradients", "occlusion", "prp"]
 

@@ -23,7 +23,7 @@ from sklearn_protopnet.inspection._details import (
     margins,
     percentiles,
 )
-from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, SampleEvidence
+from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS, SampleEvidence
 from sklearn_protopnet.metrics import box_necessity, box_sufficiency
 
 COLUMNS = {
@@ -114,7 +114,7 @@ class TestBoxes:
     @pytest.mark.parametrize("localizer", ["prp", "upsample"])
     def test_of_boxes_by_any_localizer(self, fitted, digits, localizer):
         """What is left of an image is blurred by hand, box by box."""
-        from sklearn_protopnet._network._attribution import blurred
+        from sklearn_protopnet.inspection._attribution import blurred
 
         view = fitted._view(digits[0][:2])
         table = fitted.explain(digits[0][:2], details="box", localizer=localizer, top_k=3)

@@ -6,15 +6,10 @@ import torch
 from torch import nn
 
 from sklearn_protopnet import build_backbone
-from sklearn_protopnet._network import (
-    PrototypeNetwork,
-    Queries,
-    attack_effects,
-    box_effects,
-    patch_similarities,
-)
-from sklearn_protopnet._network._effects import ATTACK_RANGE
+from sklearn_protopnet._network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import trace_receptive_field
+from sklearn_protopnet.inspection._attribution import Queries, patch_similarities
+from sklearn_protopnet.inspection._box_effects import ATTACK_RANGE, attack_effects, box_effects
 from sklearn_protopnet.inspection._boxes import receptive_field_kinds
 
 FAMILIES = [
@@ -185,6 +180,6 @@ def test_more_queries_than_fit_into_a_pass(effects, monkeypatch):
     image = torch.randn(1, 3, 3, 4, generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([[0, 2, 0, i] for i in range(5)])
     whole = effects(network, image, queries_of(5), boxes)
-    monkeypatch.setattr("sklearn_protopnet._network._effects.LARGEST_PASS", 2 * 2 * 12)
+    monkeypatch.setattr("sklearn_protopnet.inspection._box_effects.LARGEST_PASS", 2 * 2 * 12)
     parts = effects(network, image, queries_of(5), boxes)
     assert torch.allclose(whole, parts, rtol=1e-6)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_protopnet._training import HistoryRow
-from sklearn_protopnet.inspection._evidence import (
+from sklearn_protopnet.inspection._explained_classes import explained_classes
+from sklearn_protopnet.inspection._tables import (
     EXPLANATION_COLUMNS,
     PROTOTYPE_COLUMNS,
     SCHEMA_VERSION,
@@ -21,7 +22,6 @@ from sklearn_protopnet.inspection._evidence import (
     prototype_table,
     ranked_prototypes,
 )
-from sklearn_protopnet.inspection._explained_classes import explained_classes
 
 LABELS = np.array(["ant", "bee", "cat"])
 

@@ -19,7 +19,7 @@ from sklearn_protopnet.inspection import (
     export_evidence,
     read_evidence,
 )
-from sklearn_protopnet.inspection._explainer import Explainer
+from sklearn_protopnet.inspection._explanation import Explainer
 from sklearn_protopnet.inspection._view import View
 
 SMALL = {"image_shape": (8, 8), **QUICK}

@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from skops import io
 from torch import nn
 
-from sklearn_protopnet import ProtoPNetClassifier, _files, load
-from sklearn_protopnet._files import check_place, replacing
+from sklearn_protopnet import ProtoPNetClassifier, _persistence, load
+from sklearn_protopnet._persistence import check_place, replacing
 
 TINY = {
     "n_prototypes_per_class": 2,
@@ -324,7 +324,7 @@ class TestWhatAKillLeaves:
         monkeypatch.setattr(os, "kill", lambda *args: asked.append(args))
         with monkeypatch.context() as patch:
             patch.setattr(os, "name", "nt")
-            _files._remove_leftovers(tmp_path, other.name.split(str(dead))[0])
+            _persistence._remove_leftovers(tmp_path, other.name.split(str(dead))[0])
         assert asked == []
         assert other.exists()
 

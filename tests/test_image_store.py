@@ -26,8 +26,8 @@ from sklearn_protopnet._images import (
     naming_row,
     read_ahead,
 )
+from sklearn_protopnet._images._loader import CHUNK_PIXELS, LARGEST_CHUNK
 from sklearn_protopnet._images._resizing import resize
-from sklearn_protopnet._images._source import CHUNK_PIXELS, LARGEST_CHUNK
 from sklearn_protopnet._images._store import SURVEY_BATCH
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._labels import class_indices, effective_weights, split_validation
 from sklearn_protopnet._training import TrainingSet
+from sklearn_protopnet._validation._labels import class_indices, effective_weights, split_validation
 
 CLASSES, LABELS = np.array(["a", "b"]), np.array([0, 0, 0, 1])
 

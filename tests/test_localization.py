@@ -9,13 +9,13 @@ from quick import QUICK
 from sklearn.exceptions import NotFittedError
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._network._attribution import WINDOW_SIDES, windows_of
 from sklearn_protopnet.inspection import (
     ExplanationDisplay,
     PrototypeDisplay,
     localize,
     similarity_maps,
 )
+from sklearn_protopnet.inspection._attribution import WINDOW_SIDES, windows_of
 from sklearn_protopnet.inspection._boxes import (
     LOCALIZERS,
     percentile_box,

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from sklearn_protopnet import ProtoPNetClassifier, load
-from sklearn_protopnet._images import _source
+from sklearn_protopnet._images import _loader as _source
 from sklearn_protopnet._images._resizing import resize
 from sklearn_protopnet._validation import check_training_images
 from sklearn_protopnet.inspection import ExplanationDisplay, PrototypeDisplay, last_layer_path

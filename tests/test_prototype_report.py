@@ -30,7 +30,7 @@ from sklearn_protopnet.metrics import (
     random_baseline,
     relevance_mass,
 )
-from sklearn_protopnet.metrics._part_columns import BASELINES, SCORES
+from sklearn_protopnet.metrics._report._parts import BASELINES, SCORES
 
 BOX = ["y0", "y1", "x0", "x1"]
 ONE_A_CLASS = {**QUICK, "n_prototypes_per_class": 1}
@@ -327,7 +327,7 @@ class TestNoise:
         assert_array_equal(alone[0].numpy(), changed[7].numpy())
 
     def test_without_a_change_all_is_stable(self, clf, data, monkeypatch):
-        monkeypatch.setattr("sklearn_protopnet.inspection._noise.LARGEST", 0)
+        monkeypatch.setattr("sklearn_protopnet.metrics._report._noise.LARGEST", 0)
         report = prototype_report(
             clf, data.images, data.target, groups="noise", part_centres=data.part_centres
         )

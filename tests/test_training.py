@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._images import _source
+from sklearn_protopnet._images import _loader as _source
 from sklearn_protopnet._training._maps import KeptMaps
 
 STILL = 1e-30

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sklearn_protopnet._network import Evidence
-from sklearn_protopnet._training._objective import costs
+from sklearn_protopnet._training._loss import costs
 
 
 def tensor(values):

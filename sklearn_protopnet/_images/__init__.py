@@ -13,9 +13,9 @@ from sklearn_protopnet._images._inputs import (
     resize_all,
     shape_of_rows,
 )
-from sklearn_protopnet._images._reading import read_ahead
+from sklearn_protopnet._images._loader import ImageSource, Standardization, fill_up
+from sklearn_protopnet._images._prefetch import read_ahead
 from sklearn_protopnet._images._resizing import enlarged
-from sklearn_protopnet._images._source import ImageSource, Standardization, fill_up
 from sklearn_protopnet._images._store import ArrayImages, FileImages, Images, naming_row
 
 __all__ = [

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from sklearn_protopnet._images._inputs import ImageShape
-from sklearn_protopnet._images._reading import Reader
+from sklearn_protopnet._images._prefetch import Reader
 from sklearn_protopnet._images._resizing import channels_first
 from sklearn_protopnet._threads import GLOBAL_DRAWS
 

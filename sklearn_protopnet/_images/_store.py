@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._images._decoding import Limits, read_image
 from sklearn_protopnet._images._inputs import ImageShape
-from sklearn_protopnet._images._reading import Reader, read_ahead
+from sklearn_protopnet._images._prefetch import Reader, read_ahead
 from sklearn_protopnet._images._resizing import original_boxes, resize
 
 SURVEY_BATCH: Final = 32

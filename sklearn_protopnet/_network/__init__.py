@@ -2,15 +2,7 @@
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
-from sklearn_protopnet._network._attribution import (
-    LARGEST_PASS,
-    METHODS,
-    Queries,
-    blurred,
-    patch_similarities,
-)
 from sklearn_protopnet._network._backbones import BACKBONES, LinearHead, build_backbone
-from sklearn_protopnet._network._effects import attack_effects, box_effects
 from sklearn_protopnet._network._inference import (
     Chunk,
     Inspection,
@@ -33,8 +25,6 @@ from sklearn_protopnet._network._weights import published_standardization
 
 __all__ = [
     "BACKBONES",
-    "LARGEST_PASS",
-    "METHODS",
     "PRECISIONS",
     "TINY_IMAGE",
     "Architecture",
@@ -43,18 +33,13 @@ __all__ = [
     "Inspection",
     "LinearHead",
     "PrototypeNetwork",
-    "Queries",
     "ReceptiveField",
-    "attack_effects",
     "backbone_maps",
-    "blurred",
-    "box_effects",
     "build_backbone",
     "functional",
     "inspect_maps",
     "inspect_patches",
     "latent_patches",
-    "patch_similarities",
     "published_standardization",
     "resolve_device",
     "resolve_precision",

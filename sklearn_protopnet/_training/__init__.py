@@ -1,8 +1,8 @@
 """Training: stages as data, the loop, the objective, the projection and the last layer."""
 
+from sklearn_protopnet._training._cache_key import digest_bytes
 from sklearn_protopnet._training._canonical import TrainingSet, canonical_training_set
 from sklearn_protopnet._training._history import HistoryRow
-from sklearn_protopnet._training._keys import digest_bytes
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask, SeenImages, see
 from sklearn_protopnet._training._maps import frozen_maps

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sklearn_protopnet._images import ImageSource, fill_up
 from sklearn_protopnet._network import Chunk, PrototypeNetwork, backbone_maps
-from sklearn_protopnet._training._keys import (
+from sklearn_protopnet._training._cache_key import (
     callable_digest,
     digest_bytes,
     digest_of,

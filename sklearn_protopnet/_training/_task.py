@@ -18,15 +18,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_protopnet._images import Transform
-from sklearn_protopnet._network import Architecture, PrototypeNetwork, ReceptiveField, seeded_draws
+from sklearn_protopnet._network import (
+    Architecture,
+    PrototypeNetwork,
+    ReceptiveField,
+    seeded_draws,
+)
 from sklearn_protopnet._threads import GLOBAL_DRAWS
-from sklearn_protopnet._training._history import HistoryRow
-from sklearn_protopnet._training._keys import (
+from sklearn_protopnet._training._cache_key import (
     callable_digest,
     digest_bytes,
     digest_of,
     module_digest,
 )
+from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
 from sklearn_protopnet._training._trainer import Trainer, Training

@@ -35,7 +35,7 @@ from sklearn_protopnet._training._initialization import (
 )
 from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask, see
-from sklearn_protopnet._training._objective import Costs, costs, weighted_cross_entropy
+from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import BestState, Optimizer
 from sklearn_protopnet._training._projection import Projection, Projector
 from sklearn_protopnet._training._stages import (

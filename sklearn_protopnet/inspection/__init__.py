@@ -5,14 +5,14 @@
 
 from sklearn_protopnet.inspection._analysis import activated_prototypes, explain, nearest_patches
 from sklearn_protopnet.inspection._details import image_digest
-from sklearn_protopnet.inspection._explanation_display import ExplanationDisplay
 from sklearn_protopnet.inspection._export import export_evidence, read_evidence
 from sklearn_protopnet.inspection._last_layer_path import last_layer_path
-from sklearn_protopnet.inspection._last_layer_path_display import LastLayerPathDisplay
 from sklearn_protopnet.inspection._localization import Localization, localize, similarity_maps
-from sklearn_protopnet.inspection._prototype_display import PrototypeDisplay
-from sklearn_protopnet.inspection._report import write_report
-from sklearn_protopnet.inspection._similarity_map_display import SimilarityMapDisplay
+from sklearn_protopnet.inspection._plot._explanation import ExplanationDisplay
+from sklearn_protopnet.inspection._plot._last_layer_path import LastLayerPathDisplay
+from sklearn_protopnet.inspection._plot._prototypes import PrototypeDisplay
+from sklearn_protopnet.inspection._plot._similarity_maps import SimilarityMapDisplay
+from sklearn_protopnet.inspection._report._writer import write_report
 
 __all__ = [
     "ExplanationDisplay",

@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._validation import check_positive
-from sklearn_protopnet.inspection._evidence import build_table
-from sklearn_protopnet.inspection._explainer import Options
+from sklearn_protopnet.inspection._explanation import Options
 from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
-from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.inspection._pipelines import open_estimator
+from sklearn_protopnet.inspection._tables import build_table
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
 

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
-from sklearn_protopnet.inspection._evidence import Rows, SampleEvidence
 from sklearn_protopnet.inspection._localization import Boxes
+from sklearn_protopnet.inspection._tables import Rows, SampleEvidence
 
 Columns = dict[str, NDArray[Any]]
 

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._labels import class_indices
-from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet._validation import check_positive, class_indices
 
 
 def check_top_classes(n_top_classes: Any, classes: str | ArrayLike) -> None:

@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from sklearn_protopnet._files import check_place, replacing
-from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, build_table
-from sklearn_protopnet.inspection._explainer import Options
+from sklearn_protopnet._persistence import check_place, replacing
+from sklearn_protopnet.inspection._explanation import Options
 from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, UNREADABLE, WRITERS
-from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.inspection._pipelines import open_estimator
+from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS, build_table
 
 CHUNK_ROWS: Final = 50_000
 """Rows of evidence that are in memory at once, about; 900 bytes each until they are in a file."""

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 import numpy as np
 import pandas as pd
 
-from sklearn_protopnet.inspection._evidence import EXPLANATION_COLUMNS, FLOAT_COLUMNS
+from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS, FLOAT_COLUMNS
 
 TABLE: Final = "evidence"
 DTYPES: Final = "dtypes"

@@ -14,13 +14,18 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sklearn_protopnet._compat import check_sample_weight
-from sklearn_protopnet._labels import check_labels, class_indices, effective_weights
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
-from sklearn_protopnet._solve import warn_unless_converged
+from sklearn_protopnet._last_layer._function import warn_unless_converged
 from sklearn_protopnet._training import SeenImages
-from sklearn_protopnet._validation import check_given_together, check_positive
-from sklearn_protopnet.inspection._evidence import build_table
-from sklearn_protopnet.inspection._opened import find_classifier, open_estimator
+from sklearn_protopnet._validation import (
+    check_given_together,
+    check_labels,
+    check_positive,
+    class_indices,
+    effective_weights,
+)
+from sklearn_protopnet.inspection._pipelines import find_classifier, open_estimator
+from sklearn_protopnet.inspection._tables import build_table
 
 PATH_COLUMNS: Final = (
     "l1_weight",

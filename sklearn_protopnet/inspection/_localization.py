@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_protopnet._images import enlarged
 from sklearn_protopnet.inspection._boxes import LOCALIZERS, RECEPTIVE_FIELD
 from sklearn_protopnet.inspection._look import Located
-from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.inspection._pipelines import open_estimator
 from sklearn_protopnet.inspection._view import View
 
 

@@ -13,16 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_protopnet._network import (
+from sklearn_protopnet._network import PrototypeNetwork
+from sklearn_protopnet.inspection._attribution import (
     LARGEST_PASS,
     METHODS,
-    PrototypeNetwork,
     Queries,
-    attack_effects,
     blurred,
-    box_effects,
     patch_similarities,
 )
+from sklearn_protopnet.inspection._box_effects import attack_effects, box_effects
 from sklearn_protopnet.inspection._boxes import BOX_RULES
 
 

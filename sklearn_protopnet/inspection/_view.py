@@ -17,12 +17,12 @@ from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._network import (
     Chunk,
     PrototypeNetwork,
-    Queries,
     ReceptiveField,
     backbone_maps,
     inspect_maps,
     working_conditions,
 )
+from sklearn_protopnet.inspection._attribution import Queries
 from sklearn_protopnet.inspection._boxes import WHOLE, receptive_field_kinds
 from sklearn_protopnet.inspection._look import FOUND, Located, Look
 from sklearn_protopnet.inspection._noise import NoisySource

@@ -28,7 +28,7 @@ from sklearn_protopnet.metrics._parts import (
     purity,
     stability,
 )
-from sklearn_protopnet.metrics._prototype_report import prototype_report
+from sklearn_protopnet.metrics._report._table import prototype_report
 from sklearn_protopnet.metrics._scorers import (
     distinct_prototypes_scorer,
     neg_global_size_scorer,

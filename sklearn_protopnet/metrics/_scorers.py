@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn_protopnet.inspection._opened import find_classifier, open_estimator
+from sklearn_protopnet.inspection._pipelines import find_classifier, open_estimator
 from sklearn_protopnet.metrics._size import (
     global_size,
     local_size,

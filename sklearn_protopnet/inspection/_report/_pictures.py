@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sklearn_protopnet.inspection._canvas import picture_of
+from sklearn_protopnet.inspection._plot._canvas import picture_of
 
 QUALITY: Final = 70
 """Of JPEG files."""

@@ -24,7 +24,7 @@ from sklearn_protopnet.metrics._parts import (
     purity,
     stability,
 )
-from sklearn_protopnet.metrics._subject import NAN, Columns, Subject
+from sklearn_protopnet.metrics._report._context import NAN, Columns, Subject
 
 N_NEAREST: Final = 10
 """Patches that purity looks at (Nauta et al., CVPR 2023)."""

@@ -20,14 +20,14 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from tqdm import tqdm
 
 from sklearn_protopnet._images import FileImages, read_ahead
-from sklearn_protopnet._labels import class_indices
+from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.inspection._details import margins
-from sklearn_protopnet.inspection._evidence import PrototypeRecord, ranked_prototypes
-from sklearn_protopnet.inspection._explanation_display import WIDTHS
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
 from sklearn_protopnet.inspection._localization import located_boxes
-from sklearn_protopnet.inspection._report_page import as_json
-from sklearn_protopnet.inspection._report_pictures import data_uri
+from sklearn_protopnet.inspection._plot._explanation import WIDTHS
+from sklearn_protopnet.inspection._report._page import as_json
+from sklearn_protopnet.inspection._report._pictures import data_uri
+from sklearn_protopnet.inspection._tables import PrototypeRecord, ranked_prototypes
 from sklearn_protopnet.inspection._view import View
 
 DIGITS: Final = 6

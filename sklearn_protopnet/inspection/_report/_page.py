@@ -19,14 +19,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet.inspection._canvas import (
+from sklearn_protopnet.inspection._plot._canvas import (
     COLOURS,
     NO_SOURCE,
     format_number,
     format_percent,
 )
-from sklearn_protopnet.inspection._evidence import PrototypeRecord
-from sklearn_protopnet.inspection._report_pictures import data_uri, svg
+from sklearn_protopnet.inspection._report._pictures import data_uri, svg
+from sklearn_protopnet.inspection._tables import PrototypeRecord
 
 MOST_CONFUSION_CLASSES: Final = 15
 """Labels up to which a confusion table is readable; beyond, the most frequent confusions are."""
@@ -298,7 +298,7 @@ def _script() -> str:
 
 
 def _resource(name: str) -> str:
-    return files("sklearn_protopnet.inspection").joinpath(name).read_text(encoding="utf-8")
+    return files("sklearn_protopnet.inspection._report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(code: str) -> str:

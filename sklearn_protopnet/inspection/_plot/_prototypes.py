@@ -10,15 +10,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._validation import check_positive
-from sklearn_protopnet.inspection._canvas import (
+from sklearn_protopnet.inspection._explained_classes import known_classes
+from sklearn_protopnet.inspection._pipelines import find_classifier
+from sklearn_protopnet.inspection._plot._canvas import (
     BOX,
     NO_SOURCE,
     Canvas,
     colour_of,
     pyplot_module,
 )
-from sklearn_protopnet.inspection._explained_classes import known_classes
-from sklearn_protopnet.inspection._opened import find_classifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

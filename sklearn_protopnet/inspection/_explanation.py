@@ -23,18 +23,18 @@ from sklearn_protopnet.inspection._details import (
     check_details,
     detail_columns,
 )
-from sklearn_protopnet.inspection._evidence import (
+from sklearn_protopnet.inspection._explained_classes import (
+    check_top_classes,
+    explained_classes,
+)
+from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
+from sklearn_protopnet.inspection._tables import (
     PrototypeRecord,
     Rows,
     SampleEvidence,
     explanation_table,
     ranked_prototypes,
 )
-from sklearn_protopnet.inspection._explained_classes import (
-    check_top_classes,
-    explained_classes,
-)
-from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
 from sklearn_protopnet.inspection._view import View
 
 

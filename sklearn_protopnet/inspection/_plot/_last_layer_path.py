@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_protopnet.inspection._canvas import pyplot_module
 from sklearn_protopnet.inspection._last_layer_path import last_layer_path
-from sklearn_protopnet.inspection._opened import find_classifier
+from sklearn_protopnet.inspection._pipelines import find_classifier
+from sklearn_protopnet.inspection._plot._canvas import pyplot_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

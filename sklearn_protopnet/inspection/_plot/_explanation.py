@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._boxes import WHOLE, WIDE
-from sklearn_protopnet.inspection._canvas import (
+from sklearn_protopnet.inspection._explanation import Options
+from sklearn_protopnet.inspection._pipelines import open_image
+from sklearn_protopnet.inspection._plot._canvas import (
     BOX,
     FAINT,
     NO_SOURCE,
@@ -23,8 +25,6 @@ from sklearn_protopnet.inspection._canvas import (
     is_whole_image,
     pyplot_module,
 )
-from sklearn_protopnet.inspection._explainer import Options
-from sklearn_protopnet.inspection._opened import open_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

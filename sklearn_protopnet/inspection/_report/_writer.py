@@ -19,16 +19,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
-from sklearn_protopnet._files import check_place, replacing
-from sklearn_protopnet._labels import class_indices
-from sklearn_protopnet._validation import check_positive
-from sklearn_protopnet.inspection import _report_page as page
-from sklearn_protopnet.inspection._canvas import COLOURS
-from sklearn_protopnet.inspection._explanation_display import WIDTHS
+from sklearn_protopnet._persistence import check_place, replacing
+from sklearn_protopnet._validation import check_positive, class_indices
 from sklearn_protopnet.inspection._localization import check_localizer
-from sklearn_protopnet.inspection._opened import open_estimator
-from sklearn_protopnet.inspection._report_evidence import Found, Labels, Settings, Spool, look
-from sklearn_protopnet.inspection._report_pictures import LARGEST_PIXELATED
+from sklearn_protopnet.inspection._pipelines import open_estimator
+from sklearn_protopnet.inspection._plot._canvas import COLOURS
+from sklearn_protopnet.inspection._plot._explanation import WIDTHS
+from sklearn_protopnet.inspection._report import _page as page
+from sklearn_protopnet.inspection._report._evidence import Found, Labels, Settings, Spool, look
+from sklearn_protopnet.inspection._report._pictures import LARGEST_PIXELATED
 
 IMAGES_PER_BLOCK: Final = 25
 """Images that the page reads at once."""

@@ -15,18 +15,18 @@ from sklearn.utils import check_random_state
 
 from sklearn_protopnet._validation import check_names, check_positive
 from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
-from sklearn_protopnet.inspection._evidence import build_table
 from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
-from sklearn_protopnet.metrics._cause_columns import (
+from sklearn_protopnet.inspection._tables import build_table
+from sklearn_protopnet.metrics._checks import truths
+from sklearn_protopnet.metrics._parts import location_change
+from sklearn_protopnet.metrics._report._causes import (
     cause_columns,
     check_interventions,
     seen_interventions,
 )
-from sklearn_protopnet.metrics._checks import truths
-from sklearn_protopnet.metrics._close_look import OF_MASKS, close_look
-from sklearn_protopnet.metrics._part_columns import BASELINES, check_parts, part_columns
-from sklearn_protopnet.metrics._parts import location_change
-from sklearn_protopnet.metrics._subject import Subject, means
+from sklearn_protopnet.metrics._report._context import Subject, means
+from sklearn_protopnet.metrics._report._faithfulness import OF_MASKS, close_look
+from sklearn_protopnet.metrics._report._parts import BASELINES, check_parts, part_columns
 
 REPORT_COLUMNS: Final = (
     "prototype",

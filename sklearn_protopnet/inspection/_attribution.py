@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
-from sklearn_protopnet._network._relevance import Propagation, not_zero
+from sklearn_protopnet.inspection._relevance import Propagation, not_zero
 
 STEPS: Final = 16
 """Points on the way from the baseline to the image that integrated gradients look at."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.inspection._pipelines import open_estimator
 from sklearn_protopnet.metrics._interventions import causal_parts
-from sklearn_protopnet.metrics._subject import NAN, Columns, Subject, means
+from sklearn_protopnet.metrics._report._context import NAN, Columns, Subject, means
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from sklearn_protopnet._network._attribution import (
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet.inspection._attribution import (
     LARGEST_PASS,
     Queries,
     blurred,
@@ -19,7 +20,6 @@ from sklearn_protopnet._network._attribution import (
     indicators,
     patch_similarities,
 )
-from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 
 ATTACK_RANGE: Final = 0.1
 """By how much an attack changes a pixel at most, in standard deviations of the training pixels."""

@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._labels import check_labels
+from sklearn_protopnet._validation import check_labels
 from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
-from sklearn_protopnet.inspection._opened import open_estimator
+from sklearn_protopnet.inspection._pipelines import open_estimator
 from sklearn_protopnet.inspection._view import View
 from sklearn_protopnet.metrics._size import (
     global_size,

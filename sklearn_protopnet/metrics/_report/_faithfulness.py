@@ -26,7 +26,7 @@ from sklearn_protopnet.metrics._masks import (
     random_baseline,
     relevance_mass,
 )
-from sklearn_protopnet.metrics._subject import NAN, Columns, Subject, means, of_each
+from sklearn_protopnet.metrics._report._context import NAN, Columns, Subject, means, of_each
 
 OF_MASKS: Final = ("pointing_game", "relevance_mass", "centre_baseline", "random_baseline")
 """Columns that need masks."""

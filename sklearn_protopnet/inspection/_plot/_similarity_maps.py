@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._validation import check_images, check_positive
-from sklearn_protopnet.inspection._canvas import (
+from sklearn_protopnet.inspection._localization import localize, similarity_maps
+from sklearn_protopnet.inspection._pipelines import open_image
+from sklearn_protopnet.inspection._plot._canvas import (
     Canvas,
     colour_of,
     format_number,
     picture_of,
     pyplot_module,
 )
-from sklearn_protopnet.inspection._localization import localize, similarity_maps
-from sklearn_protopnet.inspection._opened import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

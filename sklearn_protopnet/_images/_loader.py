@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_protopnet._images._augmentation import Changes
-from sklearn_protopnet._images._reading import Reader, read_ahead
+from sklearn_protopnet._images._prefetch import Reader, read_ahead
 from sklearn_protopnet._images._store import Images, Survey, blocks, fitting
 
 CHUNK_PIXELS: Final = 2**18

@@ -1,0 +1,1 @@
+"""Displays: pictures of explanations, the only place that knows matplotlib."""
