@@ -4,60 +4,53 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from functools import partial
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import Memory
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import nn
 
 from sklearn_protopnet import _persistence
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
-from sklearn_protopnet._images import (
-    AUGMENTATIONS,
-    ArrayImages,
-    Images,
-    ImageSource,
-    Standardization,
-    Transform,
-)
-from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS
-from sklearn_protopnet._naming import name_network, solve_last_layer
+from sklearn_protopnet._fitted import Evidence, FittedNetwork, fitted_network
+from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Transform
+from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS, not_converged
 from sklearn_protopnet._network import (
     BACKBONES,
     PRECISIONS,
-    TINY_IMAGE,
+    SIMILARITIES,
     Architecture,
-    Chunk,
-    PrototypeNetwork,
-    ReceptiveField,
-    backbone_maps,
-    functional,
     resolve_device,
     resolve_precision,
     working_conditions,
 )
 from sklearn_protopnet._training import (
+    UNPROJECTED,
     HistoryRow,
     LastLayerTask,
     ProgressBar,
     Settings,
     TrainingTask,
-    frozen_maps,
+    prototype_sources,
     see,
+    similarity_quantiles,
     train_network,
     usual_pretraining,
 )
@@ -70,12 +63,10 @@ from sklearn_protopnet._validation import (
     class_indices,
     prepare_training,
 )
-from sklearn_protopnet.inspection import _tables as _evidence
-from sklearn_protopnet.inspection._details import Background
-from sklearn_protopnet.inspection._explanation import Explainer, Options, Sources
-from sklearn_protopnet.inspection._localization import check_localizer
+from sklearn_protopnet.inspection import _tables
+from sklearn_protopnet.inspection._explanation import Explainer, Options, located_sources
+from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._pipelines import index_of
-from sklearn_protopnet.inspection._view import View
 
 
 class ProtoPNetClassifier(
@@ -226,9 +217,12 @@ class ProtoPNetClassifier(
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, if `X` was a frame with string names.
     image_shape_ : (int, int, int)
-        Height, width and channels of the images that the network sees.
-    row_shape_ : (int, int, int)
-        Height, width and channels to which a row of a 2-D `X` unfolds, before it is resized.
+        Height, width and channels that `image_shape` resolves to, before images are resized; of
+        images that differ in size, those after.
+    input_shape_ : (int, int, int)
+        Height, width and channels of the images that the network takes.
+    backbone_ : torch.nn.Module
+        The trained copy of `backbone`, if that is a module.
     prototypes_ : float32 ndarray of shape (n_prototypes, D, H1, W1)
         The prototypes; each is a latent patch of a training image.
     prototype_classes_ : ndarray of shape (n_prototypes,)
@@ -262,7 +256,7 @@ class ProtoPNetClassifier(
     history_ : list of dict
         What `history_table` shows.
     state_ : dict
-        Everything that rebuilds the network, in NumPy arrays and plain values.
+        What the network consists of beside the other attributes, in NumPy arrays and plain values.
 
     See Also
     --------
@@ -290,6 +284,12 @@ class ProtoPNetClassifier(
     np.True_
     """
 
+    _doc_link_module = "sklearn_protopnet"
+    _doc_link_template = (
+        "https://sklearn-protopnet.readthedocs.io/en/latest/generated/"
+        "{estimator_module}.{estimator_name}.html"
+    )
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "image_shape": [tuple, list, None],
         "image_size": [tuple, list, None],
@@ -299,7 +299,7 @@ class ProtoPNetClassifier(
         "prototype_depth": [Interval(Integral, 1, None, closed="left")],
         "n_prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "prototype_size": [tuple, list],
-        "similarity": [StrOptions(set(functional.SIMILARITIES))],
+        "similarity": [StrOptions(SIMILARITIES.keys())],
         "cluster_weight": [Interval(Real, 0, None, closed="left")],
         "separation_weight": [Interval(Real, 0, None, closed="left")],
         "l1_weight": L1_WEIGHTS,
@@ -461,31 +461,64 @@ class ProtoPNetClassifier(
             images, validation, seed = prepare_training(
                 self, X, y, sample_weight, (X_val, y_val, sample_weight_val)
             )
+            architecture, device = self._architecture(), resolve_device(self.device)
             task = TrainingTask(
-                self._architecture(),
+                architecture,
                 self._settings(len(images)),
                 images,
                 validation,
                 self.augment,
                 seed,
-                device := resolve_device(self.device),
-                resolve_precision(self.precision, device, is_small=self._is_small()),
+                device,
+                resolve_precision(self.precision, device, is_small=architecture.is_small),
             )
             memory = check_memory(self.memory)
             train = memory.cache(train_network, ignore=["task", "memory", "on_row"])
             key = "" if self.memory is None else task.key()
             with (
-                working_conditions(tiny=self._is_tiny()),
+                working_conditions(tiny=architecture.is_tiny),
                 ProgressBar(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
             ):
                 trained = train(key, task, memory, bar.show)
-                name_network(self, task, trained)
-                last_layer = trained.training.last_layer
-                bar.show(solve_last_layer(self, last_layer, self.l1_weight, self.l2_weight))
-            if trained.network is not None:
-                trained.network.head.copy_(torch.from_numpy(self.coef_))
-                trained.network.eval()
-                self._network = trained.network
+                last_layer, row = trained.last_layer.solve(
+                    float(self.l1_weight), float(self.l2_weight)
+                )
+                bar.show(row)
+            sources = prototype_sources(task, trained)
+            self.prototypes_ = trained.prototypes
+            self.prototype_classes_ = self.classes_[trained.prototype_classes]
+            self.prototype_sample_indices_ = sources.rows
+            self.prototype_boxes_ = sources.boxes
+            self.prototype_images_ = sources.images
+            self.prototype_image_sizes_ = sources.sizes
+            self.prototype_distances_ = trained.source_distances
+            self.similarity_quantiles_ = similarity_quantiles(
+                trained.last_layer.training, trained.prototype_classes
+            )
+            self.coef_ = last_layer.coef
+            self.last_layer_gap_ = last_layer.gap
+            self.l1_weight_, self.l2_weight_ = float(self.l1_weight), float(self.l2_weight)
+            self.history_ = [asdict(each) for each in (*trained.history, row)]
+            self.n_iter_ = len(trained.epochs)
+            self.loss_curve_ = [each.loss for each in trained.epochs]
+            if trained.backbone is not None:
+                self.backbone_ = trained.backbone
+            self.state_ = {
+                "architecture": architecture.plain_values(),
+                "network": trained.layers,
+                "standardization": asdict(images.source.standardization),
+                "receptive_field": asdict(trained.receptive_field),
+                "is_backbone_frozen": task.settings.is_backbone_frozen,
+            }
+        missing = self.prototype_classes_[sources.rows == UNPROJECTED]
+        if len(missing):
+            warnings.warn(
+                f"No training image of classes {np.unique(missing).tolist()} has a positive "
+                "weight: their prototypes stay as they were drawn and are no patches of images.",
+                stacklevel=2,
+            )
+        if not last_layer.converged:
+            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=2)
         return self
 
     @validate_params(
@@ -541,23 +574,36 @@ class ProtoPNetClassifier(
             If the solver's iterations end before the certified gap is small enough.
         """
         self._validate_params()
-        source = self._image_source(X)
-        labels = check_labels("y", y, "X", len(source), self.classes_)
-        members = canonical_members(self, source.images, labels, sample_weight)
+        check_is_fitted(self)
+        images = check_images(self, X)
+        labels = check_labels("y", y, "X", len(images), self.classes_)
+        members = canonical_members(self, images, labels, sample_weight)
         check_two_classes(self.classes_, members)
         start = time.perf_counter()
-        with working_conditions(tiny=self._is_tiny()):
-            seen, _ = see(self._rebuilt_network(), self._maps(source, members.rows), members)
-        last = self.history_[-1]
-        row = HistoryRow(last["round"], "refit", last["epoch"], time.perf_counter() - start)
-        owners = class_indices(self.prototype_classes_, self.classes_)
-        with all_or_nothing(self):
-            solve_last_layer(
-                self,
-                LastLayerTask(owners, self.coef_, seen, None, row),
-                self.l1_weight if l1_weight is None else l1_weight,
-                self.l2_weight if l2_weight is None else l2_weight,
+        fitted = fitted_network(self)
+        with working_conditions(tiny=fitted.architecture.is_tiny):
+            training, _ = see(
+                fitted.network, fitted.maps(fitted.source(images), members.rows), members
             )
+        last = self.history_[-1]
+        task = LastLayerTask(
+            class_indices(self.prototype_classes_, self.classes_),
+            self.coef_,
+            training,
+            None,
+            HistoryRow(last["round"], "refit", last["epoch"], time.perf_counter() - start),
+        )
+        penalties = {
+            "l1_weight": float(self.l1_weight if l1_weight is None else l1_weight),
+            "l2_weight": float(self.l2_weight if l2_weight is None else l2_weight),
+        }
+        last_layer, row = task.solve(**penalties)
+        self.coef_ = last_layer.coef
+        self.last_layer_gap_ = last_layer.gap
+        self.l1_weight_, self.l2_weight_ = penalties["l1_weight"], penalties["l2_weight"]
+        self.history_ = [*self.history_, asdict(row)]
+        if not last_layer.converged:
+            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=2)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -573,8 +619,8 @@ class ProtoPNetClassifier(
         ndarray of shape (n,)
             The class with the largest logit.
         """
-        (logits,) = self._view(X).arrays("logits")
-        labels: NDArray[Any] = self.classes_[logits.argmax(1)]
+        fitted, evidence = self._evidence(X)
+        labels: NDArray[Any] = fitted.classes[evidence.logits.argmax(1)]
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -590,9 +636,27 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes)
             Columns are in the order of `classes_`.
         """
-        (logits,) = self._view(X).arrays("logits")
-        probabilities: NDArray[np.float64] = softmax(logits)
+        _, evidence = self._evidence(X)
+        probabilities: NDArray[np.float64] = softmax(evidence.logits)
         return probabilities
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Predict logarithms of class probabilities.
+
+        Parameters
+        ----------
+        X : array-like, frame, CPU tensor, list of images or paths of images
+            As in `fit`.
+
+        Returns
+        -------
+        float64 ndarray of shape (n, n_classes)
+            Columns are in the order of `classes_`. Finite where a probability is too small for
+            a number.
+        """
+        _, evidence = self._evidence(X)
+        logarithms: NDArray[np.float64] = log_softmax(evidence.logits, axis=1)
+        return logarithms
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Compute the logits.
@@ -607,8 +671,9 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes), or (n,) for two classes
             ``coef_ @ similarities``; for two classes the second logit minus the first.
         """
-        (logits,) = self._view(X).arrays("logits")
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        fitted, evidence = self._evidence(X)
+        logits = evidence.logits
+        return logits[:, 1] - logits[:, 0] if len(fitted.classes) == 2 else logits
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute the similarity of each image to each prototype.
@@ -623,8 +688,8 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_prototypes)
             Similarity of the image's most similar patch.
         """
-        (similarities,) = self._view(X).arrays("similarities")
-        return similarities
+        _, evidence = self._evidence(X)
+        return evidence.similarities
 
     def explain(
         self,
@@ -683,12 +748,10 @@ class ProtoPNetClassifier(
 
             In the group ``"box"``, at a cost of two passes for each box:
 
-            ``box_sufficiency``, ``box_necessity``
+            ``similarity_in_box``, ``similarity_without_box``
                 What the similarity of the patch becomes if all pixels outside of the box are
-                blurred, and if all inside are: similarities that are left, not the shares that
-                the functions of the same names in `metrics` give. ``metrics.box_sufficiency`` is
-                the first over ``similarity``, ``metrics.box_necessity`` 1 minus the second over
-                it.
+                blurred, and if all inside are. `metrics.box_sufficiency` is the first over
+                ``similarity``, `metrics.box_necessity` 1 minus the second over it.
 
             ``"percentile"``:
 
@@ -724,7 +787,10 @@ class ProtoPNetClassifier(
             fewer than `n_top_classes` classes, or it is given beside `classes`.
         """
         options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-        return self._explainer(X, index_of(X), options).table()
+        fitted, source = self._fitted(X)
+        names = index_of(X)
+        names = source.rows if names is None else names
+        return Explainer(fitted, source, names, options).table()
 
     def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.
@@ -739,8 +805,9 @@ class ProtoPNetClassifier(
         DataFrame
             ``prototype``, ``prototype_class``
                 Number, for ever the same, and class label.
-            ``sample``, ``y0``, ``y1``, ``x0``, ``x1``
-                Row of the training `X` and the patch in its pixels, half-open.
+            ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
+                Row of the training `X` and the patch in its pixels, half-open, as in the table of
+                `explain`.
             ``distance``
                 To that patch: 0.
             ``n_duplicates``
@@ -757,8 +824,10 @@ class ProtoPNetClassifier(
         """
         check_is_fitted(self)
         check_localizer(localizer)
-        record, kinds = self._sources().boxed(localizer, np.arange(len(self.prototypes_)))
-        return _evidence.prototype_table(record, kinds, self.classes_)
+        fitted = fitted_network(self)
+        prototypes = np.arange(len(fitted.prototypes.samples))
+        sources, kinds = located_sources(fitted, fitted.prototypes, localizer, prototypes)
+        return _tables.prototype_table(sources, kinds, fitted.classes)
 
     def history_table(self) -> pd.DataFrame:
         """Say how training went: one row per stage and epoch.
@@ -783,7 +852,7 @@ class ProtoPNetClassifier(
                 Certified bound on the last layer's distance from its optimum.
         """
         check_is_fitted(self)
-        return _evidence.history_table(self.history_)
+        return _tables.history_table(self.history_)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted classifier to a file that `load` reads without executing anything.
@@ -804,10 +873,12 @@ class ProtoPNetClassifier(
         check_is_fitted(self)
         _persistence.dump(self, path)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the torch network, which `state_` rebuilds on any device."""
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_network"}
+    def __sklearn_tags__(self) -> Tags:
+        """Tell scikit-learn that images may be rows, arrays of three dimensions, or paths."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether there is a network."""
@@ -826,7 +897,7 @@ class ProtoPNetClassifier(
             )
         return Architecture(
             backbone=self.backbone,
-            image_shape=self.image_shape_,
+            image_shape=self.input_shape_,
             n_classes=len(self.classes_),
             n_prototypes_per_class=int(self.n_prototypes_per_class),
             prototype_depth=int(self.prototype_depth),
@@ -861,95 +932,13 @@ class ProtoPNetClassifier(
             patience=self.n_iter_no_change if self.early_stopping else None,
         )
 
-    def _is_small(self) -> bool:
-        return isinstance(self.backbone, str) and self.backbone == "auto"
-
-    def _is_tiny(self) -> bool:
-        height, width, _ = self.image_shape_
-        return self._is_small() and height * width <= TINY_IMAGE
-
-    def _rebuilt_network(self) -> PrototypeNetwork:
-        """Give the network of the fit, built anew where a copy or a file has left it out."""
-        if "_network" not in vars(self):
-            architecture = Architecture(
-                **{"backbone": self.backbone, **self.state_["architecture"]}
-            )
-            built, _ = architecture.build(field=self._receptive_field())
-            built.load_state_dict(
-                {k: torch.from_numpy(v) for k, v in self.state_["network"].items()}
-            )
-            self._network = built.eval()  # whole, also for other threads
-        network: PrototypeNetwork = self._network
-        return network.to(resolve_device(self.device))
-
-    def _view(self, X: Any) -> View:
-        """Look at images through the network."""
-        return self._look_at(self._image_source(X))
-
-    def _look_at(self, source: ImageSource) -> View:
-        return View(
-            self._rebuilt_network(),
-            source,
-            self._receptive_field(),
-            partial(self._maps, source),
-            rows=np.arange(len(source)),
-            is_tiny=self._is_tiny(),
-        )
-
-    def _maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
-        """Backbone maps of images; a backbone that was never trained shares its cache with fits."""
-        network = self._rebuilt_network()
-        if self.memory is not None and self._settings(len(source)).is_backbone_frozen:
-            return frozen_maps(network, source, rows, check_memory(self.memory))
-        return backbone_maps(network, source.chunks(rows))
-
-    def _image_source(self, X: Any) -> ImageSource:
+    def _fitted(self, X: Any) -> tuple[FittedNetwork, ImageSource]:
+        """Check images, and give the network to compare them with."""
         check_is_fitted(self)
-        return self._source_of(check_images(self, X))
+        fitted = fitted_network(self)
+        return fitted, fitted.source(check_images(self, X))
 
-    def _source_of(self, images: Images) -> ImageSource:
-        return ImageSource(images, Standardization(**self.state_["standardization"]))
-
-    def _receptive_field(self) -> ReceptiveField:
-        return ReceptiveField(**self.state_["receptive_field"])
-
-    def _explainer(self, X: Any, names: NDArray[Any] | None, options: Options) -> Explainer:
-        """Prepare explanations of images, which are called by their rows with None."""
-        view = self._view(X)
-        return Explainer(
-            view,
-            view.rows if names is None else names,
-            self._sources(),
-            self.classes_,
-            Background(
-                coef=self.coef_,
-                quantiles=self.similarity_quantiles_,
-                similarity_range=functional.SIMILARITY_RANGES[self.similarity],
-                source_images=self.prototype_images_,
-                model={
-                    **self.state_,
-                    "classes": self.classes_.tolist(),  # as values: memory may hold addresses
-                    "source_rows": self.prototype_sample_indices_,
-                },
-            ),
-            options,
-        )
-
-    def _sources(self) -> Sources:
-        """Gather what is known of the prototypes."""
-        record = _evidence.PrototypeRecord(
-            classes=self.prototype_classes_,
-            coef=self.coef_,
-            samples=self.prototype_sample_indices_,
-            boxes=self.prototype_boxes_,
-            distances=self.prototype_distances_,
-            vectors=self.prototypes_.reshape(len(self.prototypes_), -1),
-        )
-        return Sources(record, self._source_view)
-
-    def _source_view(self, prototypes: NDArray[np.int64]) -> View:
-        """Look at the images that prototypes come from."""
-        images = ArrayImages(
-            self.prototype_images_[prototypes], self.prototype_image_sizes_[prototypes]
-        )
-        return self._look_at(self._source_of(images))
+    def _evidence(self, X: Any) -> tuple[FittedNetwork, Evidence]:
+        """Compare images with the prototypes."""
+        fitted, source = self._fitted(X)
+        return fitted, fitted.evidence(source)

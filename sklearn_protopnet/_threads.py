@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-GLOBAL_DRAWS: Final = threading.RLock()
-"""Held by whoever seeds torch's global generator, draws from it and puts it back."""
+
+class ForkableLock:
+    """A reentrant lock that is free in a child process, whoever held it when that was forked."""
+
+    def __init__(self) -> None:
+        self._renew()
+        in_child_processes(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def in_child_processes(call: Callable[[], None]) -> None:
+    """Have something called at the start of every process that is forked from this one."""
+    if hasattr(os, "register_at_fork"):  # elsewhere nothing is forked
+        os.register_at_fork(after_in_child=call)
+
+
+GLOBAL_DRAWS: Final = ForkableLock()
+"""Whoever seeds torch's global generator, draws from it and puts it back holds this lock."""
 
 
 class SharedLimit:
@@ -25,8 +50,15 @@ class SharedLimit:
 
     def __init__(self, begin: Callable[[], Any], end: Callable[[Any], None]) -> None:
         self._begin, self._end = begin, end
-        self._lock = threading.Lock()
+        self._lock = ForkableLock()
         self._holders, self._before = 0, None
+        in_child_processes(self._lift)
+
+    def _lift(self) -> None:
+        """Lift the limit of threads that a child process does not have."""
+        if self._holders:
+            self._holders = 0
+            self._end(self._before)
 
     def __enter__(self) -> None:
         with self._lock:

@@ -6,7 +6,8 @@ Shapes: n images, N of them in a batch, of H x W pixels and C channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +17,18 @@ from torch import Tensor
 
 from sklearn_protopnet._images._augmentation import Changes
 from sklearn_protopnet._images._prefetch import Reader, read_ahead
-from sklearn_protopnet._images._store import Images, Survey, blocks, fitting
+from sklearn_protopnet._images._store import Images, Survey, fitting
 
-CHUNK_PIXELS: Final = 2**18
-"""Pixels of one chunk of images, which bounds what inspection holds in memory at once."""
+CHUNK_PIXELS: Final = 2**16
+"""Pixels of one chunk of images bound the memory that a pass of the network takes; chunks of
+2**18 pixels are no faster."""
+
+SMALLEST_CHUNK_PIXELS: Final = 2**10
+SMALLEST_CHUNK: Final = 16
+"""One chunk has as many images as have so many pixels, or so many images, at least."""
 
 LARGEST_CHUNK: Final = 256
-"""Images of one chunk at most."""
+"""One chunk has so many images at most."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,31 @@ class ImageSource:
 
     images: Images
     standardization: Standardization
+    chosen: range | None = None
+    """Rows that are meant; all with None."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the images that are meant, (n,)."""
+        rows: NDArray[np.int64] = np.arange(len(self.images))
+        return rows if self.chosen is None else np.array(self.chosen, dtype=np.int64)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of the images as they were given, (n, 2)."""
+        return self.images.original_sizes(self.rows)
+
+    def part(self, part: slice) -> ImageSource:
+        """Take some of the images only."""
+        chosen = range(len(self.images)) if self.chosen is None else self.chosen
+        return replace(self, chosen=chosen[part])
+
+    def original_boxes(self, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bring boxes (n, ..., 4) to pixels of the images as they were given."""
+        return self.images.original_boxes(self.rows, boxes)
 
     def batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Standardised images, float32 of shape (len(rows), C, H, W)."""
@@ -113,11 +141,7 @@ class ImageSource:
         return reader if changes is None else changes.applied_to(reader, rows)
 
     def chunks(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Go through images in batches of one fixed shape.
-
-        A convolution's last bits depend on the size of its batch (measured: 6e-8), not on the
-        images beside it. With one size for all, an image has the same features alone, among
-        a thousand others, and in the projection.
+        """Go through images in batches of about one size.
 
         Parameters
         ----------
@@ -126,26 +150,42 @@ class ImageSource:
         Yields
         ------
         index : int64 array of shape (N,)
-            Positions in ``rows``; N is at most the chunk size.
-        images : float32 Tensor of shape (chunk size, C, H, W)
-            The last chunk is filled up with repetitions: results past N are void.
+            Positions in ``rows``.
+        images : float32 Tensor of shape (max(N, smallest_chunk), C, H, W)
+            What comes after the first N images is void.
         """
         indices = self.chunk_indices(len(rows))
         images = self.batches([rows[index] for index in indices])
         for index, batch in zip(indices, images, strict=True):
-            yield index, fill_up(batch, self.chunk_size)
+            yield index, fill_up(batch, self.smallest_chunk)
 
     def chunk_indices(self, n_rows: int) -> list[NDArray[np.int64]]:
-        """Positions of the images of each chunk."""
-        return blocks(n_rows, self.chunk_size)
+        """Positions of the images of each chunk; none is of one image if there are more."""
+        n_chunks = -(-n_rows // self.chunk_size)
+        return np.array_split(np.arange(n_rows), n_chunks) if n_chunks else []
 
     @property
     def chunk_size(self) -> int:
-        """Images of a chunk."""
+        """Images of a chunk, at most."""
         return fitting(self.images.shape, CHUNK_PIXELS, LARGEST_CHUNK)
+
+    @property
+    def smallest_chunk(self) -> int:
+        """Images of a chunk, at least: fewer are filled up by repetitions.
+
+        Convolutions take another way with a single image, or with very few small ones, and round
+        differently, by 5e-7 in feature maps of a size of 1. From so many on, an image had the same
+        bits in batches of any size up to 256 (measured for 1 x 1 to 64 x 64 pixels).
+        """
+        return max(2, fitting(self.images.shape, SMALLEST_CHUNK_PIXELS, SMALLEST_CHUNK))
 
 
 def fill_up(values: Tensor, size: int) -> Tensor:
-    """Repeat the rows of a tensor (N, ...) until there are ``size``, in the same memory order."""
-    filled = values if len(values) == size else values[torch.arange(size) % len(values)]
-    return filled.contiguous(memory_format=torch.channels_last)
+    """Repeat the rows of a tensor (N, C, H, W) until there are ``size`` at least.
+
+    Its memory then has channels last, in strides too. (By `contiguous(memory_format=...)` those of
+    a single channel stay as they are, and convolutions choose their way by strides.)
+    """
+    rows = values.permute(0, 2, 3, 1)  # (N, H, W, C)
+    filled = rows if len(rows) >= size else rows[torch.arange(size) % len(rows)]
+    return filled.contiguous().permute(0, 3, 1, 2)

@@ -96,6 +96,14 @@ class Images(ABC):
             return boxes
         return original_boxes(boxes, self.sizes[rows], self.shape[:2])
 
+    @property
+    def given_shape(self) -> ImageShape:
+        """Shape of the images before they were resized; of sizes that differ, after."""
+        if self.sizes is None or (self.sizes != self.sizes[0]).any():
+            return self.shape
+        height, width = self.sizes[0].tolist()
+        return height, width, self.shape[2]
+
     def original_sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Height and width (len(rows), 2) of images before they were resized."""
         if self.sizes is None:

@@ -163,20 +163,18 @@ def solve_last_layer(
         tol=tol,
         max_iter=max_iter,
     )
-    warn_unless_converged(solution, stacklevel=4)
+    if not solution.converged:
+        warnings.warn(not_converged(solution), ConvergenceWarning, stacklevel=2)
     return solution
 
 
-def warn_unless_converged(solution: LastLayer, *, stacklevel: int) -> None:
-    """Warn if the iterations ended before the gap was as small as was asked for."""
-    if not solution.converged:
-        warnings.warn(
-            f"The last layer was not solved to the tolerance in {solution.n_iter} iterations: its "
-            f"objective, {solution.objective:.6g}, is certified to be within {solution.gap:.3g} of "
-            "the minimum. A larger l2_weight is easier to solve for.",
-            ConvergenceWarning,
-            stacklevel=stacklevel,
-        )
+def not_converged(solution: LastLayer) -> str:
+    """Say that the iterations ended before the gap was as small as was asked for."""
+    return (
+        f"The last layer was not solved to the tolerance in {solution.n_iter} iterations: its "
+        f"objective, {solution.objective:.6g}, is certified to be within {solution.gap:.3g} of "
+        "the minimum. A larger l2_weight is easier to solve for."
+    )
 
 
 def _check_indices(name: str, values: ArrayLike) -> NDArray[np.int64]:

@@ -15,18 +15,18 @@ from sklearn_protopnet._network._prototype_network import Evidence, PrototypeNet
 from sklearn_protopnet._network._receptive_field import ReceptiveField
 from sklearn_protopnet._network._runtime import (
     PRECISIONS,
-    TINY_IMAGE,
     resolve_device,
     resolve_precision,
     seeded_draws,
     working_conditions,
 )
+from sklearn_protopnet._network._similarity import SIMILARITIES, Similarity
 from sklearn_protopnet._network._weights import published_standardization
 
 __all__ = [
     "BACKBONES",
     "PRECISIONS",
-    "TINY_IMAGE",
+    "SIMILARITIES",
     "Architecture",
     "Chunk",
     "Evidence",
@@ -34,6 +34,7 @@ __all__ = [
     "LinearHead",
     "PrototypeNetwork",
     "ReceptiveField",
+    "Similarity",
     "backbone_maps",
     "build_backbone",
     "functional",

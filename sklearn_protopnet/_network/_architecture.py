@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from sklearn_protopnet._network._backbones import build_backbone
-from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork, initial_head
 from sklearn_protopnet._network._receptive_field import ReceptiveField, trace_receptive_field
-from sklearn_protopnet._network._runtime import seeded_construction
+from sklearn_protopnet._network._runtime import TINY_IMAGE, seeded_construction
+from sklearn_protopnet._network._similarity import SIMILARITIES
 from sklearn_protopnet._network._weights import weights_key
 
 
@@ -32,11 +36,9 @@ class Architecture:
     """What the backbone starts from."""
 
     def plain_values(self) -> dict[str, Any]:
-        """Give the fields that rebuild a trained network; its module is the user's."""
-        values = {name: value for name, value in vars(self).items() if name != "weights"}
-        if isinstance(self.backbone, nn.Module):
-            del values["backbone"]
-        return values
+        """Give what a fit keeps of it beside its arrays; a module is kept by itself."""
+        named = {} if isinstance(self.backbone, nn.Module) else {"backbone": self.backbone}
+        return {**named, "feature_stride": self.feature_stride, "similarity": self.similarity}
 
     def weights_key(self) -> str | None:
         """Digest the weights that the backbone starts from, for the key of a cache."""
@@ -48,17 +50,24 @@ class Architecture:
             return None
         return f"{self.backbone} {self.feature_stride} {list(self.image_shape)}"
 
-    def build(
-        self, seed: int = 0, field: ReceptiveField | None = None
-    ) -> tuple[PrototypeNetwork, ReceptiveField]:
+    @property
+    def is_small(self) -> bool:
+        """Whether the backbone is the small one that is fit for the image size."""
+        return isinstance(self.backbone, str) and self.backbone == "auto"
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether one thread is faster than several."""
+        height, width, _ = self.image_shape
+        return self.is_small and height * width <= TINY_IMAGE
+
+    def build(self, seed: int = 0) -> tuple[PrototypeNetwork, ReceptiveField]:
         """Build the network as it starts, and read off its receptive field.
 
         Parameters
         ----------
         seed : int
             Of random weights and prototypes.
-        field : ReceptiveField or None
-            The receptive field, where it is known.
 
         Raises
         ------
@@ -68,31 +77,72 @@ class Architecture:
             If the weights do not fit, the backbone does not accept the images, or its feature
             map is smaller than a prototype.
         """
-        height, width, channels = self.image_shape
         classes = torch.arange(self.n_classes).repeat_interleave(self.n_prototypes_per_class)
         with seeded_construction(seed):
-            backbone = build_backbone(
-                self.backbone,
-                channels=channels,
-                image_size=(height, width),
-                weights=self.weights,
-                feature_stride=self.feature_stride,
-            )
-            field = field or self._trace(backbone.eval())
+            backbone = self._backbone(self.weights)
+            field = self._trace(backbone.eval())
             self._check_prototype_size(field)
-            network = PrototypeNetwork(
-                backbone,
-                field.depth,
-                classes,
-                n_classes=self.n_classes,
-                prototype_depth=self.prototype_depth,
-                prototype_size=self.prototype_size,
-                similarity=self.similarity,
-                backbone_origin=self.backbone_origin(),
-            )
+            network = self._around(backbone, field.depth, classes)
         # Channels last in memory, as images come: a forward pass of ResNet-18 on 64 x 64 pixels
         # took 221 ms and not 283.
         return network.to(memory_format=torch.channels_last), field
+
+    def restore(
+        self,
+        field: ReceptiveField,
+        prototype_classes: NDArray[np.int64],
+        arrays: Mapping[str, NDArray[Any]],
+    ) -> PrototypeNetwork:
+        """Build the network of a fit from its arrays, in ``eval()``, without a random draw.
+
+        Parameters
+        ----------
+        field : ReceptiveField
+        prototype_classes : int64 array of shape (P,)
+            Class indices.
+        arrays : mapping of str to array
+            Prototypes, parameters and statistics by name; those of a backbone that is a module are
+            its own.
+        """
+        is_module = isinstance(self.backbone, nn.Module)
+        # Without memory and without the generator: threads that predict need not wait for one
+        # that trains.
+        with torch.device("meta"):
+            backbone = nn.Identity() if is_module else self._backbone(None)
+            network = self._around(backbone, field.depth, torch.from_numpy(prototype_classes))
+        network = network.float().to_empty(device="cpu")
+        # Copies: arrays of a file that is mapped into memory cannot be written to.
+        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        state["prototype_classes"] = torch.from_numpy(prototype_classes)
+        state["head"] = initial_head(state["prototype_classes"], self.n_classes)
+        network.load_state_dict(state)
+        if is_module:
+            network.backbone = self._backbone(None)
+        return network.to(memory_format=torch.channels_last).eval()
+
+    def _backbone(self, weights: str | None) -> nn.Module:
+        height, width, channels = self.image_shape
+        return build_backbone(
+            self.backbone,
+            channels=channels,
+            image_size=(height, width),
+            weights=weights,
+            feature_stride=self.feature_stride,
+        )
+
+    def _around(
+        self, backbone: nn.Module, depth: int, prototype_classes: Tensor
+    ) -> PrototypeNetwork:
+        return PrototypeNetwork(
+            backbone,
+            depth,
+            prototype_classes,
+            n_classes=self.n_classes,
+            prototype_depth=self.prototype_depth,
+            prototype_size=self.prototype_size,
+            similarity=SIMILARITIES[self.similarity],
+            backbone_origin=self.backbone_origin(),
+        )
 
     def _trace(self, backbone: nn.Module) -> ReceptiveField:
         height, width, channels = self.image_shape

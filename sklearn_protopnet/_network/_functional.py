@@ -6,15 +6,10 @@ L = (H - H1 + 1) (W - W1 + 1) patches of an image, K = D H1 W1 numbers in a patc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Final
 
 import torch
 from torch import Tensor, nn
-
-EPSILON: Final = 1e-4
-"""The paper's eps: it bounds the log similarity by log(1 + 1 / eps) = 9.2104."""
 
 
 def extract_patches(features: Tensor, prototype_size: tuple[int, int]) -> Tensor:
@@ -108,33 +103,3 @@ def as_it_is(vectors: Tensor) -> Tensor:
 def to_unit_length(vectors: Tensor) -> Tensor:
     """Scale vectors along the last axis to length 1; a zero vector stays zero."""
     return nn.functional.normalize(vectors, dim=-1)
-
-
-def log_similarity(distances: Tensor) -> Tensor:
-    """``log((d + 1) / (d + eps))`` of squared distances d (Chen et al. 2019, section 2.1)."""
-    return torch.log((distances + 1) / (distances + EPSILON))
-
-
-def linear_similarity(distances: Tensor) -> Tensor:
-    """``-d`` of squared distances d."""
-    return -distances
-
-
-def cosine_similarity(distances: Tensor) -> Tensor:
-    """``1 - d / 2``: the cosine of two *unit* vectors at squared distance d."""
-    return 1 - distances / 2
-
-
-SIMILARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "log": log_similarity,
-    "linear": linear_similarity,
-    "cosine": cosine_similarity,
-}
-"""Every similarity decreases with the distance: the nearest patch is the most similar one."""
-
-SIMILARITY_RANGES: Final[dict[str, tuple[float, float]]] = {
-    "log": (0.0, math.log1p(1 / EPSILON)),
-    "linear": (-math.inf, 0.0),
-    "cosine": (-1.0, 1.0),
-}
-"""Between which values a similarity lies."""

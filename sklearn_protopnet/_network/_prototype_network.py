@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_protopnet._network import _functional as functional
+from sklearn_protopnet._network._similarity import Similarity
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PrototypeNetwork(nn.Module):
         D, the depth to which the add-on layers bring the features.
     prototype_size : (int, int)
         H1, W1.
-    similarity : {"log", "linear", "cosine"}
+    similarity : Similarity
     backbone_origin : str, default=None
         Names all that the structure of the backbone depends on; None where only itself can tell.
     """
@@ -60,16 +61,17 @@ class PrototypeNetwork(nn.Module):
         n_classes: int,
         prototype_depth: int,
         prototype_size: tuple[int, int],
-        similarity: str,
+        similarity: Similarity,
         backbone_origin: str | None = None,
     ) -> None:
         super().__init__()
         self.backbone_origin = backbone_origin
         self.backbone_channels = backbone_channels
         self.prototype_size = prototype_size
-        self.similarity = functional.SIMILARITIES[similarity]
-        on_unit_sphere = similarity == "cosine"
-        self.comparable = functional.to_unit_length if on_unit_sphere else functional.as_it_is
+        self.similarity = similarity.function
+        self.comparable = (
+            functional.to_unit_length if similarity.on_unit_vectors else functional.as_it_is
+        )
         self.backbone = backbone
         self.add_on = nn.Sequential(
             nn.Conv2d(backbone_channels, prototype_depth, 1),
@@ -162,5 +164,6 @@ class PrototypeNetwork(nn.Module):
 
 def initial_head(prototype_classes: Tensor, n_classes: int) -> Tensor:
     """Build stage 1's head: 1 to a prototype's own class, -0.5 to others; float64 (K, P)."""
-    own = torch.arange(n_classes)[:, None] == prototype_classes.cpu()  # (K, P)
+    classes = torch.arange(n_classes, device="cpu")
+    own = classes[:, None] == prototype_classes.cpu()  # (K, P)
     return torch.where(own, 1.0, -0.5).double()

@@ -10,7 +10,12 @@ from sklearn_protopnet._training._progress import ProgressBar
 from sklearn_protopnet._training._projection import UNPROJECTED
 from sklearn_protopnet._training._quantiles import similarity_quantiles
 from sklearn_protopnet._training._stages import Settings, usual_pretraining
-from sklearn_protopnet._training._task import TrainedNetwork, TrainingTask, train_network
+from sklearn_protopnet._training._task import (
+    TrainedNetwork,
+    TrainingTask,
+    prototype_sources,
+    train_network,
+)
 
 __all__ = [
     "UNPROJECTED",
@@ -26,6 +31,7 @@ __all__ = [
     "canonical_training_set",
     "digest_bytes",
     "frozen_maps",
+    "prototype_sources",
     "see",
     "similarity_quantiles",
     "train_network",

@@ -118,7 +118,7 @@ class Maps:
             return
         source = self.images.source
         for index in source.chunk_indices(len(self.images)):
-            yield index, fill_up(self.kept.read(index), source.chunk_size)
+            yield index, fill_up(self.kept.read(index), source.smallest_chunk)
 
     def keep(self, *, in_file: bool) -> None:
         """Compute the maps, unless they are there or there is no room for them.
@@ -195,7 +195,7 @@ def frozen_maps(
             return maps[: len(index)]
 
         maps = torch.from_numpy(np.array(cached(key, compute))).permute(0, 3, 1, 2)
-        yield index, fill_up(maps, source.chunk_size)
+        yield index, fill_up(maps, source.smallest_chunk)
 
 
 class _Fresh:

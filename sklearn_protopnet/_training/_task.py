@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from joblib import Memory
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sklearn_protopnet._images import Transform
 from sklearn_protopnet._network import (
     Architecture,
-    PrototypeNetwork,
     ReceptiveField,
     seeded_draws,
 )
@@ -33,8 +32,10 @@ from sklearn_protopnet._training._cache_key import (
 )
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._labelled_images import LabelledImages
+from sklearn_protopnet._training._last_layer import LastLayerTask
+from sklearn_protopnet._training._projection import UNPROJECTED, Projection
 from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
-from sklearn_protopnet._training._trainer import Trainer, Training
+from sklearn_protopnet._training._trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ class TrainingTask:
         """
         backbone, standard = self.architecture.backbone, self.images.source.standardization
         return digest_of(
-            architecture=self.architecture.plain_values(),
+            architecture=[
+                v
+                for k, v in vars(self.architecture).items()
+                if k != "weights" and not isinstance(v, nn.Module)
+            ],
             module=module_digest(backbone) if isinstance(backbone, nn.Module) else None,
             weights=self.architecture.weights_key(),
             augment=callable_digest("augment", self.augment)
@@ -99,15 +104,58 @@ class TrainingTask:
 class TrainedNetwork:
     """What a task leads to, in arrays and plain values."""
 
-    training: Training
+    prototypes: NDArray[np.float32]
+    """(P, D, H1, W1)"""
+    prototype_classes: NDArray[np.int64]
+    """(P,) class indices."""
+    projection: Projection
+    """Sources are positions in the training set."""
+    source_distances: NDArray[np.float64]
+    """(P,) distance of each prototype to its source patch, measured after the projection."""
+    layers: dict[str, NDArray[Any]]
+    """Parameters and statistics of the other layers, but of a backbone that is a module."""
+    backbone: nn.Module | None
+    """The trained backbone, where it is a module."""
     receptive_field: ReceptiveField
-    state: dict[str, NDArray[Any]]
-    """Parameters and statistics of the network, and its prototypes."""
-    network: PrototypeNetwork | None
-    """None where it comes from a cache, and `state` has to do."""
+    history: list[HistoryRow]
+    last_layer: LastLayerTask
+    """The last layer is left to solve for."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "network": None}
+    @property
+    def epochs(self) -> list[HistoryRow]:
+        """Rows of the history that are epochs of gradients."""
+        return [row for row in self.history if row.stage not in {"projection", "last_layer"}]
+
+
+@dataclass(frozen=True)
+class PrototypeSources:
+    """Training images that prototypes are patches of."""
+
+    rows: NDArray[np.int64]
+    """(P,) rows of the user's X, `UNPROJECTED` of prototypes that are no patch."""
+    boxes: NDArray[np.int64]
+    """(P, 4) receptive fields of the patches in pixels of the images as they were given."""
+    images: NDArray[Any]
+    """(P, H, W, C) as the network takes them, but not standardised; zeros for none."""
+    sizes: NDArray[np.int64]
+    """(P, 2) height and width of the images as they were given."""
+
+
+def prototype_sources(task: TrainingTask, trained: TrainedNetwork) -> PrototypeSources:
+    """Find the training images that prototypes are patches of."""
+    projection, images = trained.projection, task.images.source.images
+    is_patch = projection.images != UNPROJECTED
+    rows = np.where(is_patch, task.images.members.rows[projection.images], UNPROJECTED)
+    boxes = trained.receptive_field.boxes(
+        np.where(is_patch, projection.positions, 0), task.architecture.prototype_size
+    )
+    pixels = images.read(rows)
+    return PrototypeSources(
+        rows=rows,
+        boxes=images.original_boxes(rows, boxes) * is_patch[:, None],
+        images=pixels * is_patch[:, None, None, None].astype(pixels.dtype),
+        sizes=images.original_sizes(rows) * is_patch[:, None],
+    )
 
 
 def train_network(
@@ -146,15 +194,34 @@ def train_network(
             memory=memory if task.settings.is_backbone_frozen else Memory(None, verbose=0),
             on_row=on_row,
         ).run()
-    return TrainedNetwork(
-        training=training,
-        receptive_field=field,
-        state={
-            name: np.array(value.cpu().numpy(), order="C")
-            for name, value in network.state_dict().items()
-        },
-        network=network,
+    is_module = isinstance(task.architecture.backbone, nn.Module)
+    layers = (
+        {"add_on": network.add_on}
+        if is_module
+        else {
+            "backbone": network.backbone,
+            "add_on": network.add_on,
+        }
     )
+    return TrainedNetwork(
+        prototypes=_array(network.prototypes),
+        prototype_classes=_array(network.prototype_classes),
+        projection=training.projection,
+        source_distances=training.source_distances,
+        layers={
+            f"{name}.{key}": _array(value)
+            for name, layer in layers.items()
+            for key, value in layer.state_dict().items()
+        },
+        backbone=network.backbone.cpu().eval().requires_grad_(False) if is_module else None,
+        receptive_field=field,
+        history=training.history,
+        last_layer=training.last_layer,
+    )
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return np.array(tensor.detach().cpu().numpy(), order="C")
 
 
 @contextmanager

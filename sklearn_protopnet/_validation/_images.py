@@ -39,21 +39,21 @@ from sklearn_protopnet._images import (
 def check_training_images(
     estimator: BaseEstimator, X: Any, y: ArrayLike
 ) -> tuple[Images, NDArray[Any]]:
-    """Check the images and the labels of a fit, and name `image_shape_` and `n_features_in_`."""
+    """Check the images and the labels of a fit, and name the shapes of the images."""
     size, shape = check_size(estimator.image_size), check_shape(estimator.image_shape)
     images = _find_images(X, size)
     if images is None:
         X, y = validate_data(estimator, as_array(X), y)
-        estimator.row_shape_ = shape_of_rows(shape, X.shape[1])
+        estimator.image_shape_ = shape_of_rows(shape, X.shape[1])
         images = _check_rows(estimator, X, size)
     else:
         y = validate_data(estimator, y=y)
         check_consistent_length(range(len(images)), y)
         if shape is not None:
             _check_shape_of(images, shape)
-        estimator.row_shape_ = images.shape
-        estimator.n_features_in_ = math.prod(images.shape)
-    estimator.image_shape_ = images.shape
+        estimator.image_shape_ = images.given_shape
+        estimator.n_features_in_ = math.prod(estimator.image_shape_)
+    estimator.input_shape_ = images.shape
     return replace(images, n_jobs=estimator.n_jobs), np.asarray(y)
 
 
@@ -71,15 +71,15 @@ def _check_shape_of(images: Images, image_shape: ImageShape) -> None:
 
 def check_images(estimator: BaseEstimator, X: Any, *, input_name: str = "X") -> Images:
     """Check images like those of `fit`."""
-    height, width, channels = estimator.image_shape_
+    height, width, channels = estimator.input_shape_
     size = None if estimator.image_size is None else (height, width)
     images = _find_images(X, size, channels, input_name=input_name)
     if images is None:
         rows = validate_data(estimator, as_array(X), reset=False)
         images = _check_rows(estimator, rows, size)
-    if images.shape != estimator.image_shape_:
+    if images.shape != estimator.input_shape_:
         raise ValueError(
-            f"Images in {input_name} must have {describe(estimator.image_shape_)} as in fit, got "
+            f"Images in {input_name} must have {describe(estimator.input_shape_)} as in fit, got "
             f"{describe(images.shape)}."
         )
     return replace(images, n_jobs=estimator.n_jobs)
@@ -104,7 +104,7 @@ def _check_rows(
     estimator: BaseEstimator, X: NDArray[Any], size: tuple[int, int] | None
 ) -> ArrayImages:
     """Unfold rows that have been checked."""
-    return ArrayImages(*resize_all(X.reshape(-1, *estimator.row_shape_), size))
+    return ArrayImages(*resize_all(X.reshape(-1, *estimator.image_shape_), size))
 
 
 def _check_arrays(

@@ -85,7 +85,7 @@ def _standardization(
 ) -> Standardization:
     """Standardise as published weights expect, or by what the training images are like."""
     published = published_standardization(
-        estimator.backbone, estimator.weights, estimator.image_shape_[2]
+        estimator.backbone, estimator.weights, estimator.input_shape_[2]
     )
     if published is not None and images.are_bytes:
         return Standardization(*map(np.array, published))

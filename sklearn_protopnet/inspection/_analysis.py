@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._validation import check_positive
-from sklearn_protopnet.inspection._explanation import Options
-from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
-from sklearn_protopnet.inspection._pipelines import open_estimator
-from sklearn_protopnet.inspection._tables import build_table
+from sklearn_protopnet.inspection._explanation import Explainer, Options
+from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
+from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._tables import box_columns, build_table
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
 
@@ -88,9 +88,8 @@ def explain(
     12
     """
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    opened = open_estimator(estimator, X)
-    table: pd.DataFrame = opened.classifier._explainer(opened.X, opened.names, options).table()
-    return table
+    images = open_images(estimator, X)
+    return Explainer(images.fitted, images.source, images.names, options).table()
 
 
 def nearest_patches(
@@ -182,12 +181,10 @@ class _Patches:
     def __init__(self, estimator: Any, X: Any, k: Any, localizer: str) -> None:
         check_localizer(localizer)
         check_positive("k", k)
-        self._opened = open_estimator(estimator, X)
         self._localizer = localizer
-        self._view = self._opened.classifier._view(self._opened.X)
-        self.distances, self._similarities, self._positions = self._view.arrays(
-            "distances", "similarities", "positions"
-        )
+        self._images = open_images(estimator, X)
+        self._evidence = self._images.fitted.evidence(self._images.source)
+        self.distances = self._evidence.distances  # (n, P)
 
     def table(
         self,
@@ -200,26 +197,22 @@ class _Patches:
         wanted: list[list[int]] = [[] for _ in self.distances]
         for i, j in zip(sample.tolist(), prototype.tolist(), strict=True):
             wanted[i].append(j)
+        fitted = self._images.fitted
         located = located_boxes(
-            self._view,
+            fitted,
+            self._images.source,
             self._localizer,
-            self._positions,
+            self._evidence.positions,
             lambda i: np.unique(np.array(wanted[i], dtype=np.int64)),
         )
-        y0, y1, x0, x1 = located.boxes[sample, prototype].T
         found = {
             "prototype": prototype,
-            "prototype_class": self._opened.classifier.prototype_classes_[prototype],
+            "prototype_class": fitted.prototypes.classes[prototype],
             "rank": np.arange(len(sample)) % n_rows + 1,
-            "sample": sample,
-            "similarity": self._similarities[sample, prototype],
+            "sample": self._images.names[sample],
+            "similarity": self._evidence.similarities[sample, prototype],
             "distance": self.distances[sample, prototype],
-            "y0": y0,
-            "y1": y1,
-            "x0": x0,
-            "x1": x1,
+            **box_columns(located.boxes[sample, prototype]),
             "box_kind": located.kinds[sample, prototype],
         }
-        if self._opened.names is not None:
-            found["sample"] = self._opened.names[sample]
         return build_table({name: found[name] for name in columns}, "patches")

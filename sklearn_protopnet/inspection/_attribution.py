@@ -9,7 +9,7 @@ Shapes: M variants of one image, Q queries, C channels, H x W pixels, L patches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -215,17 +215,6 @@ def receptive_field(
     queries : Queries
     """
     return Attribution(indicators(queries.boxes, image.shape[2:]))
-
-
-Method = Callable[[PrototypeNetwork, Tensor, Queries], Attribution]
-
-METHODS: Final[dict[str, Method]] = {
-    "receptive_field": receptive_field,
-    "integrated_gradients": integrated_gradients,
-    "occlusion": occlusion,
-    "prp": relevance,
-    "upsample": upsampling,
-}
 
 
 def gradient_of(outputs: Tensor, images: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -5,7 +5,6 @@ Boxes are ``y0, y1, x0, x1``, half-open, in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -22,10 +21,6 @@ NEGLIGIBLE: Final = 1e-6
 
 PERCENTILE: Final = 95
 """The paper's: a box holds the pixels from this percentile on."""
-
-RECEPTIVE_FIELD: Final = "receptive_field"
-WIDE: Final = "wide_receptive_field"
-WHOLE: Final = "whole_image"
 
 
 def relevance_box(relevance: NDArray[Any]) -> Box | None:
@@ -79,36 +74,3 @@ def percentile_box(values: NDArray[Any]) -> Box:
         chosen = is_above
     rows, columns = np.flatnonzero(chosen.any(1)), np.flatnonzero(chosen.any(0))
     return np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
-
-
-BOX_RULES: Final[dict[str, Callable[[NDArray[Any]], Box | None]]] = {
-    "integrated_gradients": relevance_box,
-    "occlusion": relevance_box,
-    "prp": relevance_box,
-    "upsample": percentile_box,
-}
-"""How the map of each localizer becomes a box; a receptive field is one."""
-
-LOCALIZERS: Final = (RECEPTIVE_FIELD, *BOX_RULES)
-
-
-def receptive_field_kinds(boxes: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[Any]:
-    """Say of receptive fields whether they are parts of images.
-
-    Parameters
-    ----------
-    boxes : int64 array of shape (n, ..., 4)
-    sizes : int64 array of shape (n, 2)
-        Height and width of the images.
-
-    Returns
-    -------
-    object array of shape (n, ...)
-        ``"receptive_field"``; ``"wide_receptive_field"`` of half of the image or more;
-        ``"whole_image"``.
-    """
-    areas = (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2])  # (n, ...)
-    images = sizes.prod(1).reshape(-1, *[1] * (areas.ndim - 1))
-    names = np.array([RECEPTIVE_FIELD, WIDE, WHOLE], dtype=object)
-    kinds: NDArray[Any] = names[(2 * areas >= images).astype(int) + (areas == images)]
-    return kinds

@@ -5,51 +5,30 @@ Shapes: n samples, P prototypes, K classes; a pair is a sample and a prototype.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet._fitted import Evidence, FittedNetwork
+from sklearn_protopnet._network import SIMILARITIES
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
-from sklearn_protopnet.inspection._localization import Boxes
-from sklearn_protopnet.inspection._tables import Rows, SampleEvidence
+from sklearn_protopnet.inspection._tables import Explained
 
 Columns = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Background:
-    """What details are made of, beside the evidence."""
-
-    coef: NDArray[np.float64]
-    """(K, P)"""
-    quantiles: NDArray[np.float64]
-    """(2, P, 101) of the similarities of training images, own class and others."""
-    similarity_range: tuple[float, float]
-    source_images: NDArray[Any]
-    """(P, H, W, C)"""
-    model: Mapping[str, Any]
-    """All that a prediction depends on, its labels and the rows of its source images included."""
-
-    @cached_property
-    def digests(self) -> tuple[NDArray[Any], str]:
-        """Of the source images, (P,), and of the model."""
-        sources = [image_digest(each) for each in self.source_images]
-        return np.array(sources, dtype=object), model_digest(self.model)
 
 
 @dataclass(frozen=True)
 class Context:
     """What the columns of one table are made of."""
 
-    background: Background
-    evidence: SampleEvidence
-    located: Boxes
-    rows: Rows
+    fitted: FittedNetwork
+    explained: Explained
+    digests: Callable[[], tuple[NDArray[Any], str]]
+    """Gives the digests of the source images, (P,), and of the model."""
 
 
 def percentiles(similarities: NDArray[np.float64], quantiles: NDArray[np.float64]) -> Any:
@@ -66,7 +45,7 @@ def percentiles(similarities: NDArray[np.float64], quantiles: NDArray[np.float64
 
 
 def flip_similarities(
-    evidence: SampleEvidence, coef: NDArray[np.float64], similarity_range: tuple[float, float]
+    evidence: Evidence, coef: NDArray[np.float64], similarity_range: tuple[float, float]
 ) -> NDArray[np.float64]:
     """Find the similarity at which another class would be predicted, all others as they are.
 
@@ -75,7 +54,7 @@ def flip_similarities(
 
     Parameters
     ----------
-    evidence : SampleEvidence
+    evidence : Evidence
     coef : float64 array of shape (K, P)
     similarity_range : (float, float)
 
@@ -107,21 +86,23 @@ def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _box_columns(context: Context) -> Columns:
-    rows = context.rows
-    effects = context.located.effects[rows.sample, rows.prototype]
-    return {"box_sufficiency": effects[:, 0], "box_necessity": effects[:, 1]}
+    rows = context.explained.rows
+    effects = context.explained.located.effects[rows.sample, rows.prototype]
+    return {"similarity_in_box": effects[:, 0], "similarity_without_box": effects[:, 1]}
 
 
 def _percentile_columns(context: Context) -> Columns:
-    similarities, quantiles = context.evidence.similarities, context.background.quantiles
+    similarities = context.explained.evidence.similarities
+    quantiles = context.fitted.prototypes.quantiles
     own, others = (percentiles(similarities, each) for each in quantiles)
-    pair = context.rows.sample, context.rows.prototype
+    pair = context.explained.rows.sample, context.explained.rows.prototype
     return {"percentile_own": own[pair], "percentile_others": others[pair]}
 
 
 def _margin_columns(context: Context) -> Columns:
-    evidence, background, rows = context.evidence, context.background, context.rows
-    flips = flip_similarities(evidence, background.coef, background.similarity_range)
+    evidence, fitted, rows = context.explained.evidence, context.fitted, context.explained.rows
+    similarity = SIMILARITIES[fitted.architecture.similarity]
+    flips = flip_similarities(evidence, fitted.prototypes.coef, similarity.range)
     return {
         "margin": margins(evidence.logits)[rows.sample, rows.class_],
         "flip_similarity": flips[rows.sample, rows.prototype],
@@ -129,18 +110,16 @@ def _margin_columns(context: Context) -> Columns:
 
 
 def _digest_columns(context: Context) -> Columns:
-    sources, model = context.background.digests
+    sources, model = context.digests()
     return {
-        "source_digest": sources[context.rows.prototype],
-        "model_digest": np.full(len(context.rows.sample), model, dtype=object),
+        "source_digest": sources[context.explained.rows.prototype],
+        "model_digest": np.full(len(context.explained.rows.sample), model, dtype=object),
     }
 
 
 def _convergence_columns(context: Context) -> Columns:
-    rows, deltas = context.rows, context.located.deltas
-    is_known = deltas.size > 0
-    none = np.full(len(rows.sample), np.nan)
-    return {"convergence_delta": deltas[rows.sample, rows.prototype] if is_known else none}
+    rows = context.explained.rows
+    return {"convergence_delta": context.explained.located.deltas[rows.sample, rows.prototype]}
 
 
 DETAILS: Final[dict[str, Callable[[Context], Columns]]] = {
@@ -201,20 +180,20 @@ def image_digest(image: ArrayLike) -> str:
     return _digest(np.atleast_3d(pixels))
 
 
-def model_digest(model: Mapping[str, Any]) -> str:
-    """Digest all that a prediction depends on: nested dictionaries of arrays and plain values."""
-    return digest_bytes(*(part.encode() for part in _flat(model)))
-
-
-def _flat(values: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(values):
-        value = values[name]
-        if isinstance(value, Mapping):
-            yield f"{name}("
-            yield from _flat(value)
-            yield ")"
-        else:
-            yield f"{name}={_digest(value) if isinstance(value, np.ndarray) else value!r};"
+def model_digest(fitted: FittedNetwork) -> str:
+    """Digest all that a prediction depends on, its labels and the rows of its source images too."""
+    arrays = {
+        **{name: value.cpu().numpy() for name, value in fitted.network.state_dict().items()},
+        "head": fitted.prototypes.coef,
+        "mean": fitted.standardization.mean,
+        "scale": fitted.standardization.scale,
+        "source_rows": fitted.prototypes.samples,
+    }
+    # Labels as values: memory of text may hold addresses.
+    plain = f"{fitted.architecture.plain_values()} {fitted.classes.tolist()}"
+    return digest_bytes(
+        plain.encode(), *(f"{name}={_digest(array)};".encode() for name, array in arrays.items())
+    )
 
 
 def _digest(array: NDArray[Any]) -> str:

@@ -5,37 +5,42 @@ Shapes: n images, P prototypes, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.extmath import softmax
 
-from sklearn_protopnet._training import UNPROJECTED
-from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD, receptive_field_kinds
+from sklearn_protopnet._fitted import (
+    RECEPTIVE_FIELD,
+    Evidence,
+    FittedNetwork,
+    LocatedBoxes,
+    PrototypeRecord,
+)
+from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet.inspection._details import (
-    Background,
     Context,
     check_details,
     detail_columns,
+    image_digest,
+    model_digest,
 )
 from sklearn_protopnet.inspection._explained_classes import (
     check_top_classes,
     explained_classes,
 )
-from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
+from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
 from sklearn_protopnet.inspection._tables import (
-    PrototypeRecord,
+    Explained,
     Rows,
-    SampleEvidence,
     explanation_table,
     ranked_prototypes,
 )
-from sklearn_protopnet.inspection._view import View
 
 
 @dataclass(frozen=True)
@@ -69,61 +74,24 @@ class Options:
         return cls(classes, top_k, localizer, check_details(details), n_top_classes=n_top_classes)
 
 
-@dataclass(frozen=True)
-class Sources:
-    """The prototypes and the images that they come from."""
-
-    record: PrototypeRecord
-    """With receptive fields for boxes."""
-    look_at: Callable[[NDArray[np.int64]], View]
-    """Looks at the source images of prototypes."""
-
-    def boxed(
-        self, localizer: str, wanted: NDArray[np.int64]
-    ) -> tuple[PrototypeRecord, NDArray[Any]]:
-        """Have a localizer find the boxes of the prototypes that are wanted.
-
-        Returns
-        -------
-        record : PrototypeRecord
-        kinds : object array of shape (len(wanted),)
-            What their boxes are; ``""`` of prototypes that are no patch of an image.
-        """
-        kinds = np.full(len(wanted), "", dtype=object)
-        has_source = self.record.samples[wanted] != UNPROJECTED
-        chosen = wanted[has_source]
-        if len(chosen) == 0:
-            return self.record, kinds
-        view = self.look_at(chosen)
-        if localizer == RECEPTIVE_FIELD:
-            kinds[has_source] = receptive_field_kinds(self.record.boxes[chosen], view.sizes)
-            return self.record, kinds
-        (positions,) = view.arrays("positions")  # (n, P)
-        found = located_boxes(view, localizer, positions, lambda i: chosen[i : i + 1])
-        place = np.arange(len(chosen)), chosen
-        kinds[has_source] = found.kinds[place]
-        boxes = self.record.boxes.copy()
-        boxes[chosen] = found.boxes[place]
-        return replace(self.record, boxes=boxes), kinds
-
-
 @dataclass
 class Explainer:
-    """Explains images of one view, some or all of them at a time."""
+    """Explains images of one source, some or all of them at a time."""
 
-    view: View
+    fitted: FittedNetwork
+    source: ImageSource
     names: NDArray[Any]
     """(n,) what to call the images."""
-    sources: Sources
-    """With boxes of the localizer, as far as they were needed."""
-    labels: NDArray[Any]
-    """(K,)"""
-    background: Background
     options: Options
-    _boxed: set[int] = field(default_factory=set)
+    _sources: PrototypeRecord = field(init=False)
+    """With boxes of the localizer, as far as they were needed."""
+    _boxed: set[int] = field(init=False, default_factory=set)
     """Prototypes whose source boxes are by the localizer."""
-    _seen: tuple[range, list[NDArray[Any]]] = field(default_factory=lambda: (range(0), []))
-    """Images that the network has looked at last, and what it saw."""
+    _kept: tuple[range, Evidence | None] = field(init=False, default=(range(0), None))
+    """The images that were compared last, and their evidence."""
+
+    def __post_init__(self) -> None:
+        self._sources = self.fitted.prototypes
 
     def __len__(self) -> int:
         return len(self.names)
@@ -131,57 +99,104 @@ class Explainer:
     def table(self, start: int = 0, stop: int | None = None) -> pd.DataFrame:
         """Explain the images from one position up to another; a table as `explain` gives it."""
         stop = len(self) if stop is None else min(stop, len(self))
-        part, options = slice(start, stop), self.options
-        view, labels = self.view.part(part), self.labels
-        distances, similarities, logits, positions = self._arrays(start, stop)
-        explained = explained_classes(options.classes, labels, logits, options.n_top_classes)
-        ranked = ranked_prototypes(self.sources.record.coef, similarities, explained, options.top_k)
+        part, options, labels = slice(start, stop), self.options, self.fitted.classes
+        evidence = self._evidence(start, stop)
+        explained = explained_classes(
+            options.classes, labels, evidence.logits, options.n_top_classes
+        )
+        ranked = ranked_prototypes(
+            self.fitted.prototypes.coef, evidence.similarities, explained, options.top_k
+        )
         to_locate = ranked[:, :, : options.n_located]
         located = located_boxes(
-            view,
+            self.fitted,
+            self.source.part(part),
             options.localizer,
-            positions,
+            evidence.positions,
             lambda i: np.unique(to_locate[i]),
             with_effects="box" in options.details,
         )
-        evidence = SampleEvidence(
-            samples=self.names[part],
-            distances=distances,
-            similarities=similarities,
-            boxes=located.boxes,
-            box_kinds=located.kinds,
-            logits=logits,
-            probabilities=softmax(logits),
+        parts = Explained(
+            evidence,
+            located,
+            self._located_sources(to_locate),
+            self.names[part],
+            Rows.of(explained, ranked),
         )
-        rows = Rows.of(explained, ranked)
-        context = Context(self.background, evidence, located, rows)
-        details = detail_columns(options.details, context)
-        return explanation_table(evidence, self._boxed_record(to_locate), labels, rows, details)
+        context = Context(self.fitted, parts, lambda: self._digests)
+        return explanation_table(parts, labels, detail_columns(options.details, context))
 
     def predicted(self, i: int) -> Any:
         """Say which class the classifier predicts for an image."""
-        _, _, logits, _ = self._arrays(i, i + 1)
-        return self.labels[logits[0].argmax()]
+        return self.fitted.classes[self._evidence(i, i + 1).logits[0].argmax()]
 
-    def _arrays(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """Distances, similarities, logits and positions, each of (stop - start, ...).
+    def _evidence(self, start: int, stop: int) -> Evidence:
+        """Evidence of the images from one position up to another.
 
-        The network always looks at a whole chunk: what follows is kept for the next table.
+        A whole chunk is compared at once: what follows is kept for the next table.
         """
-        images, arrays = self._seen
-        if start not in images or stop > images.stop:
-            images = range(start, min(max(stop, start + self.view.source.chunk_size), len(self)))
-            arrays = self.view.part(slice(images.start, images.stop)).arrays(
-                "distances", "similarities", "logits", "positions"
-            )
-            self._seen = images, arrays
-        return [each[start - images.start : stop - images.start] for each in arrays]
+        images, evidence = self._kept
+        if evidence is None or start not in images or stop > images.stop:
+            images = range(start, min(max(stop, start + self.source.chunk_size), len(self)))
+            evidence = self.fitted.evidence(self.source.part(slice(images.start, images.stop)))
+            self._kept = images, evidence
+        return evidence[start - images.start : stop - images.start]
 
-    def _boxed_record(self, ranked: NDArray[np.int64]) -> PrototypeRecord:
+    def _located_sources(self, ranked: NDArray[np.int64]) -> PrototypeRecord:
         """Locate each prototype in its source once, when it is first needed."""
         if self.options.localizer != RECEPTIVE_FIELD:
             wanted = np.array(sorted(set(ranked.ravel().tolist()) - self._boxed), dtype=np.int64)
-            record, _ = self.sources.boxed(self.options.localizer, wanted)
-            self.sources = replace(self.sources, record=record)
+            self._sources, _ = located_sources(
+                self.fitted, self._sources, self.options.localizer, wanted
+            )
             self._boxed.update(wanted.tolist())
-        return self.sources.record
+        return self._sources
+
+    @cached_property
+    def _digests(self) -> tuple[NDArray[Any], str]:
+        images = self.fitted.prototypes.images
+        sources = np.array([image_digest(each) for each in images], dtype=object)
+        return sources, model_digest(self.fitted)
+
+
+def located_sources(
+    fitted: FittedNetwork,
+    sources: PrototypeRecord,
+    localizer: str,
+    wanted: NDArray[np.int64],
+) -> tuple[PrototypeRecord, NDArray[Any]]:
+    """Have a localizer find the source boxes of the prototypes that are wanted.
+
+    Parameters
+    ----------
+    fitted : FittedNetwork
+    sources : PrototypeRecord
+        With receptive fields for boxes, or boxes that were found before.
+    localizer : str
+    wanted : int64 array of shape (Q,)
+        Numbers of prototypes.
+
+    Returns
+    -------
+    sources : PrototypeRecord
+        With the boxes that were found.
+    kinds : object array of shape (Q,)
+        What their boxes are; ``""`` of prototypes that are no patch of an image.
+    """
+    kinds = np.full(len(wanted), "", dtype=object)
+    has_source = sources.has_source[wanted]
+    chosen = wanted[has_source]
+    if len(chosen) == 0:
+        return sources, kinds
+    images = fitted.prototype_source(chosen)
+    if localizer == RECEPTIVE_FIELD:
+        fields = LocatedBoxes.of_receptive_fields(sources.boxes[chosen], images.sizes)
+        kinds[has_source] = fields.kinds
+        return sources, kinds
+    positions = fitted.evidence(images).positions  # (Q, P)
+    found = located_boxes(fitted, images, localizer, positions, lambda i: chosen[i : i + 1])
+    pairs = np.arange(len(chosen)), chosen
+    kinds[has_source] = found.kinds[pairs]
+    boxes = sources.boxes.copy()
+    boxes[chosen] = found.boxes[pairs]
+    return replace(sources, boxes=boxes), kinds

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from sklearn_protopnet._persistence import check_place, replacing
-from sklearn_protopnet.inspection._explanation import Options
+from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, UNREADABLE, WRITERS
-from sklearn_protopnet.inspection._pipelines import open_estimator
+from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS, build_table
 
 CHUNK_ROWS: Final = 50_000
@@ -102,10 +102,10 @@ def export_evidence(
     suffix = _suffix(path)
     check_place(Path(path))
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    opened = open_estimator(estimator, X)
-    explainer = opened.classifier._explainer(opened.X, opened.names, options)
+    images = open_images(estimator, X)
+    explainer = Explainer(images.fitted, images.source, images.names, options)
     _check_names("sample", explainer.names, suffix)
-    _check_names("class", explainer.labels, suffix)
+    _check_names("class", images.fitted.classes, suffix)
     n_rows = start = 0
     size = 1  # images that are explained at once; the first one tells how many rows each has
     with (

@@ -5,6 +5,7 @@ Shapes: n images, P prototypes, K classes, q values of the penalty.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -12,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
-from sklearn_protopnet._last_layer._function import warn_unless_converged
+from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._training import SeenImages
 from sklearn_protopnet._validation import (
     check_given_together,
@@ -24,7 +26,7 @@ from sklearn_protopnet._validation import (
     class_indices,
     effective_weights,
 )
-from sklearn_protopnet.inspection._pipelines import find_classifier, open_estimator
+from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
 from sklearn_protopnet.inspection._tables import build_table
 
 PATH_COLUMNS: Final = (
@@ -151,7 +153,8 @@ def last_layer_path(
     )
     rows = []
     for l1_weight, solution in _solutions(problem, l1_weights, n_l1_weights):
-        warn_unless_converged(solution, stacklevel=3)
+        if not solution.converged:
+            warnings.warn(not_converged(solution), ConvergenceWarning, stacklevel=2)
         coef = solution.coef
         rows.append(
             (
@@ -176,9 +179,9 @@ def _see(
     estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
 ) -> SeenImages:
     """Look at images; their arguments are called X and y, with a suffix."""
-    clf, images, _ = open_estimator(estimator, X)
-    similarities: Array = clf.transform(images)
-    labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), clf.classes_)
+    images = open_images(estimator, X)
+    similarities = images.fitted.evidence(images.source).similarities
+    labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
     weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
     return SeenImages(similarities, labels, weights)
 
@@ -189,7 +192,6 @@ def _solutions(
     """Yield penalties, the largest first, with their solutions."""
     # Sparse solutions come first: from no weight off class, each is near the one before it.
     solution = solve(problem)
-    warn_unless_converged(solution, stacklevel=4)
     if l1_weights is None:
         penalties = _automatic_penalties(problem, solution.coef, n_l1_weights)
     else:

@@ -1,22 +1,24 @@
-"""Where in an image the parts are that prototypes are compared with.
+"""Maps of how much each pixel counts, and of similarities, for images of the user's.
 
-Shapes: n images, P prototypes, Q of them that are asked for, k classes explained.
+Shapes: n images, P prototypes, Q of them that are asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet._fitted import RECEPTIVE_FIELD
 from sklearn_protopnet._images import enlarged
-from sklearn_protopnet.inspection._boxes import LOCALIZERS, RECEPTIVE_FIELD
-from sklearn_protopnet.inspection._look import Located
-from sklearn_protopnet.inspection._pipelines import open_estimator
-from sklearn_protopnet.inspection._view import View
+from sklearn_protopnet.inspection._localizers import (
+    LocalizedPatches,
+    check_localizer,
+    for_each_image,
+)
+from sklearn_protopnet.inspection._pipelines import open_images
 
 
 @dataclass(frozen=True)
@@ -125,21 +127,29 @@ def localize(
     ((3, 2, 4), (2, 8, 8))
     """
     check_localizer(localizer)
-    opened = open_estimator(estimator, X)
-    chosen = _check_prototypes(prototypes, len(opened.classifier.prototypes_))
-    view = opened.classifier._view(opened.X)
-    (positions,) = view.arrays("positions")
-    wanted = [chosen] * len(positions)
-    found = [each for _, each in view.located(localizer, positions, wanted)]
-    sizes = [(int(height), int(width)) for height, width in view.sizes]
+    images = open_images(estimator, X)
+    fitted, source = images.fitted, images.source
+    chosen = _check_prototypes(prototypes, len(fitted.prototypes.samples))
+    evidence = fitted.evidence(source)
+    found = [
+        patches
+        for _, patches in for_each_image(
+            fitted,
+            source,
+            evidence.positions,
+            [chosen] * len(source),
+            lambda queries: queries.localize(localizer),
+        )
+    ]
+    sizes = [(int(height), int(width)) for height, width in source.sizes]
     return Localization(
         prototypes=chosen,
         maps=[
             maps_as_given(localizer, each, size) for each, size in zip(found, sizes, strict=True)
         ],
-        boxes=np.stack([each.boxes for each in found]),
-        box_kinds=np.stack([each.kinds for each in found]),
-        convergence_deltas=np.stack([each.deltas for each in found]),
+        boxes=np.stack([each.located.boxes for each in found]),
+        box_kinds=np.stack([each.located.kinds for each in found]),
+        convergence_deltas=np.stack([each.located.deltas for each in found]),
     )
 
 
@@ -168,63 +178,8 @@ def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
     ValueError
         If the images are not like those of the fit.
     """
-    opened = open_estimator(estimator, X)
-    maps: NDArray[np.float64] = opened.classifier._view(opened.X).similarity_maps()
-    return maps
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Where the patches are that prototypes are compared with; arrays may be changed."""
-
-    boxes: NDArray[np.int64]
-    """(n, P, 4), receptive fields where nothing was asked for."""
-    kinds: NDArray[Any]
-    """(n, P)"""
-    effects: NDArray[np.float64]
-    """(n, P, 2) `Located.effects`, NaN where nothing was asked for; (0,) if nothing was at all."""
-    deltas: NDArray[np.float64]
-    """(n, P) `Located.deltas`, likewise."""
-
-
-def located_boxes(
-    view: View,
-    localizer: str,
-    positions: NDArray[np.int64],
-    wanted: Callable[[int], NDArray[np.int64]],
-    *,
-    with_effects: bool = False,
-) -> Boxes:
-    """Find boxes; what costs something, of those that are asked for only.
-
-    Parameters
-    ----------
-    view : View
-    localizer : str
-    positions : int64 array of shape (n, P)
-    wanted : callable
-        Gives the prototypes (Q,) that are asked for in an image; called if that matters.
-    with_effects : bool
-        Whether to see what the boxes do.
-    """
-    fields = view.receptive_fields(positions)
-    if localizer == RECEPTIVE_FIELD and not with_effects:
-        return Boxes(*fields, np.empty(0), np.empty(0))
-    effects, deltas = np.full((*positions.shape, 2), np.nan), np.full(positions.shape, np.nan)
-    found = Boxes(*fields, effects, deltas)
-    asked = [wanted(i) for i in range(len(positions))]
-    for i, each in view.located(localizer, positions, asked, with_effects=with_effects):
-        found.boxes[i, asked[i]] = each.boxes
-        found.kinds[i, asked[i]] = each.kinds
-        found.effects[i, asked[i]] = each.effects
-        found.deltas[i, asked[i]] = each.deltas
-    return found
-
-
-def check_localizer(localizer: Any) -> None:
-    """Check that a localizer is known."""
-    if not isinstance(localizer, str) or localizer not in LOCALIZERS:
-        raise ValueError(f"localizer must be one of {list(LOCALIZERS)}, got {localizer!r}.")
+    images = open_images(estimator, X)
+    return images.fitted.similarity_maps(images.source)
 
 
 def _check_prototypes(prototypes: ArrayLike | None, n_prototypes: int) -> NDArray[np.int64]:
@@ -240,11 +195,14 @@ def _check_prototypes(prototypes: ArrayLike | None, n_prototypes: int) -> NDArra
     return chosen.astype(np.int64)
 
 
-def maps_as_given(localizer: str, located: Located, size: tuple[int, int]) -> NDArray[np.float32]:
+def maps_as_given(
+    localizer: str, patches: LocalizedPatches, size: tuple[int, int]
+) -> NDArray[np.float32]:
     """Bring maps to pixels of the image as it was given, (Q, H, W)."""
     if localizer != RECEPTIVE_FIELD:
-        return enlarged(located.maps, size)
-    maps = np.zeros((len(located.boxes), *size), np.float32)
-    for each, (y0, y1, x0, x1) in zip(maps, located.boxes, strict=True):
+        return enlarged(patches.maps, size)
+    boxes = patches.located.boxes
+    maps = np.zeros((len(boxes), *size), np.float32)
+    for each, (y0, y1, x0, x1) in zip(maps, boxes, strict=True):
         each[y0:y1, x0:x1] = 1
     return maps

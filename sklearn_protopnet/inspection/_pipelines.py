@@ -10,17 +10,22 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-
-class Opened(NamedTuple):
-    """A fitted classifier and images for it."""
-
-    classifier: Any
-    X: Any
-    names: NDArray[Any] | None
-    """(n,) index of the frame or series that came in; None where it was none."""
+from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
+from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet._validation import check_images
 
 
-def open_estimator(estimator: Any, X: Any) -> Opened:
+class OpenedImages(NamedTuple):
+    """A fitted classifier, its network, and images for it."""
+
+    classifier: FittedClassifier
+    fitted: FittedNetwork
+    source: ImageSource
+    names: NDArray[Any]
+    """(n,) what to call the images: the index of the frame or series that came in, or rows."""
+
+
+def open_images(estimator: Any, X: Any) -> OpenedImages:
     """Find the classifier, and bring images to it.
 
     Parameters
@@ -41,26 +46,20 @@ def open_estimator(estimator: Any, X: Any) -> Opened:
     for each in around:
         if isinstance(each, Pipeline) and len(each) > 1:
             X = each[:-1].transform(X)
-    return Opened(classifier, X, names)
+    fitted = fitted_network(classifier)
+    source = fitted.source(check_images(classifier, X))
+    return OpenedImages(classifier, fitted, source, source.rows if names is None else names)
 
 
-def open_image(estimator: Any, X: Any, sample: Any) -> tuple[Any, Any, NDArray[Any]]:
-    """Find the classifier, and bring one image to it.
+def open_image(estimator: Any, X: Any, sample: Any) -> OpenedImages:
+    """Find the classifier, and bring one image to it, which is called by its place in X.
 
     Parameters
     ----------
     estimator, X
-        As for `open_estimator`.
+        As for `open_images`.
     sample : int
         Position in X.
-
-    Returns
-    -------
-    classifier : ProtoPNetClassifier
-    X : images
-        The image.
-    names : array of shape (1,)
-        What to call it: by its index, or its position where X has none.
 
     Raises
     ------
@@ -71,11 +70,11 @@ def open_image(estimator: Any, X: Any, sample: Any) -> tuple[Any, Any, NDArray[A
     ValueError
         If `sample` is no position in X.
     """
-    classifier, one, names = open_estimator(estimator, only_image(X, sample))
-    return classifier, one, np.array([sample]) if names is None else names
+    one = open_images(estimator, only_image(X, sample))
+    return one if index_of(X) is not None else one._replace(names=np.array([sample]))
 
 
-def find_classifier(estimator: Any) -> Any:
+def find_classifier(estimator: Any) -> FittedClassifier:
     """Find the classifier at the end of pipelines and searches.
 
     Raises
@@ -85,7 +84,8 @@ def find_classifier(estimator: Any) -> Any:
     TypeError
         If there is no such classifier at its end.
     """
-    return _nested(estimator)[-1]
+    classifier: FittedClassifier = _nested(estimator)[-1]
+    return classifier
 
 
 def _nested(estimator: Any) -> list[Any]:

@@ -12,8 +12,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.extmath import softmax
 
-SCHEMA_VERSION: Final = 1
+from sklearn_protopnet._fitted import Evidence, LocatedBoxes, PrototypeRecord
+
+SCHEMA_VERSION: Final = 2
+"""Readers of a table know by this number what its columns mean."""
 
 EXPLANATION_COLUMNS: Final = (
     "sample",
@@ -46,11 +50,11 @@ FLOAT_COLUMNS: Final = ("similarity", "distance", "weight", "contribution", "log
 PROTOTYPE_COLUMNS: Final = (
     "prototype",
     "prototype_class",
-    "sample",
-    "y0",
-    "y1",
-    "x0",
-    "x1",
+    "source_sample",
+    "source_y0",
+    "source_y1",
+    "source_x0",
+    "source_x1",
     "distance",
     "n_duplicates",
     "box_kind",
@@ -61,8 +65,8 @@ _UNITS: Final = {
     "distance": "squared L2 distance of latent patches",
     "similarity": "the network's similarity score",
     "contribution": "logit",
-    "box_sufficiency": "the network's similarity score",
-    "box_necessity": "the network's similarity score",
+    "similarity_in_box": "the network's similarity score",
+    "similarity_without_box": "the network's similarity score",
     "flip_similarity": "the network's similarity score",
     "margin": "logit",
     "percentile_own": "%",
@@ -71,44 +75,6 @@ _UNITS: Final = {
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
     **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
 }
-
-
-@dataclass(frozen=True)
-class PrototypeRecord:
-    """What is known of every prototype; one entry per prototype."""
-
-    classes: NDArray[Any]
-    """(P,) labels."""
-    coef: NDArray[np.float64]
-    """(K, P) weights of the last layer."""
-    samples: NDArray[np.int64]
-    """(P,) rows of the training X."""
-    boxes: NDArray[np.int64]
-    """(P, 4) source patches, ``y0, y1, x0, x1``."""
-    distances: NDArray[np.float64]
-    """(P,) distance to the source patch."""
-    vectors: NDArray[np.float32]
-    """(P, D1)"""
-
-
-@dataclass(frozen=True)
-class SampleEvidence:
-    """What the network saw in every sample."""
-
-    samples: NDArray[Any]
-    """(n,) names of the samples."""
-    distances: NDArray[np.float64]
-    """(n, P)"""
-    similarities: NDArray[np.float64]
-    """(n, P)"""
-    boxes: NDArray[np.int64]
-    """(n, P, 4)"""
-    box_kinds: NDArray[Any]
-    """(n, P) what each box is."""
-    logits: NDArray[np.float64]
-    """(n, K)"""
-    probabilities: NDArray[np.float64]
-    """(n, K)"""
 
 
 def ranked_prototypes(
@@ -167,22 +133,32 @@ class Rows:
         )
 
 
+@dataclass(frozen=True)
+class Explained:
+    """What a table of explanations is made of."""
+
+    evidence: Evidence
+    """Of n images."""
+    located: LocatedBoxes
+    """(n, P)"""
+    sources: PrototypeRecord
+    samples: NDArray[Any]
+    """(n,) names of the images."""
+    rows: Rows
+
+
 def explanation_table(
-    evidence: SampleEvidence,
-    record: PrototypeRecord,
+    explained: Explained,
     labels: NDArray[Any],
-    rows: Rows,
     details: Mapping[str, NDArray[Any]] | None = None,
 ) -> pd.DataFrame:
     """Build one row per sample, class and prototype, by rank within a sample and class.
 
     Parameters
     ----------
-    evidence : SampleEvidence
-    record : PrototypeRecord
-    labels : array of shape (K,)
-    rows : Rows
+    explained : Explained
         If all prototypes are there, contributions add up to the logit.
+    labels : array of shape (K,)
     details : mapping of str to array of shape (rows,), default=None
         Columns that follow.
 
@@ -191,46 +167,56 @@ def explanation_table(
     DataFrame
         With `EXPLANATION_COLUMNS`.
     """
+    evidence, located, sources = explained.evidence, explained.located, explained.sources
+    rows = explained.rows
     sample, prototype = rows.sample, rows.prototype
     similarity = evidence.similarities[sample, prototype]
-    weight = record.coef[rows.class_, prototype]
-    y0, y1, x0, x1 = evidence.boxes[sample, prototype].T
-    source_y0, source_y1, source_x0, source_x1 = record.boxes[prototype].T
+    weight = sources.coef[rows.class_, prototype]
+    probabilities = softmax(evidence.logits)
     columns = {
-        "sample": evidence.samples[sample],
+        "sample": explained.samples[sample],
         "class": labels[rows.class_],
         "prototype": prototype,
-        "prototype_class": record.classes[prototype],
+        "prototype_class": sources.classes[prototype],
         "rank": rows.rank,
         "similarity": similarity,
         "distance": evidence.distances[sample, prototype],
         "weight": weight,
         "contribution": weight * similarity,
         "logit": evidence.logits[sample, rows.class_],
-        "probability": evidence.probabilities[sample, rows.class_],
-        "y0": y0,
-        "y1": y1,
-        "x0": x0,
-        "x1": x1,
-        "box_kind": evidence.box_kinds[sample, prototype],
-        "source_sample": record.samples[prototype],
-        "source_y0": source_y0,
-        "source_y1": source_y1,
-        "source_x0": source_x0,
-        "source_x1": source_x1,
+        "probability": probabilities[sample, rows.class_],
+        **box_columns(located.boxes[sample, prototype]),
+        "box_kind": located.kinds[sample, prototype],
+        **source_columns(sources, prototype),
         **(details or {}),
     }
     return build_table(columns, "explanation", copy=False)  # of arrays that are this table's own
 
 
+def box_columns(boxes: NDArray[np.int64], prefix: str = "") -> dict[str, NDArray[np.int64]]:
+    """Columns of the edges of boxes (rows, 4)."""
+    names = (f"{prefix}{edge}" for edge in ("y0", "y1", "x0", "x1"))
+    return dict(zip(names, boxes.T, strict=True))
+
+
+def source_columns(
+    sources: PrototypeRecord, prototype: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Columns of the training images and the patches that prototypes (rows,) are."""
+    return {
+        "source_sample": sources.samples[prototype],
+        **box_columns(sources.boxes[prototype], "source_"),
+    }
+
+
 def prototype_table(
-    record: PrototypeRecord, box_kinds: NDArray[Any], labels: NDArray[Any]
+    sources: PrototypeRecord, box_kinds: NDArray[Any], labels: NDArray[Any]
 ) -> pd.DataFrame:
     """Build one row per prototype, with the training patch that it is.
 
     Parameters
     ----------
-    record : PrototypeRecord
+    sources : PrototypeRecord
     box_kinds : array of shape (P,)
     labels : array of shape (K,)
 
@@ -239,21 +225,16 @@ def prototype_table(
     DataFrame
         With `PROTOTYPE_COLUMNS` and ``weight_<class>`` for each class.
     """
-    _, group, sizes = np.unique(record.vectors, axis=0, return_inverse=True, return_counts=True)
-    y0, y1, x0, x1 = record.boxes.T
+    prototypes = np.arange(len(sources.classes))
     columns = {
-        "prototype": np.arange(len(record.classes)),
-        "prototype_class": record.classes,
-        "sample": record.samples,
-        "y0": y0,
-        "y1": y1,
-        "x0": x0,
-        "x1": x1,
-        "distance": record.distances,
-        "n_duplicates": sizes[group.ravel()] - 1,
+        "prototype": prototypes,
+        "prototype_class": sources.classes,
+        **source_columns(sources, prototypes),
+        "distance": sources.distances,
+        "n_duplicates": sources.n_duplicates,
         "box_kind": box_kinds,
     }
-    weights = {f"weight_{label}": row for label, row in zip(labels, record.coef, strict=True)}
+    weights = {f"weight_{label}": row for label, row in zip(labels, sources.coef, strict=True)}
     return build_table({**columns, **weights}, "prototype")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn_protopnet.inspection._pipelines import find_classifier, open_estimator
+from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
 from sklearn_protopnet.metrics._size import (
     global_size,
     local_size,
@@ -97,9 +97,10 @@ def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # no
     TypeError
         If there is no ProtoPNetClassifier at its end.
     """
-    opened = open_estimator(estimator, X)
-    similarities, logits = opened.classifier._view(opened.X).arrays("similarities", "logits")
-    return -local_size(opened.classifier.coef_[logits.argmax(1)] * similarities)
+    images = open_images(estimator, X)
+    evidence = images.fitted.evidence(images.source)
+    coef = images.fitted.prototypes.coef
+    return -local_size(coef[evidence.logits.argmax(1)] * evidence.similarities)
 
 
 def distinct_prototypes_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001

@@ -21,6 +21,7 @@ NO_SOURCE: Final = -1
 
 FAINT: Final = "#555555"
 BOX: Final = ["y0", "y1", "x0", "x1"]
+SOURCE_BOX: Final = [f"source_{edge}" for edge in BOX]
 
 
 class Canvas:

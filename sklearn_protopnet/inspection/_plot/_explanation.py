@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_protopnet._fitted import WHOLE, WIDE
 from sklearn_protopnet._validation import check_positive
-from sklearn_protopnet.inspection._boxes import WHOLE, WIDE
-from sklearn_protopnet.inspection._explanation import Options
+from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._pipelines import open_image
 from sklearn_protopnet.inspection._plot._canvas import (
     BOX,
     FAINT,
     NO_SOURCE,
+    SOURCE_BOX,
     Canvas,
     colour_of,
     format_number,
@@ -42,8 +43,6 @@ LEGEND: Final = (
     "all prototypes add up to the logit of the class.\n"
     "The class with the largest logit is predicted."
 )
-
-SOURCE_BOX: Final = ["source_y0", "source_y1", "source_x0", "source_x1"]
 
 
 class ExplanationDisplay:
@@ -117,7 +116,7 @@ class ExplanationDisplay:
         predicted_class: Any,
         image_name: str | None = None,
         image_size: Sequence[int] | None = None,
-        source_sizes: Sequence[Sequence[int]] | None = None,
+        source_sizes: Sequence[Sequence[int]] | NDArray[np.int64] | None = None,
     ) -> None:
         self.evidence = evidence
         self.image = image
@@ -183,18 +182,17 @@ class ExplanationDisplay:
         check_positive("top_k", top_k)
         classes = "predicted" if class_label is None else [class_label]
         options = Options.checked(classes, None, localizer, ())
-        classifier, one, names = open_image(estimator, X, sample)
-        # A localizer costs something: it looks for the boxes that are drawn only.
-        explainer = classifier._explainer(one, names, replace(options, n_located=top_k))
+        _, fitted, source, names = open_image(estimator, X, sample)
+        # A localizer costs something: it finds the boxes that are drawn only.
+        explainer = Explainer(fitted, source, names, replace(options, n_located=top_k))
         evidence = explainer.table()
-        images, first = explainer.view.source.images, np.array([0])
         drawn = evidence["prototype"][:top_k]
         return cls(
             evidence=evidence,
-            image=images.read(first)[0],
-            image_size=images.original_sizes(first)[0],
-            source_images=classifier.prototype_images_[drawn],
-            source_sizes=classifier.prototype_image_sizes_[drawn],
+            image=source.images.read(source.rows)[0],
+            image_size=source.sizes[0],
+            source_images=fitted.prototypes.images[drawn],
+            source_sizes=fitted.prototypes.sizes[drawn],
             predicted_class=explainer.predicted(0),
             image_name=image_name,
         ).plot(ax=ax)

@@ -13,8 +13,8 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._explained_classes import known_classes
 from sklearn_protopnet.inspection._pipelines import find_classifier
 from sklearn_protopnet.inspection._plot._canvas import (
-    BOX,
     NO_SOURCE,
+    SOURCE_BOX,
     Canvas,
     colour_of,
     pyplot_module,
@@ -177,14 +177,14 @@ class PrototypeDisplay:
     def _draw_cell(self, canvas: Canvas, x: float, y: float, j: int, image: NDArray[Any]) -> Axes:
         """Draw one prototype below and to the right of (x, y)."""
         row = self.table.iloc[[j]].to_dict("records")[0]  # numbers stay integers
-        if row["sample"] == NO_SOURCE:
+        if row["source_sample"] == NO_SOURCE:
             axes = canvas.image(x, y + 0.25, 1.0, np.ones((1, 1, 1), np.uint8) * 235)
             axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=8)
             origin = ""
         else:
             size = None if self.sizes is None else self.sizes[j]
             axes = canvas.image(x, y + 0.25, 1.0, image, size)
-            canvas.box(axes, [row[name] for name in BOX], colour_of(0), 2.5)
-            origin = f": row {row['sample']}"
+            canvas.box(axes, [row[name] for name in SOURCE_BOX], colour_of(0), 2.5)
+            origin = f": row {row['source_sample']}"
         canvas.text(x + 0.5, y + 0.19, f"{row['prototype']}{origin}", 8.5, ha="center")
         return axes

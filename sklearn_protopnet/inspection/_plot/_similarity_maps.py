@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._validation import check_images, check_positive
-from sklearn_protopnet.inspection._localization import localize, similarity_maps
-from sklearn_protopnet.inspection._pipelines import open_image
+from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._analysis import explain
+from sklearn_protopnet.inspection._localization import localize
+from sklearn_protopnet.inspection._pipelines import only_image, open_image
 from sklearn_protopnet.inspection._plot._canvas import (
     Canvas,
     colour_of,
@@ -176,20 +177,20 @@ class SimilarityMapDisplay:
         """
         pyplot_module()
         check_positive("top_k", top_k)
-        classifier, one, names = open_image(estimator, X, sample)
+        classifier, fitted, source, names = open_image(estimator, X, sample)
+        one = only_image(X, sample)
         if prototypes is None:
-            prototypes = classifier.explain(one, top_k=top_k)["prototype"].to_numpy()
-        found = localize(classifier, one, prototypes=prototypes, localizer=localizer)
-        images, first = check_images(classifier, one), np.array([0])
+            prototypes = explain(estimator, one, top_k=top_k)["prototype"].to_numpy()
+        found = localize(estimator, one, prototypes=prototypes, localizer=localizer)
         return cls(
-            image=images.read(first)[0],
-            maps=similarity_maps(classifier, one)[0, found.prototypes],
+            image=source.images.read(source.rows)[0],
+            maps=fitted.similarity_maps(source)[0, found.prototypes],
             prototypes=found.prototypes,
             prototype_classes=classifier.prototype_classes_[found.prototypes],
             boxes=found.boxes[0],
             prototype_size=classifier.prototypes_.shape[2:],
             image_name=f"image {names[0]}" if image_name is None else image_name,
-            image_size=images.original_sizes(first)[0],
+            image_size=source.sizes[0],
         ).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> SimilarityMapDisplay:

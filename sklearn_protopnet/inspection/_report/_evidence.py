@@ -19,16 +19,16 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from tqdm import tqdm
 
-from sklearn_protopnet._images import FileImages, read_ahead
+from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
+from sklearn_protopnet._images import FileImages, ImageSource, read_ahead
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.inspection._details import margins
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
-from sklearn_protopnet.inspection._localization import located_boxes
+from sklearn_protopnet.inspection._localizers import located_boxes
 from sklearn_protopnet.inspection._plot._explanation import WIDTHS
 from sklearn_protopnet.inspection._report._page import as_json
 from sklearn_protopnet.inspection._report._pictures import data_uri
-from sklearn_protopnet.inspection._tables import PrototypeRecord, ranked_prototypes
-from sklearn_protopnet.inspection._view import View
+from sklearn_protopnet.inspection._tables import ranked_prototypes
 
 DIGITS: Final = 6
 """Decimals of numbers in the file; two or three are shown."""
@@ -116,15 +116,23 @@ class Found:
         return np.concatenate(self._margins)
 
 
-def look(view: View, names: NDArray[Any], settings: Settings, found: Found, verbose: int) -> None:
+def look(
+    fitted: FittedNetwork,
+    source: ImageSource,
+    names: NDArray[Any],
+    settings: Settings,
+    found: Found,
+    *,
+    verbose: int,
+) -> None:
     """Look at all images, some at a time."""
-    n_images = len(view.rows)
+    n_images = len(source)
     size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // len(settings.record.classes)))
     with tqdm(total=n_images, unit="image", disable=not verbose) as bar:
         for start in range(0, n_images, size):
             part = slice(start, start + size)
             truth = settings.labels.of_rows(part)
-            seen = _Seen.of(view.part(part), settings, truth)
+            seen = _Seen.of(fitted, source.part(part), settings, truth)
             for row in seen.rows([str(name) for name in names[part]], truth):
                 found.texts.append(as_json(row))
             for uri in seen.pictures(settings.image_size):
@@ -137,7 +145,7 @@ def look(view: View, names: NDArray[Any], settings: Settings, found: Found, verb
 class _Seen:
     """What the network sees in some images."""
 
-    view: View
+    source: ImageSource
     logits: NDArray[np.float64]
     """(n, K)"""
     explained: NDArray[np.int64]
@@ -147,25 +155,38 @@ class _Seen:
     the number of what is said of the box in `WIDTHS`, from 1, or 0."""
 
     @classmethod
-    def of(cls, view: View, settings: Settings, truth: NDArray[np.int64] | None) -> _Seen:
+    def of(
+        cls,
+        fitted: FittedNetwork,
+        source: ImageSource,
+        settings: Settings,
+        truth: NDArray[np.int64] | None,
+    ) -> _Seen:
         """Look at images: the steps of `ProtoPNetClassifier.explain`, of the rows that are shown.
 
         `explain` itself tells the logits of the explained classes only.
         """
-        similarities, logits, positions = view.arrays("similarities", "logits", "positions")
+        evidence = fitted.evidence(source)
+        similarities, logits = evidence.similarities, evidence.logits
         explained = np.repeat(logits.argmax(1)[:, None], 2, axis=1)  # (n, 2)
         if truth is not None:
             is_known = truth < logits.shape[1]
             explained[is_known, 1] = truth[is_known]
         coef = settings.record.coef
         ranked = ranked_prototypes(coef, similarities, explained, settings.top_k)  # (n, 2, k)
-        located = located_boxes(view, settings.localizer, positions, lambda i: np.unique(ranked[i]))
+        located = located_boxes(
+            fitted,
+            source,
+            settings.localizer,
+            evidence.positions,
+            lambda i: np.unique(ranked[i]),
+        )
         row = np.arange(len(logits))[:, None, None]
         similarity, weight = similarities[row, ranked], coef[explained[..., None], ranked]
         kinds = located.kinds[row, ranked]  # (n, 2, k)
         widths = np.select([kinds == kind for kind in WIDTHS], range(1, len(WIDTHS) + 1))
         return cls(
-            view=view,
+            source=source,
             logits=logits,
             explained=explained,
             evidence=[
@@ -196,7 +217,7 @@ class _Seen:
 
     def rows(self, names: list[str], truth: NDArray[np.int64] | None) -> Iterator[list[Any]]:
         """Say of each image what the page's script takes: values in the order of its ``FIELDS``."""
-        images, sizes = self.view.source.images, self.view.sizes
+        images, sizes = self.source.images, self.source.sizes
         files = images.paths if isinstance(images, FileImages) else None
         probabilities, contributions = softmax(self.logits), self.evidence[3]
         shown = contributions.sum(2)  # (n, 2)
@@ -215,7 +236,7 @@ class _Seen:
             ]
             yield [
                 name,
-                None if files is None else Path(files[self.view.rows[i]]).name,
+                None if files is None else Path(files[self.source.rows[i]]).name,
                 true,
                 j,
                 float(probabilities[i, j]),
@@ -227,9 +248,9 @@ class _Seen:
 
     def pictures(self, largest: int) -> Iterator[str]:
         """Give the addresses of all images."""
-        source, sizes = self.view.source, self.view.sizes
+        source, sizes = self.source, self.source.sizes
         chunks = source.chunk_indices(len(self.logits))
-        readers = (source.images.reader(self.view.rows[chunk]) for chunk in chunks)
+        readers = (source.images.reader(source.rows[chunk]) for chunk in chunks)
         n_jobs = 1 if source.images.is_quick else source.images.n_jobs
         row = count()
         for pixels in read_ahead(readers, n_jobs):

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_protopnet._fitted import PrototypeRecord
 from sklearn_protopnet.inspection._plot._canvas import (
     COLOURS,
     NO_SOURCE,
@@ -26,7 +27,6 @@ from sklearn_protopnet.inspection._plot._canvas import (
     format_percent,
 )
 from sklearn_protopnet.inspection._report._pictures import data_uri, svg
-from sklearn_protopnet.inspection._tables import PrototypeRecord
 
 MOST_CONFUSION_CLASSES: Final = 15
 """Labels up to which a confusion table is readable; beyond, the most frequent confusions are."""
@@ -159,8 +159,7 @@ def gallery(
         "is the boxed part of a training image; its weight says how much a part that looks like "
         "it speaks for its class.</p>\n"
     )
-    _, group, n_alike = np.unique(record.vectors, axis=0, return_inverse=True, return_counts=True)
-    n_alike = n_alike[group.ravel()] - 1  # (P,)
+    n_alike = record.n_duplicates  # (P,)
     for k in np.unique(classes):
         name = label(labels[k])
         yield f'<section class="class"><h3>Class {name}</h3>\n<ul class="gallery">\n'

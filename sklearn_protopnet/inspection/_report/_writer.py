@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
+from sklearn_protopnet._fitted import FittedClassifier
 from sklearn_protopnet._persistence import check_place, replacing
 from sklearn_protopnet._validation import check_positive, class_indices
-from sklearn_protopnet.inspection._localization import check_localizer
-from sklearn_protopnet.inspection._pipelines import open_estimator
+from sklearn_protopnet.inspection._explanation import located_sources
+from sklearn_protopnet.inspection._localizers import check_localizer
+from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.inspection._plot._canvas import COLOURS
 from sklearn_protopnet.inspection._plot._explanation import WIDTHS
 from sklearn_protopnet.inspection._report import _page as page
@@ -143,10 +145,10 @@ def write_report(
         raise TypeError(f"title must be a str, got {title!r}.")
     target = Path(path)
     check_place(target)
-    classifier, images, names = open_estimator(estimator, X)
-    view = classifier._view(images)
-    labels = Labels.of(classifier.classes_, y, len(view.rows))
-    record, _ = classifier._sources().boxed(localizer, np.arange(len(classifier.prototypes_)))
+    classifier, fitted, source, names = open_images(estimator, X)
+    labels = Labels.of(fitted.classes, y, len(source))
+    prototypes = np.arange(len(fitted.prototypes.samples))
+    record, _ = located_sources(fitted, fitted.prototypes, localizer, prototypes)
     settings = Settings(labels, record, int(top_k), localizer, int(image_size_px))
     with (
         replacing(target) as temporary,
@@ -155,7 +157,7 @@ def write_report(
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
         found = Found(Spool(texts), Spool(pictures))
-        look(view, view.rows if names is None else names, settings, found, verbose)
+        look(fitted, source, names, settings, found, verbose=verbose)
         report = _Report(classifier, settings, found, title, int(max_images))
         file.writelines(report.parts())
     return target
@@ -165,7 +167,7 @@ def write_report(
 class _Report:
     """All that the page says."""
 
-    classifier: Any
+    classifier: FittedClassifier
     settings: Settings
     found: Found
     title: str
@@ -188,8 +190,8 @@ class _Report:
             self.settings.record,
             self._prototype_labels(),
             labels,
-            self.classifier.prototype_images_,
-            self.classifier.prototype_image_sizes_,
+            self.settings.record.images,
+            self.settings.record.sizes,
             largest=self.settings.image_size,
         )
         first = [json.loads(self.found.texts[i]) for i in order[:STATIC_ROWS]]
@@ -239,7 +241,7 @@ class _Report:
 
     def _data(self, order: NDArray[np.int64]) -> Iterator[str]:
         """Write all that the script takes, but for images."""
-        record, sizes = self.settings.record, self.classifier.prototype_image_sizes_
+        record, sizes = self.settings.record, self.settings.record.sizes
         facts = {
             "labels": self.settings.labels.names,
             "hasTruth": self.settings.labels.truth is not None,

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet.inspection._pipelines import open_estimator
+from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.metrics._interventions import causal_parts
 from sklearn_protopnet.metrics._report._context import NAN, Columns, Subject, means
 
@@ -51,21 +52,20 @@ def seen_interventions(
     """Look at the images of each intervention."""
     found = {}
     for name, images in interventions.items():
-        opened = open_estimator(estimator, images)
-        view = opened.classifier._view(opened.X)
-        if len(view.rows) != len(subject.labels):
+        opened = open_images(estimator, images)
+        if len(opened.source) != len(subject.labels):
             raise ValueError(
                 f"Interventions must have the {len(subject.labels)} images in X, got "
-                f"{len(view.rows)} for {name!r}."
+                f"{len(opened.source)} for {name!r}."
             )
-        (similarities,) = view.arrays("similarities")
-        found[name] = Intervention(similarities, subject.view.differs_from(view))
+        similarities = opened.fitted.evidence(opened.source).similarities
+        found[name] = Intervention(similarities, _differ(subject.source, opened.source))
     return found
 
 
 def cause_columns(subject: Subject, changed: dict[str, Intervention], min_count: int) -> Columns:
     """Say what interventions cost of similarities, and which of them is the cause."""
-    before = subject.similarities  # (n, P)
+    before = subject.evidence.similarities  # (n, P)
     after = np.stack([each.similarities for each in changed.values()], axis=1)  # (n, I, P)
     was_there = np.stack([each.was_there for each in changed.values()], axis=1)  # (n, I)
     causes = causal_parts(before, after, was_there)  # (n, P)
@@ -87,3 +87,13 @@ def cause_columns(subject: Subject, changed: dict[str, Intervention], min_count:
         columns[f"cause{suffix}"] = np.where(largest > 0.5, most_frequent, "")
         columns[f"cause_rate{suffix}"] = np.where(np.isinf(largest), NAN, largest)
     return columns
+
+
+def _differ(one: ImageSource, other: ImageSource) -> NDArray[np.bool_]:
+    """Say which images differ in any pixel, (n,)."""
+    found = np.zeros(len(one), dtype=bool)
+    for (index, images), (_, others) in zip(
+        one.chunks(one.rows), other.chunks(other.rows), strict=True
+    ):
+        found[index] = (images != others).flatten(1).any(1)[: len(index)].numpy()
+    return found

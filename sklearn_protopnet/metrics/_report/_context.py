@@ -12,10 +12,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet._fitted import (
+    RECEPTIVE_FIELD,
+    Evidence,
+    FittedClassifier,
+    FittedNetwork,
+)
+from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._validation import check_labels
-from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
-from sklearn_protopnet.inspection._pipelines import open_estimator
-from sklearn_protopnet.inspection._view import View
+from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.metrics._size import (
     global_size,
     local_size,
@@ -31,26 +36,21 @@ NAN: Final = float("nan")
 class Subject:
     """A classifier and what it sees in images of known classes."""
 
-    classifier: Any
-    view: View
+    classifier: FittedClassifier
+    fitted: FittedNetwork
+    source: ImageSource
     labels: NDArray[np.int64]
     """(n,) class indices."""
     localizer: str
     max_images: int
-    similarities: NDArray[np.float64]
-    """(n, P)"""
-    logits: NDArray[np.float64]
-    """(n, K)"""
-    positions: NDArray[np.int64]
-    """(n, P)"""
+    evidence: Evidence
 
     @classmethod
     def of(cls, estimator: Any, X: Any, y: ArrayLike, localizer: str, max_images: int) -> Subject:
-        opened = open_estimator(estimator, X)
-        classifier, view = opened.classifier, opened.classifier._view(opened.X)
-        labels = check_labels("y", y, "X", len(view.rows), classifier.classes_)
-        seen = view.arrays("similarities", "logits", "positions")
-        return cls(classifier, view, labels, localizer, max_images, *seen)
+        classifier, fitted, source, _ = open_images(estimator, X)
+        labels = check_labels("y", y, "X", len(source), fitted.classes)
+        evidence = fitted.evidence(source)
+        return cls(classifier, fitted, source, labels, localizer, max_images, evidence)
 
     @cached_property
     def own(self) -> NDArray[np.bool_]:
@@ -73,30 +73,30 @@ class Subject:
     def columns(self) -> Columns:
         """Say what needs nothing but the images."""
         table = self.classifier.prototype_table()
-        names = ["prototype", "prototype_class", "sample"]
+        names = ["prototype", "prototype_class", "source_sample"]
         return {
             **{name: table[name].to_numpy() for name in names},
             "n_images": self.own.sum(0),
             "n_classes": (self.classifier.coef_ != 0).sum(0),
             "n_duplicates": table["n_duplicates"].to_numpy(),
-            "similarity": means(self.similarities, self.own),
-            "similarity_others": means(self.similarities, ~self.own),
+            "similarity": means(self.evidence.similarities, self.own),
+            "similarity_others": means(self.evidence.similarities, ~self.own),
         }
 
     def summary(self) -> dict[str, float]:
         """Say what is said of the classifier as a whole."""
-        coef, predicted = self.classifier.coef_, self.logits.argmax(1)
+        coef, predicted = self.classifier.coef_, self.evidence.logits.argmax(1)
         return {
             "accuracy": float((predicted == self.labels).mean()),
             "sparsity": sparsity(coef),
             "global_size": global_size(coef),
-            "local_size": local_size(coef[predicted] * self.similarities),
+            "local_size": local_size(coef[predicted] * self.evidence.similarities),
             "n_distinct_prototypes": n_distinct_prototypes(self.classifier.prototypes_),
         }
 
     def boxes(self) -> NDArray[np.int64]:
         """Receptive fields of the nearest patches, (n, P, 4)."""
-        return self.view.receptive_fields(self.positions)[0]
+        return self.fitted.receptive_fields(self.source, self.evidence.positions).boxes
 
     def each(self, metric: Any, *values: NDArray[Any]) -> NDArray[np.float64]:
         """Compute a metric of values (n, P, ...) for each prototype where it has boxes; (P,)."""

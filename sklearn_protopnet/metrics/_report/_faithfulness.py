@@ -10,9 +10,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
+from sklearn_protopnet._fitted import RECEPTIVE_FIELD
 from sklearn_protopnet.inspection._localization import maps_as_given
-from sklearn_protopnet.inspection._look import Located, Look
+from sklearn_protopnet.inspection._localizers import (
+    ImageQueries,
+    LocalizedPatches,
+    for_each_image,
+)
 from sklearn_protopnet.metrics._faithfulness import (
     box_necessity,
     box_sufficiency,
@@ -39,22 +43,25 @@ def close_look(
     boxes: NDArray[np.int64],
 ) -> tuple[Columns, NDArray[np.int64]]:
     """Look closely at some images; columns, and boxes (n, P, 4) by the localizer."""
-    shape, localizer, view = subject.own.shape, subject.localizer, subject.view
+    shape, localizer = subject.own.shape, subject.localizer
     scores = {name: np.full(shape, NAN) for name in ("before", "after", *_columns_of(groups))}
     on_objects = {name: np.full(shape, NAN) for name in OF_MASKS}
-    boxes, sizes = boxes.copy(), view.sizes
+    boxes, sizes = boxes.copy(), subject.source.sizes
     asked = [np.flatnonzero(each) for each in subject.closely]
-    looks = view.examined(
-        subject.positions, asked, lambda look: _scores_of(look, localizer, groups)
+    scored = for_each_image(
+        subject.fitted,
+        subject.source,
+        subject.evidence.positions,
+        asked,
+        lambda queries: _scores_of(queries, localizer, groups),
     )
-    for i, (located, found) in looks:
+    for i, (patches, found) in scored:
         for name, values in found.items():
             scores[name][i, asked[i]] = values
-        given = view.as_given(located, localizer, i)
-        boxes[i, asked[i]] = given.boxes
+        boxes[i, asked[i]] = patches.located.boxes
         if masks is not None:
             height, width = sizes[i].tolist()
-            maps = maps_as_given(localizer, given, (height, width))
+            maps = maps_as_given(localizer, patches, (height, width))
             mask = masks[i][None]
             on_objects["centre_baseline"][i, asked[i]] = centre_baseline(mask)
             on_objects["random_baseline"][i, asked[i]] = random_baseline(mask)
@@ -82,16 +89,16 @@ def _columns_of(groups: tuple[str, ...]) -> list[str]:
 
 
 def _scores_of(
-    look: Look, localizer: str, groups: tuple[str, ...]
-) -> tuple[Located, dict[str, NDArray[np.float64]]]:
+    queries: ImageQueries, localizer: str, groups: tuple[str, ...]
+) -> tuple[LocalizedPatches, dict[str, NDArray[np.float64]]]:
     """Locate the patches of one image, and score boxes and maps; (Q,) each."""
-    located = look.located(localizer)
-    scores = {name: np.full(len(located.boxes), NAN) for name in _columns_of(groups)}
-    image, baseline = look.pixels, look.baseline
-    for q, (box, relevance) in enumerate(zip(located.boxes, located.maps, strict=True)):
+    patches = queries.localize(localizer)
+    scores = {name: np.full(len(patches.maps), NAN) for name in _columns_of(groups)}
+    image, baseline = queries.pixels, queries.baseline
+    for q, (box, relevance) in enumerate(zip(patches.input_boxes, patches.maps, strict=True)):
 
         def score(variants: NDArray[Any], q: int = q) -> NDArray[np.float64]:
-            return look.similarities(variants)[:, q]
+            return queries.similarities(variants)[:, q]
 
         if "box" in groups:
             scores["box_sufficiency"][q] = box_sufficiency(score, image, box, baseline)
@@ -100,5 +107,5 @@ def _scores_of(
             scores["deletion_auc"][q] = deletion_auc(score, image, relevance, baseline)
             scores["insertion_auc"][q] = insertion_auc(score, image, relevance, baseline)
     if "attack" in groups:
-        scores["before"], scores["after"] = look.attacked(located.boxes).T
-    return located, scores
+        scores["before"], scores["after"] = queries.attacked(patches.input_boxes).T
+    return patches, scores

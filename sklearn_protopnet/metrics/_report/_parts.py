@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet.inspection._localization import located_boxes
+from sklearn_protopnet.inspection._localizers import located_boxes
 from sklearn_protopnet.metrics._baseline_boxes import centre_boxes, random_boxes
 from sklearn_protopnet.metrics._checks import truths
 from sklearn_protopnet.metrics._interventions import NO_PART
@@ -87,7 +87,7 @@ def check_parts(
         )
     given = ~np.isnan(places).any(2) if visible is None else visible
     seen = truths("part_visible", given, places.shape[:2])
-    sizes = subject.view.sizes  # (n, 2)
+    sizes = subject.source.sizes  # (n, 2)
     is_outside = ~((places >= 0) & (places < sizes[:, None])).all(2)  # (n, A), NaN included
     if (seen & is_outside).any():
         i, part = np.argwhere(seen & is_outside)[0].tolist()
@@ -114,14 +114,20 @@ def part_columns(
         Draws random places of boxes.
     """
     subject = parts.subject
-    nearest = np.argsort(-subject.similarities, axis=0, kind="stable")[:N_NEAREST]  # (k, P)
+    nearest = np.argsort(-subject.evidence.similarities, axis=0, kind="stable")[
+        :N_NEAREST
+    ]  # (k, P)
     is_near = np.zeros(subject.own.shape, dtype=bool)
     np.put_along_axis(is_near, nearest, values=True, axis=0)
     near = located_boxes(
-        subject.view, subject.localizer, subject.positions, lambda i: np.flatnonzero(is_near[i])
+        subject.fitted,
+        subject.source,
+        subject.localizer,
+        subject.evidence.positions,
+        lambda i: np.flatnonzero(is_near[i]),
     ).boxes
     columns = _scores(parts, boxes, near, nearest)
-    sizes = subject.view.sizes
+    sizes = subject.source.sizes
     moves = (("centre", centre_boxes), ("random", partial(random_boxes, random_state=seed)))
     for place, move in moves:
         found = _scores(parts, move(boxes, sizes), move(near, sizes), nearest)

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from sklearn_protopnet._fitted import RECEPTIVE_FIELD
 from sklearn_protopnet._validation import check_names, check_positive
-from sklearn_protopnet.inspection._boxes import RECEPTIVE_FIELD
-from sklearn_protopnet.inspection._localization import check_localizer, located_boxes
+from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
 from sklearn_protopnet.inspection._tables import build_table
 from sklearn_protopnet.metrics._checks import truths
 from sklearn_protopnet.metrics._parts import location_change
@@ -26,12 +26,13 @@ from sklearn_protopnet.metrics._report._causes import (
 )
 from sklearn_protopnet.metrics._report._context import Subject, means
 from sklearn_protopnet.metrics._report._faithfulness import OF_MASKS, close_look
+from sklearn_protopnet.metrics._report._noise import NoisySource
 from sklearn_protopnet.metrics._report._parts import BASELINES, check_parts, part_columns
 
 REPORT_COLUMNS: Final = (
     "prototype",
     "prototype_class",
-    "sample",
+    "source_sample",
     "n_images",
     "n_classes",
     "n_duplicates",
@@ -127,7 +128,7 @@ def prototype_report(
         One row for each prototype. Columns of groups that were not asked for, and those that need
         what is not given, are left out; NaN is what cannot be said.
 
-        ``prototype``, ``prototype_class``, ``sample``
+        ``prototype``, ``prototype_class``, ``source_sample``
             As in `ProtoPNetClassifier.prototype_table`.
         ``n_images``
             Images of its class.
@@ -213,13 +214,13 @@ def prototype_report(
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     subject = Subject.of(estimator, X, y, localizer, max_images)
     parts = check_parts(subject, part_centres, part_visible, min_count)
-    objects = None if masks is None else _check_masks(masks, subject.view.sizes)
+    objects = None if masks is None else _check_masks(masks, subject.source.sizes)
     changed = seen_interventions(estimator, named, subject)
     columns, boxes = subject.columns(), subject.boxes()
     if {*wanted} - {"noise"} or objects is not None or localizer != RECEPTIVE_FIELD:
         closely, boxes = close_look(subject, wanted, objects, boxes)
         columns |= closely
-    columns["box_share"] = means(_shares(boxes, subject.view.sizes), subject.boxed)
+    columns["box_share"] = means(_shares(boxes, subject.source.sizes), subject.boxed)
     noisy = _noisy_boxes(subject, seed) if "noise" in wanted else None
     if noisy is not None:
         columns["location_change"] = subject.each(location_change, boxes, noisy)
@@ -248,10 +249,13 @@ def _shares(boxes: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.fl
 
 def _noisy_boxes(subject: Subject, seed: int) -> NDArray[np.int64]:
     """Boxes (n, P, 4) by the localizer in images with noise."""
-    view = subject.view.with_noise(seed)
-    (positions,) = view.arrays("positions")
+    noisy, fitted = NoisySource.of(subject.source, seed), subject.fitted
     return located_boxes(
-        view, subject.localizer, positions, lambda i: np.flatnonzero(subject.closely[i])
+        fitted,
+        noisy,
+        subject.localizer,
+        fitted.evidence(noisy).positions,
+        lambda i: np.flatnonzero(subject.closely[i]),
     ).boxes
 
 

@@ -26,7 +26,12 @@ al. (ICCV 2023) published."""
 class NoisySource(ImageSource):
     """Images with normal noise, each with its own, whatever the images beside it."""
 
-    seed: int
+    seed: int = 0
+
+    @classmethod
+    def of(cls, source: ImageSource, seed: int) -> NoisySource:
+        """Add noise to the images of a source."""
+        return cls(source.images, source.standardization, source.chosen, seed)
 
     def chunks(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Go through images as `ImageSource.chunks` does."""

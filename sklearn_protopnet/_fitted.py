@@ -1,0 +1,345 @@
+"""The network of a fit: evidence, similarity maps and receptive-field boxes of images.
+
+All of it is built from fitted attributes alone, and by one function. Everything that explains or
+scores a fitted classifier goes through here.
+
+Shapes: n images, P prototypes, K classes, L patches of an image on an h x w map.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Memory
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted, check_memory
+
+from sklearn_protopnet._images import ArrayImages, Images, ImageSource, Standardization
+from sklearn_protopnet._network import (
+    Architecture,
+    Chunk,
+    PrototypeNetwork,
+    ReceptiveField,
+    backbone_maps,
+    inspect_maps,
+    resolve_device,
+    working_conditions,
+)
+from sklearn_protopnet._training import UNPROJECTED, frozen_maps
+from sklearn_protopnet._validation import class_indices
+
+RECEPTIVE_FIELD: Final = "receptive_field"
+WIDE: Final = "wide_receptive_field"
+WHOLE: Final = "whole_image"
+"""A box is called by one of these where it holds all pixels that a patch depends on."""
+
+
+class FittedClassifier(Protocol):
+    """What the rest of the package knows of a fitted `ProtoPNetClassifier`."""
+
+    backbone: Any
+    class_weight: Any
+    device: str
+    memory: Any
+    classes_: NDArray[Any]
+    coef_: NDArray[np.float64]
+    image_shape_: tuple[int, int, int]
+    input_shape_: tuple[int, int, int]
+    l1_weight_: float
+    l2_weight_: float
+    last_layer_gap_: float
+    prototype_boxes_: NDArray[np.int64]
+    prototype_classes_: NDArray[Any]
+    prototype_distances_: NDArray[np.float64]
+    prototype_image_sizes_: NDArray[np.int64]
+    prototype_images_: NDArray[Any]
+    prototype_sample_indices_: NDArray[np.int64]
+    prototypes_: NDArray[np.float32]
+    similarity_quantiles_: NDArray[np.float64]
+    state_: dict[str, Any]
+
+    def explain(self, X: Any) -> pd.DataFrame:
+        """Say why."""
+
+    def prototype_table(self, *, localizer: str = RECEPTIVE_FIELD) -> pd.DataFrame:
+        """Say what the prototypes are."""
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Compute similarities."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the network finds in images."""
+
+    distances: NDArray[np.float64]
+    """(n, P) squared distance between each prototype and its nearest patch."""
+    similarities: NDArray[np.float64]
+    """(n, P)"""
+    logits: NDArray[np.float64]
+    """(n, K)"""
+    positions: NDArray[np.int64]
+    """(n, P) number of the patch that is nearest to the prototype."""
+
+    def __getitem__(self, part: slice) -> Evidence:
+        return Evidence(*(array[part] for array in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class LocatedBoxes:
+    """Where patches are that prototypes are compared with; arrays may be changed."""
+
+    boxes: NDArray[np.int64]
+    """(..., 4) ``y0, y1, x0, x1``, half-open, in pixels of the images as they were given."""
+    kinds: NDArray[Any]
+    """(...) what each box is: how it was found, or how much of the image it is."""
+    effects: NDArray[np.float64]
+    """(..., 2) similarity without what is outside of the box, and without what is inside; NaN where
+    that was not measured."""
+    deltas: NDArray[np.float64]
+    """(...) by how much the map that a box was made from misses the sum that it should have; NaN
+    where there is no such sum."""
+
+    @classmethod
+    def of_receptive_fields(
+        cls, boxes: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> LocatedBoxes:
+        """Say of receptive fields whether they are parts of images.
+
+        Parameters
+        ----------
+        boxes : int64 array of shape (n, ..., 4)
+        sizes : int64 array of shape (n, 2)
+            Height and width of the images.
+        """
+        shape = boxes.shape[:-1]
+        areas = (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2])  # (n, ...)
+        images = sizes.prod(1).reshape(-1, *[1] * (areas.ndim - 1))
+        names = np.array([RECEPTIVE_FIELD, WIDE, WHOLE], dtype=object)
+        kinds = names[(2 * areas >= images).astype(int) + (areas == images)]
+        return cls(boxes, kinds, np.full((*shape, 2), np.nan), np.full(shape, np.nan))
+
+
+@dataclass(frozen=True)
+class PrototypeRecord:
+    """What is known of every prototype; one entry per prototype."""
+
+    classes: NDArray[Any]
+    """(P,) labels."""
+    coef: NDArray[np.float64]
+    """(K, P) weights of the last layer."""
+    vectors: NDArray[np.float32]
+    """(P, D1)"""
+    samples: NDArray[np.int64]
+    """(P,) rows of the training X, `UNPROJECTED` of prototypes that are no patch."""
+    boxes: NDArray[np.int64]
+    """(P, 4) source patches in pixels of the images as they were given."""
+    distances: NDArray[np.float64]
+    """(P,) distance to the source patch."""
+    images: NDArray[Any]
+    """(P, H, W, C) source images as the network takes them, but not standardised."""
+    sizes: NDArray[np.int64]
+    """(P, 2) height and width of the source images as they were given."""
+    quantiles: NDArray[np.float64]
+    """(2, P, 101) of the similarities of training images, of the own class and of others."""
+
+    @property
+    def n_duplicates(self) -> NDArray[np.int64]:
+        """Other prototypes with the same latent values, (P,)."""
+        _, group, sizes = np.unique(self.vectors, axis=0, return_inverse=True, return_counts=True)
+        others: NDArray[np.int64] = sizes[group.ravel()] - 1
+        return others
+
+    @property
+    def has_source(self) -> NDArray[np.bool_]:
+        """Whether a prototype is a patch of a training image, (P,)."""
+        has_source: NDArray[np.bool_] = self.samples != UNPROJECTED
+        return has_source
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A network as a fit has left it."""
+
+    network: PrototypeNetwork
+    """In ``eval()`` mode, on its device; its own last layer is not the fit's."""
+    architecture: Architecture
+    field: ReceptiveField
+    standardization: Standardization
+    classes: NDArray[Any]
+    """(K,) labels."""
+    prototypes: PrototypeRecord
+    memory: Memory
+    """Feature maps of a backbone that never moved are cached here, if anywhere."""
+
+    def source(self, images: Images) -> ImageSource:
+        """Standardise images as those of the fit."""
+        return ImageSource(images, self.standardization)
+
+    def prototype_source(self, prototypes: NDArray[np.int64]) -> ImageSource:
+        """Give the images that prototypes (Q,) come from."""
+        record = self.prototypes
+        return self.source(ArrayImages(record.images[prototypes], record.sizes[prototypes]))
+
+    def evidence(self, source: ImageSource) -> Evidence:
+        """Compare images with all prototypes."""
+        with working_conditions(tiny=self.architecture.is_tiny):
+            distances, similarities, positions = _gathered(
+                len(source),
+                (
+                    (part.index, [part.distances, part.similarities, part.positions])
+                    for part in inspect_maps(self.network, self.maps(source, source.rows))
+                ),
+            )
+        return Evidence(
+            distances=distances,
+            similarities=similarities,
+            # One sum for each number: those of a matrix product may depend on the other images.
+            logits=np.vecdot(similarities[:, None], self.prototypes.coef),  # (n, K)
+            positions=positions,
+        )
+
+    def similarity_maps(self, source: ImageSource) -> NDArray[np.float64]:
+        """Compare every patch of images with every prototype, (n, P, h, w)."""
+        device = self.network.prototypes.device
+        with working_conditions(tiny=self.architecture.is_tiny), torch.no_grad():
+            (found,) = _gathered(
+                len(source),
+                (
+                    (
+                        index,
+                        [self.network.similarity_maps(maps.to(device))[: len(index)].cpu().numpy()],
+                    )
+                    for index, maps in self.maps(source, source.rows)
+                ),
+            )
+        return found
+
+    def maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+        """Compute the backbone's maps of images; of one that never moved, they are cached."""
+        if self.memory.location is None:
+            return backbone_maps(self.network, source.chunks(rows))
+        return frozen_maps(self.network, source, rows, self.memory)
+
+    def receptive_fields(self, source: ImageSource, positions: NDArray[np.int64]) -> LocatedBoxes:
+        """Find the pixels that patches depend on.
+
+        Parameters
+        ----------
+        source : ImageSource
+            Of n images.
+        positions : int64 array of shape (n, ...)
+            Numbers of patches.
+        """
+        boxes = source.original_boxes(self.input_boxes(positions))
+        return LocatedBoxes.of_receptive_fields(boxes, source.sizes)
+
+    def input_boxes(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Receptive fields of patches in pixels of the network, (..., 4)."""
+        return self.field.boxes(positions, self.network.prototype_size)
+
+
+def fitted_network(classifier: FittedClassifier) -> FittedNetwork:
+    """Build the network of a fitted classifier from its fitted attributes.
+
+    All attributes are taken at one moment: a refit in another thread changes nothing here.
+
+    Raises
+    ------
+    NotFittedError
+        If the classifier is not fitted.
+    """
+    check_is_fitted(classifier)
+    attributes = vars(classifier).copy()
+    state = attributes["state_"]
+    architecture = _architecture_of(attributes)
+    field = ReceptiveField(**state["receptive_field"])
+    memory = attributes["memory"] if state["is_backbone_frozen"] else None
+    return FittedNetwork(
+        network=_restored(classifier, attributes, architecture, field),
+        architecture=architecture,
+        field=field,
+        standardization=Standardization(**state["standardization"]),
+        classes=attributes["classes_"],
+        prototypes=PrototypeRecord(
+            classes=attributes["prototype_classes_"],
+            coef=attributes["coef_"],
+            vectors=attributes["prototypes_"].reshape(len(attributes["prototypes_"]), -1),
+            samples=attributes["prototype_sample_indices_"],
+            boxes=attributes["prototype_boxes_"],
+            distances=attributes["prototype_distances_"],
+            images=attributes["prototype_images_"],
+            sizes=attributes["prototype_image_sizes_"],
+            quantiles=attributes["similarity_quantiles_"],
+        ),
+        memory=check_memory(memory),
+    )
+
+
+def _architecture_of(attributes: Mapping[str, Any]) -> Architecture:
+    """Read the architecture off a fit; a backbone that is a module is the trained copy of it."""
+    prototypes, n_classes = attributes["prototypes_"], len(attributes["classes_"])
+    height, width = prototypes.shape[2:]
+    return Architecture(
+        **{"backbone": attributes.get("backbone_"), **attributes["state_"]["architecture"]},
+        image_shape=attributes["input_shape_"],
+        n_classes=n_classes,
+        n_prototypes_per_class=len(prototypes) // n_classes,
+        prototype_depth=prototypes.shape[1],
+        prototype_size=(height, width),
+    )
+
+
+class _Restored(NamedTuple):
+    """A network, and what it was restored from."""
+
+    state: dict[str, Any]
+    prototypes: NDArray[np.float32]
+    device: torch.device
+    network: PrototypeNetwork
+
+
+_RESTORED: Final[weakref.WeakKeyDictionary[Any, _Restored]] = weakref.WeakKeyDictionary()
+"""Networks of classifiers are kept as long as these, and go neither into copies nor into files."""
+
+
+def _restored(
+    classifier: FittedClassifier,
+    attributes: Mapping[str, Any],
+    architecture: Architecture,
+    field: ReceptiveField,
+) -> PrototypeNetwork:
+    """Restore the torch network, unless it is there."""
+    state, prototypes = attributes["state_"], attributes["prototypes_"]
+    device = resolve_device(attributes["device"])
+    kept = _RESTORED.get(classifier)
+    if kept and kept.state is state and kept.prototypes is prototypes and kept.device == device:
+        return kept.network
+    owners = class_indices(attributes["prototype_classes_"], attributes["classes_"])
+    with working_conditions(tiny=False):
+        network = architecture.restore(
+            field, owners, {**state["network"], "prototypes": prototypes}
+        ).to(device)
+    # Threads that come at once may each restore one; any of them serves.
+    _RESTORED[classifier] = _Restored(state, prototypes, device, network)
+    return network
+
+
+def _gathered(
+    n_images: int, chunks: Iterable[tuple[NDArray[np.int64], list[NDArray[Any]]]]
+) -> list[NDArray[Any]]:
+    """Put arrays of chunks of images together, (n, ...) each."""
+    # In place: a part kept of every chunk, between tensors that are freed, would leave holes in
+    # the memory that the next ones do not fit into.
+    found: list[NDArray[Any]] = []
+    for index, parts in chunks:
+        found = found or [np.empty((n_images, *part.shape[1:]), part.dtype) for part in parts]
+        for whole, part in zip(found, parts, strict=True):
+            whole[index] = part
+    return found
