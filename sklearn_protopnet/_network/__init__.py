@@ -2,7 +2,12 @@
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
-from sklearn_protopnet._network._backbones import BACKBONES, LinearHead, build_backbone
+from sklearn_protopnet._network._backbones import (
+    BACKBONES,
+    LinearHead,
+    build_backbone,
+    published_standardization,
+)
 from sklearn_protopnet._network._inference import (
     Chunk,
     Inspection,
@@ -21,13 +26,14 @@ from sklearn_protopnet._network._runtime import (
     working_conditions,
 )
 from sklearn_protopnet._network._similarity import SIMILARITIES, Similarity
-from sklearn_protopnet._network._weights import published_standardization
+from sklearn_protopnet._network._weights import Backbone
 
 __all__ = [
     "BACKBONES",
     "PRECISIONS",
     "SIMILARITIES",
     "Architecture",
+    "Backbone",
     "Chunk",
     "Evidence",
     "Inspection",

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._network._backbones import build_backbone
+from sklearn_protopnet._network._backbones import BACKBONES, build_backbone
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork, initial_head
 from sklearn_protopnet._network._receptive_field import ReceptiveField, trace_receptive_field
 from sklearn_protopnet._network._runtime import TINY_IMAGE, seeded_construction
 from sklearn_protopnet._network._similarity import SIMILARITIES
-from sklearn_protopnet._network._weights import weights_key
+from sklearn_protopnet._network._weights import Backbone, weights_digest
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,14 @@ class Architecture:
         named = {} if isinstance(self.backbone, nn.Module) else {"backbone": self.backbone}
         return {**named, "feature_stride": self.feature_stride, "similarity": self.similarity}
 
+    @property
+    def record(self) -> Backbone | None:
+        """Everything known of a backbone that has a name; None of a module."""
+        return None if isinstance(self.backbone, nn.Module) else BACKBONES[self.backbone]
+
     def weights_key(self) -> str | None:
         """Digest the weights that the backbone starts from, for the key of a cache."""
-        return weights_key(str(self.backbone), self.weights)
+        return weights_digest(self.weights)
 
     def backbone_origin(self) -> str | None:
         """Name all that the backbone's structure depends on; None for a module of the user's."""
@@ -53,7 +58,7 @@ class Architecture:
     @property
     def is_small(self) -> bool:
         """Whether the backbone is the small one that is fit for the image size."""
-        return isinstance(self.backbone, str) and self.backbone == "auto"
+        return self.record is not None and self.record.is_small
 
     @property
     def is_tiny(self) -> bool:

@@ -1,39 +1,47 @@
 """Backbones: what turns an image into a feature map.
 
+To add one, register its record; nothing else names it.
+
 Shapes: N images of H x W pixels and C channels, F channels of a feature map.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from sklearn_protopnet._network._efficientnet_lite import efficientnet_lite0
-from sklearn_protopnet._network._weights import load_weights
+from sklearn_protopnet._network._efficientnet_lite import (
+    PIXEL_MEAN,
+    PIXEL_SCALE,
+    efficientnet_lite0,
+    imagenet_state,
+    with_own_names,
+)
+from sklearn_protopnet._network._weights import (
+    IMAGENET,
+    Backbone,
+    load_module_weights,
+    load_weights,
+    torchvision_standardization,
+    torchvision_state,
+    with_new_names,
+)
 
 SMALLEST_MAP: Final = 7
 """The small backbone halves its map while at least 7 cells a side remain: the paper's 7 x 7."""
 
 LAST_WIDTH: Final = 64
-"""Channels of the small backbone's last convolution; half as many one scale before, 16 at least."""
-
-EFFICIENTNET_LITE0: Final = "efficientnet_lite0"
-
-TORCHVISION_BACKBONES: Final = (
-    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
-    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
-    *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
-)
-"""The paper's families, by their torchvision names."""
-
-BACKBONES: Final = ("auto", EFFICIENTNET_LITE0, *TORCHVISION_BACKBONES)
+"""The small backbone's last convolution has so many channels; half as many one scale before, 16 at
+least."""
 
 PROBE_SIZE: Final = 256
-"""Pixels a side of the image on which strides are measured: all strides up to 64 divide it."""
+"""Strides are measured on an image of so many pixels a side, which all strides up to 64 divide."""
 
 
 def build_backbone(
@@ -90,7 +98,8 @@ def build_backbone(
     """
     if isinstance(backbone, nn.Module):
         built = copy.deepcopy(backbone).cpu()
-        load_weights(built, type(built).__name__, weights, is_published=False)
+        if weights is not None:
+            load_module_weights(built, weights)
         if feature_stride is not None:
             raise ValueError(
                 "feature_stride needs a backbone that has a name, got the module "
@@ -98,15 +107,39 @@ def build_backbone(
             )
         return built
     if backbone not in BACKBONES:
-        raise ValueError(f"backbone must be a module or one of {BACKBONES}, got {backbone!r}.")
-    if backbone == "auto":
-        built = small_backbone(channels, image_size)
-        load_weights(built, backbone, weights, is_published=False)
-    else:
-        built = _named_backbone(backbone, weights)
-        if channels != 3:
-            _adapt_channels(built, channels, weights)
+        raise ValueError(
+            f"backbone must be a module or one of {list(BACKBONES)}, got {backbone!r}."
+        )
+    record = BACKBONES[backbone]
+    network = record.build(channels, image_size)
+    if weights is not None:
+        load_weights(network, record, weights)
+    built = record.features(network)
+    if record.channels is not None and channels != record.channels:
+        _adapt_channels(built, channels, weights)
     return built if feature_stride is None else _cut(built, channels, feature_stride)
+
+
+def published_standardization(
+    backbone: str | nn.Module, weights: str | None, channels: int
+) -> tuple[list[float], list[float]] | None:
+    """Give the mean and the scale of each channel, of 0 to 255, that published weights expect.
+
+    On photographs of solar cells a linear probe of EfficientNet-Lite0 had a test AUC of 0.906
+    with these and 0.897 with the mean and scale of the training images (mean of five splits).
+
+    Returns
+    -------
+    mean, scale : list of float, of length C
+        Or None, where weights are not the published ones.
+    """
+    if weights != IMAGENET or isinstance(backbone, nn.Module):
+        return None
+    standardization = BACKBONES[backbone].standardization
+    if standardization is None:
+        return None
+    mean, scale = standardization()
+    return (mean, scale) if channels == 3 else ([sum(mean) / 3], [sum(scale) / 3])
 
 
 def small_backbone(channels: int, image_size: tuple[int, int]) -> nn.Sequential:
@@ -138,21 +171,65 @@ def _block(channels_in: int, channels_out: int, kernel: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)]
 
 
-def _named_backbone(name: str, weights: str | None) -> nn.Sequential:
-    """Build a published network for colour images, with its weights, less its classifier."""
-    if name == EFFICIENTNET_LITE0:
-        network = efficientnet_lite0()
-        load_weights(network, name, weights)
-        return network
-    model = models.get_model(name, weights=None)
-    load_weights(model, name, weights)
-    if name.startswith("resnet"):
-        layers = [layer for key, layer in model.named_children() if key not in {"avgpool", "fc"}]
-        return nn.Sequential(*layers)
-    if name.startswith("densenet"):
-        return nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))
+def _torchvision(family: Callable[[Any], nn.Sequential], names: Iterable[str]) -> list[Backbone]:
+    """Make records of torchvision's networks; a family says which layers give the feature map."""
+    return [
+        Backbone(
+            name=name,
+            build=partial(_torchvision_model, name),
+            features=family,
+            weights=partial(torchvision_state, name),
+            standardization=partial(torchvision_standardization, name),
+            own_names=with_new_names,
+        )
+        for name in names
+    ]
+
+
+def _torchvision_model(name: str, *_: Any) -> nn.Module:
+    model: nn.Module = models.get_model(name, weights=None)
+    return model
+
+
+def _resnet_features(model: Any) -> nn.Sequential:
+    layers = [layer for key, layer in model.named_children() if key not in {"avgpool", "fc"}]
+    return nn.Sequential(*layers)
+
+
+def _densenet_features(model: Any) -> nn.Sequential:
+    return nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))
+
+
+def _vgg_features(model: Any) -> nn.Sequential:
     features: nn.Sequential = model.features
     return features
+
+
+BACKBONES: Final[dict[str, Backbone]] = {
+    each.name: each
+    for each in (
+        Backbone(
+            name="auto",
+            build=small_backbone,
+            channels=None,
+            is_small=True,
+        ),
+        Backbone(
+            name="efficientnet_lite0",
+            build=lambda *_: efficientnet_lite0(),
+            weights=imagenet_state,
+            standardization=lambda: ([PIXEL_MEAN] * 3, [PIXEL_SCALE] * 3),
+            own_names=with_own_names,
+        ),
+        *_torchvision(
+            _vgg_features,
+            [f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")],
+        ),
+        *_torchvision(_resnet_features, [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)]),
+        *_torchvision(_densenet_features, [f"densenet{depth}" for depth in (121, 161, 169, 201)]),
+    )
+}
+"""The registry holds every backbone by its name: ours, and the paper's families."""
 
 
 def _adapt_channels(backbone: nn.Module, channels: int, weights: str | None) -> None:

