@@ -42,26 +42,26 @@ from sklearn_protopnet._network import (
     working_conditions,
 )
 from sklearn_protopnet._training import (
-    UNPROJECTED,
+    NO_SOURCE,
     HistoryRow,
     LastLayerTask,
-    ProgressBar,
     Settings,
+    TrainingProgress,
     TrainingTask,
+    dataset_similarities,
     prototype_sources,
-    see,
     similarity_quantiles,
     train_network,
     usual_pretraining,
 )
 from sklearn_protopnet._validation import (
     all_or_nothing,
-    canonical_members,
     check_images,
     check_labels,
     check_two_classes,
     class_indices,
     prepare_training,
+    weighted_dataset,
 )
 from sklearn_protopnet.inspection import _tables
 from sklearn_protopnet.inspection._explanation import Explainer, Options, located_sources
@@ -458,28 +458,24 @@ class ProtoPNetClassifier(
             If a class has no image of positive weight.
         """
         with all_or_nothing(self):
-            images, validation, seed = prepare_training(
-                self, X, y, sample_weight, (X_val, y_val, sample_weight_val)
-            )
+            data = prepare_training(self, X, y, sample_weight, (X_val, y_val, sample_weight_val))
+            self.classes_ = data.classes
             architecture, device = self._architecture(), resolve_device(self.device)
             task = TrainingTask(
                 architecture,
-                self._settings(len(images)),
-                images,
-                validation,
+                self._settings(len(data.training)),
+                data.training,
+                data.validation,
                 self.augment,
-                seed,
+                data.seed,
                 device,
                 resolve_precision(self.precision, device, is_small=architecture.is_small),
             )
-            memory = check_memory(self.memory)
-            train = memory.cache(train_network, ignore=["task", "memory", "on_row"])
-            key = "" if self.memory is None else task.key()
             with (
                 working_conditions(tiny=architecture.is_tiny),
-                ProgressBar(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
+                TrainingProgress(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
             ):
-                trained = train(key, task, memory, bar.show)
+                trained = train_network(task, check_memory(self.memory), bar.show)
                 last_layer, row = trained.last_layer.solve(
                     float(self.l1_weight), float(self.l2_weight)
                 )
@@ -499,18 +495,18 @@ class ProtoPNetClassifier(
             self.last_layer_gap_ = last_layer.gap
             self.l1_weight_, self.l2_weight_ = float(self.l1_weight), float(self.l2_weight)
             self.history_ = [asdict(each) for each in (*trained.history, row)]
-            self.n_iter_ = len(trained.epochs)
-            self.loss_curve_ = [each.loss for each in trained.epochs]
+            self.n_iter_ = len(trained.loss_curve)
+            self.loss_curve_ = trained.loss_curve
             if trained.backbone is not None:
                 self.backbone_ = trained.backbone
             self.state_ = {
                 "architecture": architecture.plain_values(),
                 "network": trained.layers,
-                "standardization": asdict(images.source.standardization),
+                "standardization": asdict(data.training.loader.standardization),
                 "receptive_field": asdict(trained.receptive_field),
                 "is_backbone_frozen": task.settings.is_backbone_frozen,
             }
-        missing = self.prototype_classes_[sources.rows == UNPROJECTED]
+        missing = self.prototype_classes_[sources.rows == NO_SOURCE]
         if len(missing):
             warnings.warn(
                 f"No training image of classes {np.unique(missing).tolist()} has a positive "
@@ -577,13 +573,15 @@ class ProtoPNetClassifier(
         check_is_fitted(self)
         images = check_images(self, X)
         labels = check_labels("y", y, "X", len(images), self.classes_)
-        members = canonical_members(self, images, labels, sample_weight)
-        check_two_classes(self.classes_, members)
-        start = time.perf_counter()
         fitted = fitted_network(self)
+        dataset = weighted_dataset(
+            fitted.source(images), labels, sample_weight, self.class_weight, self.classes_
+        )
+        check_two_classes(self.classes_, dataset)
+        start = time.perf_counter()
         with working_conditions(tiny=fitted.architecture.is_tiny):
-            training, _ = see(
-                fitted.network, fitted.maps(fitted.source(images), members.rows), members
+            training, _ = dataset_similarities(
+                fitted.network, fitted.maps(dataset.loader, dataset.rows), dataset
             )
         last = self.history_[-1]
         task = LastLayerTask(

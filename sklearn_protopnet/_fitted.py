@@ -31,7 +31,7 @@ from sklearn_protopnet._network import (
     resolve_device,
     working_conditions,
 )
-from sklearn_protopnet._training import UNPROJECTED, frozen_maps
+from sklearn_protopnet._training import NO_SOURCE, FeatureCache
 from sklearn_protopnet._validation import class_indices
 
 RECEPTIVE_FIELD: Final = "receptive_field"
@@ -137,7 +137,7 @@ class PrototypeRecord:
     vectors: NDArray[np.float32]
     """(P, D1)"""
     samples: NDArray[np.int64]
-    """(P,) rows of the training X, `UNPROJECTED` of prototypes that are no patch."""
+    """(P,) rows of the training X, `NO_SOURCE` of prototypes that are no patch."""
     boxes: NDArray[np.int64]
     """(P, 4) source patches in pixels of the images as they were given."""
     distances: NDArray[np.float64]
@@ -159,7 +159,7 @@ class PrototypeRecord:
     @property
     def has_source(self) -> NDArray[np.bool_]:
         """Whether a prototype is a patch of a training image, (P,)."""
-        has_source: NDArray[np.bool_] = self.samples != UNPROJECTED
+        has_source: NDArray[np.bool_] = self.samples != NO_SOURCE
         return has_source
 
 
@@ -225,7 +225,7 @@ class FittedNetwork:
         """Compute the backbone's maps of images; of one that never moved, they are cached."""
         if self.memory.location is None:
             return backbone_maps(self.network, source.chunks(rows))
-        return frozen_maps(self.network, source, rows, self.memory)
+        return FeatureCache(self.network, source, rows, self.memory).chunks()
 
     def receptive_fields(self, source: ImageSource, positions: NDArray[np.int64]) -> LocatedBoxes:
         """Find the pixels that patches depend on.

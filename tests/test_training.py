@@ -9,12 +9,12 @@ import pytest
 import torch
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
+from sklearn_protopnet._training._maps import KeptMaps
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import _loader as _source
-from sklearn_protopnet._training._maps import KeptMaps
 
 STILL = 1e-30
 """A learning rate that moves no float32."""

@@ -15,6 +15,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn_protopnet._training._maps import KeptMaps, Maps
 from test_classifier import assert_same_bits
 from torch import nn
 
@@ -28,7 +29,6 @@ from sklearn_protopnet._training import (
     canonical_training_set,
     frozen_maps,
 )
-from sklearn_protopnet._training._maps import KeptMaps, Maps
 
 CHUNK = 4
 """Images of a chunk: 17 images are four chunks and one of a single image, filled up."""

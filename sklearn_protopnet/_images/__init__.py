@@ -1,6 +1,7 @@
 """What users pass as X, as one source of batches."""
 
 from sklearn_protopnet._images._augmentation import AUGMENTATIONS, Changes, Transform, transform_by
+from sklearn_protopnet._images._dataset import Dataset, canonical_dataset, unstandardized
 from sklearn_protopnet._images._decoding import read_header
 from sklearn_protopnet._images._inputs import (
     ImageShape,
@@ -22,6 +23,7 @@ __all__ = [
     "AUGMENTATIONS",
     "ArrayImages",
     "Changes",
+    "Dataset",
     "FileImages",
     "ImageShape",
     "ImageSource",
@@ -29,6 +31,7 @@ __all__ = [
     "Standardization",
     "Transform",
     "as_array",
+    "canonical_dataset",
     "check_shape",
     "check_size",
     "describe",
@@ -42,4 +45,5 @@ __all__ = [
     "resize_all",
     "shape_of_rows",
     "transform_by",
+    "unstandardized",
 ]

@@ -1,13 +1,15 @@
-"""Training: stages as data, the loop, the objective, the projection and the last layer."""
+"""Training: stages as data, the loop, the loss, the projection and the last layer."""
 
 from sklearn_protopnet._training._cache_key import digest_bytes
-from sklearn_protopnet._training._canonical import TrainingSet, canonical_training_set
+from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
-from sklearn_protopnet._training._labelled_images import LabelledImages
-from sklearn_protopnet._training._last_layer import LastLayerTask, SeenImages, see
-from sklearn_protopnet._training._maps import frozen_maps
-from sklearn_protopnet._training._progress import ProgressBar
-from sklearn_protopnet._training._projection import UNPROJECTED
+from sklearn_protopnet._training._last_layer import (
+    LastLayerTask,
+    Similarities,
+    dataset_similarities,
+)
+from sklearn_protopnet._training._progress import ProgressBar, TrainingProgress
+from sklearn_protopnet._training._projection import NO_SOURCE
 from sklearn_protopnet._training._quantiles import similarity_quantiles
 from sklearn_protopnet._training._stages import Settings, usual_pretraining
 from sklearn_protopnet._training._task import (
@@ -18,21 +20,19 @@ from sklearn_protopnet._training._task import (
 )
 
 __all__ = [
-    "UNPROJECTED",
+    "NO_SOURCE",
+    "FeatureCache",
     "HistoryRow",
-    "LabelledImages",
     "LastLayerTask",
     "ProgressBar",
-    "SeenImages",
     "Settings",
+    "Similarities",
     "TrainedNetwork",
-    "TrainingSet",
+    "TrainingProgress",
     "TrainingTask",
-    "canonical_training_set",
+    "dataset_similarities",
     "digest_bytes",
-    "frozen_maps",
     "prototype_sources",
-    "see",
     "similarity_quantiles",
     "train_network",
     "usual_pretraining",

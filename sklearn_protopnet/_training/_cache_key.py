@@ -1,25 +1,40 @@
-"""Digests of what results depend on: by these, results are cached.
+"""Keys of cached results: digests of all that a result depends on.
 
-A key must differ when a result may, and be the same in every process.
+A key must differ when a result may, and be the same in every process. So whatever a record holds
+counts, but for what `NOT_COUNTING` names: a field that nobody thought of gives a miss, never the
+wrong result.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+from dataclasses import fields, is_dataclass
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
-from operator import methodcaller
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+import numpy as np
 import torch
 from joblib.hashing import NumpyHasher
 from torch import Tensor, nn
 
-INFLUENTIAL_PACKAGES: Final = ("numpy", "pillow", "torch", "torchvision")
+from sklearn_protopnet._images import Dataset, Images
+from sklearn_protopnet._network import Architecture
+from sklearn_protopnet._training._stages import Settings
+
+NOT_COUNTING: Final[dict[tuple[type, str], str]] = {
+    (Settings, "l1_weight"): "penalties of a last layer that is solved for after the training",
+    (Settings, "l2_weight"): "likewise; between two rounds both are given beside the record",
+    (Architecture, "weights"): "a path or a name, whose content is given beside the record",
+    (Dataset, "rows"): "where images are in the user's X; the digests of their pixels count",
+}
+"""Fields of records that do not count by themselves, each with the reason."""
+
+INFLUENTIAL_PACKAGES: Final = ("numpy", "pillow", "scipy", "torch", "torchvision")
 """Distributions of which another version may train another network."""
 INFLUENTIAL_SOURCES: Final = ("_images", "_last_layer", "_network", "_training")
 """Rooms of this package of which another text may."""
@@ -29,14 +44,54 @@ PLAIN: Final = (int, float, str, bytes)
 
 
 def digest_of(**parts: Any) -> str:
-    """Digest plain values, and with them all code that computes with them."""
+    """Digest records and plain values, and with them all code that computes with them.
+
+    Raises
+    ------
+    ValueError
+        If a module or a callable among them cannot be pickled.
+    """
     versions = [version(name) for name in INFLUENTIAL_PACKAGES]
-    plain = {"versions": versions, "sources": _sources_digest(), **parts}
-    text = json.dumps(plain, default=methodcaller("item"))  # NumPy's integers
+    plain = {name: _plain(name, value) for name, value in parts.items()}
+    text = json.dumps({"versions": versions, "sources": _sources_digest(), "parts": plain})
     return digest_bytes(text.encode())
 
 
-def digest_bytes(*values: bytes) -> str:
+def _plain(name: str, value: Any) -> Any:
+    """Say what counts of a value that was found under a name, in values that JSON knows."""
+    if is_dataclass(value) and not isinstance(value, Images | type) and not callable(value):
+        counting = [each.name for each in fields(value) if _counts(value, each.name)]
+        found = {each: _plain(each, getattr(value, each)) for each in counting}
+        if isinstance(value, Dataset):
+            found["digests"] = _plain("", value.loader.images.survey.digests[value.rows])
+        return found
+    if isinstance(value, Images):  # bytes are rounded when they vary, and callables see the dtype
+        return [list(value.shape), str(value.dtype)]
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [[key, _plain(name, each)] for key, each in items]
+    return _plain_value(name, value)
+
+
+def _counts(record: Any, name: str) -> bool:
+    return not any(isinstance(record, cls) and name == named for cls, named in NOT_COUNTING)
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), value.shape, digest_bytes(np.ascontiguousarray(value).tobytes())]
+    if isinstance(value, torch.device | torch.dtype):
+        return str(value)
+    if isinstance(value, nn.Module):
+        return module_digest(name, value)
+    return callable_digest(name, value)
+
+
+def digest_bytes(*values: bytes | memoryview) -> str:
     """Digest bytes."""
     hasher = blake2b(digest_size=16)
     for value in values:
@@ -66,8 +121,14 @@ class _ObjectHasher(NumpyHasher):  # type: ignore[misc]  # joblib ships no types
         super().save(obj)
 
 
-def module_digest(module: nn.Module) -> str:
+def module_digest(name: str, module: nn.Module) -> str:
     """Digest a module: its attributes and parameters, which of these are one, and its code.
+
+    Parameters
+    ----------
+    name : str
+        The parameter that it was given as, for the message.
+    module : Module
 
     Raises
     ------
@@ -81,17 +142,17 @@ def module_digest(module: nn.Module) -> str:
     ]
     first = {id(tensor): name for name, tensor in reversed(tensors)}
     ties = [first[id(tensor)] for _, tensor in tensors]
-    return f"{callable_digest('backbone', module)} {ties}"
+    return f"{callable_digest(name, module)} {ties}"
 
 
 def callable_digest(name: str, value: Any) -> str:
-    """Digest what is called: its attributes and its code, which a pickle names at most.
+    """Digest an object: its attributes, and the code of its class, which a pickle names at most.
 
     Parameters
     ----------
     name : str
         The parameter that it was given as, for the message.
-    value : Module, function or any other callable
+    value : Module, function or any other object
 
     Raises
     ------

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_protopnet._images import Dataset
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._network import Chunk, PrototypeNetwork, inspect_maps
-from sklearn_protopnet._training._canonical import TrainingSet
 from sklearn_protopnet._training._history import NAN, HistoryRow
-from sklearn_protopnet._training._labelled_images import weighted_accuracy
+from sklearn_protopnet._training._projection import NO_SOURCE
 
 
 @dataclass(frozen=True)
-class SeenImages:
-    """Labelled images as a last layer sees them."""
+class Similarities:
+    """Similarities of labelled images to the prototypes: all that a last layer depends on."""
 
-    similarities: Array
+    values: Array
     """(n, P)"""
     labels: NDArray[np.int64]
     """(n,) class indices."""
@@ -32,42 +32,42 @@ class SeenImages:
 
     def accuracy(self, coef: Array) -> float:
         """Weighted accuracy with the weights (K, P) of a last layer."""
-        predicted = (self.similarities @ coef.T).argmax(1)
-        return weighted_accuracy(predicted, self.labels, self.weights)
+        predicted = (self.values @ coef.T).argmax(1)
+        return float(np.average(predicted == self.labels, weights=self.weights))
 
 
-def see(
+def dataset_similarities(
     network: PrototypeNetwork,
     maps: Iterable[Chunk],
-    members: TrainingSet,
+    dataset: Dataset,
     sources: NDArray[np.int64] | None = None,
-) -> tuple[SeenImages, Array]:
-    """Compute the similarities of the images of a set.
+) -> tuple[Similarities, Array]:
+    """Compute the similarities of the images of a dataset.
 
     Parameters
     ----------
     network : PrototypeNetwork
     maps : iterable of Chunk
-        Backbone maps of all images of the set.
-    members : TrainingSet
+        Backbone maps of all images of the dataset.
+    dataset : Dataset
     sources : int64 array of shape (P,), default=None
-        An image of the set for each prototype; none where negative, or with None.
+        An image of the dataset for each prototype; none where negative, or with None.
 
     Returns
     -------
-    seen : SeenImages
+    similarities : Similarities
     distances : float64 array of shape (P,)
         Of each prototype to its source; NaN where there is none.
     """
     n_prototypes = len(network.prototypes)
-    similarities = np.empty((len(members), n_prototypes))  # at once: parts would need twice that
+    values = np.empty((len(dataset), n_prototypes))  # at once: parts would need twice that
     distances = np.full(n_prototypes, np.nan)
-    sources = np.full(n_prototypes, -1) if sources is None else sources
+    sources = np.full(n_prototypes, NO_SOURCE) if sources is None else sources
     for part in inspect_maps(network, maps):
-        similarities[part.index] = part.similarities
+        values[part.index] = part.similarities
         here = np.flatnonzero(np.isin(sources, part.index))
         distances[here] = part.distances[sources[here] - part.index[0], here]
-    return SeenImages(similarities, members.labels, members.weights), distances
+    return Similarities(values, dataset.labels, dataset.weights), distances
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class LastLayerTask:
     """(P,) class indices."""
     coef: Array
     """(K, P) weights that the solved ones replace."""
-    training: SeenImages
-    validation: SeenImages | None
+    training: Similarities
+    validation: Similarities | None
     row: HistoryRow
     """The row of the history to fill in."""
 
@@ -89,7 +89,7 @@ class LastLayerTask:
         training, validation = self.training, self.validation
         last_layer = solve(
             Problem(
-                similarities=training.similarities,
+                similarities=training.values,
                 labels=training.labels,
                 weights=training.weights,
                 penalty_mask=off_class_mask(self.prototype_classes, len(self.coef)),

@@ -1,28 +1,57 @@
-"""A progress bar over the epochs of a training."""
+"""Progress bars that cannot end or hold up what they show."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm.auto import tqdm
 
 from sklearn_protopnet._training._history import HistoryRow
 
 
+class _Stream:
+    """A text stream of which no error comes through.
+
+    tqdm holds a lock of the whole process while it writes, and keeps it when writing fails: all
+    later bars of other threads would wait for ever.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(Exception):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class ProgressBar:
-    """Shows the stage, the loss and the accuracies after every row of the history.
+    """Shows how many units of work are done, on the standard error stream if there is one.
 
     Parameters
     ----------
-    n_epochs : int
+    total : int
+    unit : str
     visible : bool
     """
 
-    def __init__(self, n_epochs: int, *, visible: bool) -> None:
-        self._bar = tqdm(total=n_epochs, unit="epoch", disable=not visible)
-        self._epoch = 0
+    def __init__(self, total: int, unit: str, *, visible: bool) -> None:
+        self._bar: tqdm[Any] | None = None
+        if visible and sys.stderr is not None:
+            with contextlib.suppress(Exception):  # in notebooks, widgets may fail too
+                self._bar = tqdm(
+                    total=total, unit=unit, file=_Stream(sys.stderr), dynamic_ncols=True
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -33,18 +62,42 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            with contextlib.suppress(Exception):
+                self._bar.close()
+
+    def update(self, n: int = 1, description: str | None = None, **figures: float) -> None:
+        """Count units that are done, and show figures beside them but for those that are NaN."""
+        if self._bar is None:
+            return
+        with contextlib.suppress(Exception):
+            self._bar.set_description(description, refresh=False)
+            known = {k: f"{v:.3f}" for k, v in figures.items() if not math.isnan(v)}
+            self._bar.set_postfix(known, refresh=False)
+            self._bar.update(n)
+            self._bar.refresh()
+
+
+class TrainingProgress(ProgressBar):
+    """Shows the stage, the loss and the accuracies after every row of the history.
+
+    Parameters
+    ----------
+    n_epochs : int
+    visible : bool
+    """
+
+    def __init__(self, n_epochs: int, *, visible: bool) -> None:
+        super().__init__(n_epochs, "epoch", visible=visible)
+        self._epoch = 0
 
     def show(self, row: HistoryRow) -> None:
         """Take in a row of the history."""
-        figures = {
-            "loss": row.loss,
-            "accuracy": row.accuracy,
-            "validation": row.validation_accuracy,
-        }
-        self._bar.set_description(row.stage, refresh=False)
-        known = {k: f"{v:.3f}" for k, v in figures.items() if not math.isnan(v)}
-        self._bar.set_postfix(known, refresh=False)
-        self._bar.update(row.epoch - self._epoch)
-        self._bar.refresh()
+        self.update(
+            row.epoch - self._epoch,
+            row.stage,
+            loss=row.loss,
+            accuracy=row.accuracy,
+            validation=row.validation_accuracy,
+        )
         self._epoch = row.epoch

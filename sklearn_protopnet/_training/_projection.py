@@ -6,15 +6,17 @@ Shapes: q patches, p prototypes, D1 = D H1 W1 numbers in a patch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sklearn_protopnet._network import PrototypeNetwork, functional
 
-UNPROJECTED = -1
+NO_SOURCE: Final = -1
 """The source of a prototype whose class has no training patch."""
 
 
@@ -23,14 +25,14 @@ class Projection:
     """Where each prototype comes from."""
 
     images: NDArray[np.int64]
-    """(P,) training image, `UNPROJECTED` where the class had no patch."""
+    """(P,) training image, `NO_SOURCE` where the class had no patch."""
     positions: NDArray[np.int64]
-    """(P,) patch of that image, `UNPROJECTED` likewise."""
+    """(P,) patch of that image, `NO_SOURCE` likewise."""
 
 
 @dataclass(frozen=True)
 class _Patches:
-    """Latent patches and where they were seen."""
+    """Latent patches and where they come from."""
 
     vectors: Tensor  # (q, D1)
     origins: Tensor  # (q, 2) image and position
@@ -48,7 +50,8 @@ class Projector:
     """Finds the patches nearest to a network's prototypes in a stream of feature maps.
 
     It keeps, for each prototype, only as many candidates as its class has prototypes, so the
-    memory does not depend on the number of images. Patches are distinct when their latent
+    memory does not depend on the number of images. The best assignment needs no other: the other
+    prototypes leave one of them free. Patches are distinct when their latent
     values are: two blank corners are one patch.
     """
 
@@ -57,16 +60,16 @@ class Projector:
         self.candidates: dict[int, _Patches] = {}
 
     @torch.no_grad()
-    def see(self, patches: Tensor, images: Tensor, labels: Tensor) -> None:
+    def add(self, patches: Tensor, images: Tensor, labels: Tensor) -> None:
         """Take in raw patches (N, L, D1) with the numbers and the labels (N,) of their images."""
         positions = torch.arange(patches.shape[1], device=images.device)
         for label in torch.unique(labels).tolist():
             of_class = labels == label  # (N,)
             origins = torch.cartesian_prod(images[of_class], positions)  # (N' L, 2)
-            seen = _Patches(patches[of_class].flatten(0, 1), origins)
+            found = _Patches(patches[of_class].flatten(0, 1), origins)
             if label in self.candidates:
-                seen = self.candidates[label] + seen
-            self.candidates[label] = self._prune(_first_of_each(seen), label)
+                found = self.candidates[label] + found
+            self.candidates[label] = self._prune(_first_of_each(found), label)
 
     def _prune(self, patches: _Patches, label: int) -> _Patches:
         """Keep the patches that are among the k nearest of some of the class's k prototypes."""
@@ -86,11 +89,11 @@ class Projector:
     def replace_prototypes(self) -> Projection:
         """Replace the prototypes by their patches and say where those come from.
 
-        Within a class the closest pair of prototype and patch is joined first, then the
-        closest of the rest, and no patch is taken twice while there are others.
+        Within a class no patch is taken twice while there are others, and the sum of the
+        distances from prototypes to their patches is the smallest that there is.
         """
         prototypes = self.network.prototypes
-        sources = np.full((len(prototypes), 2), UNPROJECTED, dtype=np.int64)
+        sources = np.full((len(prototypes), 2), NO_SOURCE, dtype=np.int64)
         for label in torch.unique(self.network.prototype_classes).tolist():
             members = torch.nonzero(self.network.prototype_classes == label)[:, 0]
             if label not in self.candidates:
@@ -112,14 +115,10 @@ def _first_of_each(patches: _Patches) -> _Patches:
 
 
 def _assign(distances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Join rows to different columns, closest pair first; (p, q) -> (p,)."""
-    n_rows, n_columns = distances.shape
-    chosen = np.full(n_rows, -1, dtype=np.int64)
-    taken = np.zeros(n_columns, dtype=bool)
-    for flat in distances.argsort(axis=None, kind="stable"):
-        row, column = divmod(int(flat), n_columns)
-        if chosen[row] < 0 and not taken[column]:
-            chosen[row], taken[column] = column, True
-    rest = chosen < 0  # fewer patches than prototypes: the nearest, though taken
-    chosen[rest] = distances[rest].argmin(1)
+    """Join rows to different columns at the least sum of distances; (p, q) -> (p,)."""
+    chosen: NDArray[np.int64] = distances.argmin(
+        1
+    )  # fewer patches than prototypes: the rest take the nearest
+    rows, columns = linear_sum_assignment(distances)
+    chosen[rows] = columns
     return chosen

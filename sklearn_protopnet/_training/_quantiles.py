@@ -10,14 +10,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._training._last_layer import SeenImages
+from sklearn_protopnet._training._last_layer import Similarities
 
 PERCENT: Final = 100
 """Quantiles are those of 0, 1, ..., 100 %."""
 
 
+LEVELS: Final = np.arange(PERCENT + 1) / PERCENT * (1 - 1e-12)
+"""The levels, less what rounding may take from a sum of weights: a whole weight that is missing by
+that is no reason to go on to the next image."""
+
+
 def similarity_quantiles(
-    seen: SeenImages, prototype_classes: NDArray[np.int64]
+    similarities: Similarities, prototype_classes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Compute quantiles of the similarities of images of the own and of other classes.
 
@@ -26,7 +31,7 @@ def similarity_quantiles(
 
     Parameters
     ----------
-    seen : SeenImages
+    similarities : Similarities
     prototype_classes : int64 array of shape (P,)
 
     Returns
@@ -36,25 +41,13 @@ def similarity_quantiles(
     """
     quantiles = np.full((2, len(prototype_classes), PERCENT + 1), np.nan)
     for label in np.unique(prototype_classes):
-        is_own = seen.labels == label
+        is_own = similarities.labels == label
         prototypes = np.flatnonzero(prototype_classes == label)
         for i, rows in enumerate((is_own, ~is_own)):
             if rows.any():
-                quantiles[i, prototypes] = _quantiles(
-                    seen.similarities[np.ix_(rows, prototypes)], seen.weights[rows]
-                )
+                values = similarities.values[np.ix_(rows, prototypes)]
+                weights = similarities.weights[rows]
+                quantiles[i, prototypes] = np.quantile(
+                    values, LEVELS, axis=0, weights=weights, method="inverted_cdf"
+                ).T
     return quantiles
-
-
-def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quantiles (P, 101) of values (n, P) with weights (n,)."""
-    order = np.argsort(values, axis=0, kind="stable")  # (n, P)
-    ranked = np.take_along_axis(values, order, axis=0)
-    shares = np.cumsum(weights[order], axis=0)  # (n, P)
-    levels = np.arange(PERCENT + 1) / PERCENT
-    found = np.empty((values.shape[1], PERCENT + 1))
-    for p, share in enumerate(shares.T):
-        # A whole weight missing by rounding is no reason to go on to the next image.
-        places = np.searchsorted(share, levels * share[-1] * (1 - 1e-12), side="left")
-        found[p] = ranked[places, p]
-    return found

@@ -34,11 +34,8 @@ class GradientStage:
     """What the rates are multiplied by after so many epochs of the stage, in all its rounds."""
     is_last: bool = True
     """Whether this is the stage's last round, after which the best network is put back."""
-
-    @property
-    def may_stop_early(self) -> bool:
-        """Whether validation scores may end the stage; a warm-up is short by itself."""
-        return self.name != "warmup"
+    may_stop_early: bool = True
+    """Whether validation scores may end the stage."""
 
     @property
     def is_pretraining(self) -> bool:
@@ -111,7 +108,9 @@ class Settings:
         first = new_parts if self.warmup_epochs else all_parts if self.joint_epochs else ()
         yield InitializationStage(tuple(first))
         if self.warmup_epochs:
-            yield GradientStage("warmup", self.warmup_epochs, new_parts, self._step_decay)
+            yield GradientStage(
+                "warmup", self.warmup_epochs, new_parts, self._step_decay, may_stop_early=False
+            )
         for start in range(0, max(1, self.joint_epochs), self.projection_interval):
             epochs = min(self.projection_interval, self.joint_epochs - start)
             is_last = start + epochs == self.joint_epochs
@@ -125,6 +124,11 @@ class Settings:
         """Whether no stage moves the backbone."""
         is_joint = self.joint_epochs > 0 and self.backbone_learning_rate > 0
         return not (self.pretraining_epochs or is_joint)
+
+    @property
+    def has_rounds(self) -> bool:
+        """Whether last layers come between joint epochs, so that these depend on its penalties."""
+        return self.joint_epochs > self.projection_interval
 
     @property
     def n_epochs(self) -> int:

@@ -17,24 +17,19 @@ from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._images import Transform
+from sklearn_protopnet._images import Dataset, Transform
 from sklearn_protopnet._network import (
     Architecture,
     ReceptiveField,
     seeded_draws,
 )
 from sklearn_protopnet._threads import GLOBAL_DRAWS
-from sklearn_protopnet._training._cache_key import (
-    callable_digest,
-    digest_bytes,
-    digest_of,
-    module_digest,
-)
+from sklearn_protopnet._training import _result_cache
+from sklearn_protopnet._training._cache_key import digest_of
 from sklearn_protopnet._training._history import HistoryRow
-from sklearn_protopnet._training._labelled_images import LabelledImages
 from sklearn_protopnet._training._last_layer import LastLayerTask
-from sklearn_protopnet._training._projection import UNPROJECTED, Projection
-from sklearn_protopnet._training._stages import GradientStage, LastLayerStage, Settings, Stage
+from sklearn_protopnet._training._projection import NO_SOURCE, Projection
+from sklearn_protopnet._training._stages import Settings
 from sklearn_protopnet._training._trainer import Trainer
 
 
@@ -44,8 +39,8 @@ class TrainingTask:
 
     architecture: Architecture
     settings: Settings
-    images: LabelledImages
-    validation: LabelledImages | None
+    training: Dataset
+    validation: Dataset | None
     augment: str | Transform | None
     """Name of what varies the training images, or a callable that does."""
     seed: int
@@ -54,50 +49,19 @@ class TrainingTask:
     """Of the gradient stages."""
 
     def key(self) -> str:
-        """Digest all that the trained network depends on, and nothing else.
+        """Digest all that the trained network depends on.
 
         Raises
         ------
         ValueError
-            If the backbone is a module that cannot be pickled.
+            If the backbone or `augment` is an object that cannot be pickled.
         """
-        backbone, standard = self.architecture.backbone, self.images.source.standardization
+        penalties = [self.settings.l1_weight, self.settings.l2_weight]
         return digest_of(
-            architecture=[
-                v
-                for k, v in vars(self.architecture).items()
-                if k != "weights" and not isinstance(v, nn.Module)
-            ],
-            module=module_digest(backbone) if isinstance(backbone, nn.Module) else None,
+            task=self,
             weights=self.architecture.weights_key(),
-            augment=callable_digest("augment", self.augment)
-            if callable(self.augment)
-            else self.augment,
-            stages=[self._influence(stage) for stage in self.settings.stages()],
-            batch_size=self.settings.batch_size,
-            weight_decay=self.settings.weight_decay,
-            cluster_weight=self.settings.cluster_weight,
-            separation_weight=self.settings.separation_weight,
-            freeze_statistics=self.settings.freeze_statistics,
-            patience=self.settings.patience,
-            images=_images_digest(self.images),
-            standardization=[standard.mean.tolist(), standard.scale.tolist()],
-            validation=self.validation and _images_digest(self.validation),
-            seed=self.seed,
-            device=str(self.device),
-            precision=str(self.precision),
-            # Of equal numbers, bytes are rounded when they vary, and a callable sees the dtype.
-            dtype=None if self.augment is None else str(self.images.source.images.dtype),
+            penalties=penalties if self.settings.has_rounds else None,
         )
-
-    def _influence(self, stage: Stage) -> list[Any]:
-        """Say what of a stage influences the network; a last layer at the end does not."""
-        if isinstance(stage, GradientStage):
-            rates = [stage.decay(epoch) for epoch in range(self.settings.n_epochs)]
-            return [stage.name, stage.epochs, stage.learning_rates, rates]
-        if isinstance(stage, LastLayerStage) and not stage.is_last:
-            return [stage.name, self.settings.l1_weight, self.settings.l2_weight]
-        return [stage.name]
 
 
 @dataclass(frozen=True)
@@ -118,13 +82,10 @@ class TrainedNetwork:
     """The trained backbone, where it is a module."""
     receptive_field: ReceptiveField
     history: list[HistoryRow]
+    loss_curve: list[float]
+    """Objective in every epoch."""
     last_layer: LastLayerTask
     """The last layer is left to solve for."""
-
-    @property
-    def epochs(self) -> list[HistoryRow]:
-        """Rows of the history that are epochs of gradients."""
-        return [row for row in self.history if row.stage not in {"projection", "last_layer"}]
 
 
 @dataclass(frozen=True)
@@ -132,7 +93,7 @@ class PrototypeSources:
     """Training images that prototypes are patches of."""
 
     rows: NDArray[np.int64]
-    """(P,) rows of the user's X, `UNPROJECTED` of prototypes that are no patch."""
+    """(P,) rows of the user's X, `NO_SOURCE` of prototypes that are no patch."""
     boxes: NDArray[np.int64]
     """(P, 4) receptive fields of the patches in pixels of the images as they were given."""
     images: NDArray[Any]
@@ -143,9 +104,9 @@ class PrototypeSources:
 
 def prototype_sources(task: TrainingTask, trained: TrainedNetwork) -> PrototypeSources:
     """Find the training images that prototypes are patches of."""
-    projection, images = trained.projection, task.images.source.images
-    is_patch = projection.images != UNPROJECTED
-    rows = np.where(is_patch, task.images.members.rows[projection.images], UNPROJECTED)
+    projection, images = trained.projection, task.training.loader.images
+    is_patch = projection.images != NO_SOURCE
+    rows = np.where(is_patch, task.training.rows[projection.images], NO_SOURCE)
     boxes = trained.receptive_field.boxes(
         np.where(is_patch, projection.positions, 0), task.architecture.prototype_size
     )
@@ -159,33 +120,48 @@ def prototype_sources(task: TrainingTask, trained: TrainedNetwork) -> PrototypeS
 
 
 def train_network(
-    key: str,  # noqa: ARG001 - by which joblib knows the task
-    task: TrainingTask,
-    memory: Memory,
-    on_row: Callable[[HistoryRow], None],
+    task: TrainingTask, memory: Memory, on_row: Callable[[HistoryRow], None]
 ) -> TrainedNetwork:
-    """Train a network and project its prototypes.
+    """Train a network and project its prototypes, or take the result from a cache.
 
     Parameters
     ----------
-    key : str
-        The task's, where the result is cached.
     task : TrainingTask
     memory : joblib.Memory
-        Where maps of a backbone that does not move are cached.
+        Where trained networks are cached, and maps of a backbone that is never trained.
     on_row : callable
-        Called with every row of the history.
+        Called with every row of the history, if there is something to do.
 
     Returns
     -------
     TrainedNetwork
+
+    Raises
+    ------
+    ValueError
+        If there is a cache, and the backbone or `augment` is an object that cannot be pickled.
+
+    Warns
+    -----
+    UserWarning
+        If a cached result is damaged: it is computed again.
     """
+    key = "" if memory.location is None else task.key()
+    trained: TrainedNetwork = _result_cache.cached(
+        memory, _result_cache.network, key, lambda: _train(task, memory, on_row)
+    )
+    return trained
+
+
+def _train(
+    task: TrainingTask, memory: Memory, on_row: Callable[[HistoryRow], None]
+) -> TrainedNetwork:
     network, field = task.architecture.build(task.seed)
     network.to(task.device)
     with _module_draws(task):
         training = Trainer(
             network,
-            task.images,
+            task.training,
             task.settings,
             torch.Generator().manual_seed(task.seed),
             validation=task.validation,
@@ -195,14 +171,9 @@ def train_network(
             on_row=on_row,
         ).run()
     is_module = isinstance(task.architecture.backbone, nn.Module)
-    layers = (
-        {"add_on": network.add_on}
-        if is_module
-        else {
-            "backbone": network.backbone,
-            "add_on": network.add_on,
-        }
-    )
+    layers: dict[str, nn.Module] = {"add_on": network.add_on}
+    if not is_module:
+        layers = {"backbone": network.backbone, **layers}
     return TrainedNetwork(
         prototypes=_array(network.prototypes),
         prototype_classes=_array(network.prototype_classes),
@@ -216,6 +187,7 @@ def train_network(
         backbone=network.backbone.cpu().eval().requires_grad_(False) if is_module else None,
         receptive_field=field,
         history=training.history,
+        loss_curve=training.loss_curve,
         last_layer=training.last_layer,
     )
 
@@ -235,10 +207,3 @@ def _module_draws(task: TrainingTask) -> Iterator[None]:
             yield
     else:
         yield
-
-
-def _images_digest(images: LabelledImages) -> str:
-    """Digest images in the order of the set, with their labels and weights."""
-    members = images.members
-    arrays = (images.source.images.survey.digests[members.rows], members.labels, members.weights)
-    return digest_bytes(*(array.tobytes() for array in arrays))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._images import Transform
+from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
 from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
@@ -27,16 +27,16 @@ from sklearn_protopnet._network import (
     inspect_patches,
     latent_patches,
 )
+from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._initialization import (
     draw_images,
     initial_prototypes,
     standardize_latents,
 )
-from sklearn_protopnet._training._labelled_images import LabelledImages
-from sklearn_protopnet._training._last_layer import LastLayerTask, see
+from sklearn_protopnet._training._last_layer import LastLayerTask, dataset_similarities
 from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
-from sklearn_protopnet._training._optimization import BestState, Optimizer
+from sklearn_protopnet._training._optimization import BestState, Parts
 from sklearn_protopnet._training._projection import Projection, Projector
 from sklearn_protopnet._training._stages import (
     GradientStage,
@@ -47,7 +47,9 @@ from sklearn_protopnet._training._stages import (
     Stage,
     count_batches,
 )
-from sklearn_protopnet._training._views import Views
+
+LARGEST_SEED: Final = 2**62
+"""Seeds of augmentations lie below."""
 
 _Step = tuple[Tensor, Costs, Tensor]
 """Loss and costs of a batch, and its logits (N, K)."""
@@ -62,6 +64,8 @@ class Training:
     source_distances: NDArray[np.float64]
     """(P,) distance of each prototype to its source patch, measured after the projection."""
     history: list[HistoryRow]
+    loss_curve: list[float]
+    """Objective in every epoch."""
     last_layer: LastLayerTask
     """What is left to do."""
 
@@ -73,12 +77,12 @@ class Trainer:
     ----------
     network : PrototypeNetwork
         Trained in place.
-    images : LabelledImages
+    dataset : Dataset
         Training images.
     settings : Settings
     generator : torch.Generator
         Draws initial prototypes and the order of the batches.
-    validation : LabelledImages or None
+    validation : Dataset or None
         Images to score after every epoch.
     augment : str, callable or None
         What varies the images of a gradient stage.
@@ -93,22 +97,30 @@ class Trainer:
     def __init__(
         self,
         network: PrototypeNetwork,
-        images: LabelledImages,
+        dataset: Dataset,
         settings: Settings,
         generator: torch.Generator,
         *,
-        validation: LabelledImages | None,
+        validation: Dataset | None,
         augment: str | Transform | None,
         precision: torch.dtype,
         memory: Memory,
         on_row: Callable[[HistoryRow], None],
     ) -> None:
         self.network = network
-        self.images = images
+        self.dataset = dataset
         self.settings = settings
         self.generator = generator
         self.device = network.prototypes.device
-        self.views = Views(network, images, validation, augment=augment, memory=memory)
+        loader = dataset.loader
+        self.transform = transform_by(augment, loader.images.shape, loader.standardization.mean)
+        self.features = FeatureCache(network, loader, dataset.rows, memory)
+        self.feature_caches = [self.features]
+        self.validation: tuple[Dataset, FeatureCache] | None = None
+        if validation is not None:
+            features = FeatureCache(network, validation.loader, validation.rows, memory)
+            self.validation = validation, features
+            self.feature_caches.append(features)
         self.autocast = partial(
             torch.autocast,
             self.device.type,
@@ -116,23 +128,15 @@ class Trainer:
             enabled=precision == torch.bfloat16,
         )
         self.on_row = on_row
-        self.labels = torch.from_numpy(images.members.labels)  # (n,)
-        self.weights = torch.from_numpy(images.members.weights).float()  # (n,)
+        self.labels = torch.from_numpy(dataset.labels)  # (n,)
+        self.weights = torch.from_numpy(dataset.weights).float()  # (n,)
         self.history: list[HistoryRow] = []
+        self.loss_curve: list[float] = []
         self.round, self.epoch = 1, 0
         self.preparation = 0.0  # seconds of what has no row of its own: they go to the next row
-        linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
-        self.linear_head = linear_head
-        self.pretrained = nn.Sequential(network.backbone, linear_head)
-        self.trainable = {id(p) for p in network.parameters() if p.requires_grad}
-        self.trainable |= {id(p) for p in linear_head.parameters()}
-        self.parts: dict[str, nn.Module | nn.Parameter] = {
-            "backbone": network.backbone,
-            "add_on": network.add_on,
-            "prototypes": network.prototypes,
-            "linear_head": linear_head,
-        }
-        self.optimizers: dict[str, Optimizer] = {}
+        self.linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
+        self.pretrained = nn.Sequential(network.backbone, self.linear_head)
+        self.parts = Parts(network, self.linear_head, settings)
         self.best_pretrained = BestState(self.pretrained, settings.patience)
         self.best = BestState(network, settings.patience)
 
@@ -146,18 +150,31 @@ class Trainer:
             elif isinstance(stage, ProjectionStage):
                 projection = self._project(stage)
             else:
-                last_layer, source_distances = self._see_all(stage, projection)
+                last_layer, distances = self._last_layer_task(stage, projection)
                 if stage.is_last or self.best.is_stale:
                     break
                 self._solve_last_layer(last_layer)
-        return Training(projection, source_distances, self.history, last_layer)
+        return Training(projection, distances, self.history, self.loss_curve, last_layer)
+
+    def _begin(self, moving: Collection[str]) -> None:
+        """Freeze all parts but these; keep the maps of a backbone that is frozen.
+
+        A gradient stage of augmented images does not ask for those of the plain ones.
+        """
+        self.parts.freeze_all_but(moving)
+        is_augmented = bool(moving) and self.transform is not None
+        for features in self.feature_caches:
+            if self.parts.is_backbone_moving:
+                features.clear()
+            elif features is not self.features or not is_augmented:
+                features.fill()
 
     @torch.no_grad()
     def _initialize(self, stage: InitializationStage) -> None:
-        """Fit latent space and prototypes to images, seen as the stage after will see them."""
+        """Fit latent space and prototypes to images, in the mode of the stage after."""
         start = time.perf_counter()
         self._begin(stage.moving)
-        labels, prototypes = self.images.members.labels, self.network.prototypes
+        labels, prototypes = self.dataset.labels, self.network.prototypes
         drawn = draw_images(labels, self.generator)
         standardize_latents(self.network, drawn, self._read)
         chosen = initial_prototypes(self.network, labels, drawn, self._read, self.generator)
@@ -167,7 +184,11 @@ class Trainer:
     def _read(self, index: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Yield batches of plain training images: positions, maps (N, F, H, W)."""
         for batch in np.array_split(index, count_batches(len(index), self.settings.batch_size)):
-            yield batch, self.views.maps_of(batch)
+            if self.parts.is_backbone_moving:
+                images = self.dataset.loader.batch(self.dataset.rows[batch])
+                yield batch, self.network.backbone(images.to(self.device))
+            else:
+                yield batch, self.features.batch(batch)
 
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
@@ -176,6 +197,7 @@ class Trainer:
             start = time.perf_counter()
             self.epoch += 1
             loss, *parts, accuracy = self._run_epoch(stage)
+            self.loss_curve.append(loss)
             score = self._validate(stage)
             seconds = time.perf_counter() - start
             self._record(stage, seconds, loss, *parts, accuracy=accuracy, validation_accuracy=score)
@@ -188,19 +210,17 @@ class Trainer:
 
     def _run_epoch(self, stage: GradientStage) -> list[float]:
         """One pass over the training images; mean loss, its three costs, and the accuracy."""
-        optimizer = self._optimizer(stage)
+        optimizer = self.parts.optimizer(stage)
         self._begin(stage.learning_rates)
         step = self._pretraining_step if stage.is_pretraining else self._prototype_step
         sums = torch.zeros(5, dtype=torch.float64)
-        batches = list(self._batches(len(self.images)))
-        for batch, images in zip(batches, self.views.varied(batches, self.generator), strict=True):
+        n_images = len(self.dataset)
+        order = torch.randperm(n_images, generator=self.generator).numpy()
+        batches = np.array_split(order, count_batches(n_images, self.settings.batch_size))
+        for batch, maps in zip(batches, self._feature_batches(batches), strict=True):
             labels = self.labels[batch].to(self.device)
             weights = self.weights[batch].to(self.device)
             with self.autocast():
-                if images is None:
-                    maps = self.views.maps_of(batch)
-                else:
-                    maps = self.views.through_backbone(images)
                 loss, parts, logits = step(maps, labels, weights)
             self._check_finite(stage, loss)
             optimizer.step(loss)
@@ -208,7 +228,28 @@ class Trainer:
             figures = [loss, parts.cross_entropy, parts.cluster, parts.separation, accuracy]
             sums += len(batch) * torch.stack(figures).detach().cpu()
         optimizer.end_epoch()
-        return [float(value) for value in sums / len(self.images)]
+        return [float(value) for value in sums / n_images]
+
+    def _feature_batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """Yield the backbone's maps of an epoch's batches, augmented, with gradients if it moves.
+
+        Every image is augmented from a seed of its own: neither its batch nor the process that
+        reads it matters.
+        """
+        loader, rows = self.dataset.loader, self.dataset.rows
+        changes = None
+        if self.transform is not None:
+            seeds = np.zeros(len(loader.images), dtype=np.int64)
+            drawn = torch.randint(LARGEST_SEED, (len(rows),), generator=self.generator)
+            seeds[rows] = drawn.numpy()
+            changes = Changes(self.transform, seeds)
+        elif not self.parts.is_backbone_moving:
+            yield from map(self.features.batch, batches)
+            return
+        for images in loader.batches([rows[batch] for batch in batches], changes):
+            with self.autocast():
+                maps = self.network.backbone(images.to(self.device))
+            yield maps
 
     def _pretraining_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
         """Compute the loss of the linear head."""
@@ -229,34 +270,34 @@ class Trainer:
         start = time.perf_counter()
         self._begin(())
         projector = Projector(self.network)
-        predicted = np.empty(len(self.images), dtype=np.int64)
-        for index, patches in latent_patches(self.network, self.views.training.chunks()):
-            if not patches.isfinite().all():  # after the last step there was no loss to look at
+        predicted = np.empty(len(self.dataset), dtype=np.int64)
+        for index, patches in latent_patches(self.network, self.features.chunks()):
+            if not patches.isfinite().all():  # after the last step there was no loss to check
                 raise ValueError(
                     f"Features must stay finite; some are not in stage {stage.name!r}, after epoch "
                     f"{self.epoch}. Lower learning rates or weights of the costs may help."
                 )
-            seen = inspect_patches(self.network, index, patches)
-            predicted[index] = seen.logits.argmax(1)
+            predicted[index] = inspect_patches(self.network, index, patches).logits.argmax(1)
             labels = self.labels[index].to(self.device)
-            projector.see(patches[: len(index)], torch.from_numpy(index).to(self.device), labels)
-        before = self.images.accuracy(predicted)
+            projector.add(patches[: len(index)], torch.from_numpy(index).to(self.device), labels)
+        before = self.dataset.accuracy(predicted)
         projection = projector.replace_prototypes()
         self._record(stage, time.perf_counter() - start, accuracy_before=before)
         return projection
 
-    def _see_all(
+    def _last_layer_task(
         self, stage: LastLayerStage, projection: Projection
     ) -> tuple[LastLayerTask, NDArray[np.float64]]:
         """Compute the similarities for stage 3, and each prototype's distance to its source."""
         start = time.perf_counter()
-        network, sources = self.network, projection.images
-        training, distances = see(
-            network, self.views.training.chunks(), self.images.members, sources
+        network = self.network
+        training, distances = dataset_similarities(
+            network, self.features.chunks(), self.dataset, projection.images
         )
-        validation, held_out = None, self.views.validation
-        if held_out is not None:
-            validation, _ = see(network, held_out.chunks(), held_out.images.members)
+        validation = None
+        if self.validation is not None:
+            dataset, features = self.validation
+            validation, _ = dataset_similarities(network, features.chunks(), dataset)
         task = LastLayerTask(
             network.prototype_classes.cpu().numpy(),
             network.head.cpu().numpy().copy(),
@@ -270,39 +311,8 @@ class Trainer:
         """Stage 3, between two rounds."""
         last_layer, row = task.solve(self.settings.l1_weight, self.settings.l2_weight)
         self.network.head.copy_(torch.from_numpy(last_layer.coef))
-        self._note(row)
+        self._append(row)
         self.round += 1
-
-    def _begin(self, moving: Collection[str]) -> None:
-        """Freeze all parts but these, and what the user has frozen: no statistics move either.
-
-        While the backbone is frozen and images do not vary, its maps are kept.
-        """
-        for name, part in self.parts.items():
-            parameters = list(part.parameters()) if isinstance(part, nn.Module) else [part]
-            for parameter in parameters:
-                parameter.requires_grad_(name in moving and id(parameter) in self.trainable)
-            if isinstance(part, nn.Module):
-                part.train(any(parameter.requires_grad for parameter in parameters))
-        if self.settings.freeze_statistics:
-            for module in self.network.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        self.views.begin(by_gradients=bool(moving))
-
-    def _optimizer(self, stage: GradientStage) -> Optimizer:
-        """Give a stage its optimizer; its rounds go on with the same one."""
-        if stage.name not in self.optimizers:
-            groups = [self._parameter_group(*item) for item in stage.learning_rates.items()]
-            self.optimizers[stage.name] = Optimizer(groups, stage.decay)
-        return self.optimizers[stage.name]
-
-    def _parameter_group(self, name: str, rate: float) -> dict[str, Any]:
-        part = self.parts[name]
-        if isinstance(part, nn.Module):
-            parameters = list(part.parameters())
-            return {"params": parameters, "lr": rate, "weight_decay": self.settings.weight_decay}
-        return {"params": [part], "lr": rate}  # the paper decays no prototype
 
     def _check_finite(self, stage: GradientStage, loss: Tensor) -> None:
         if not math.isfinite(loss.item()):
@@ -312,35 +322,25 @@ class Trainer:
             )
 
     @torch.no_grad()
-    def _validate(self, stage: Stage) -> float:
+    def _validate(self, stage: GradientStage) -> float:
         """Accuracy on the validation images; NaN without any."""
-        held_out = self.views.validation
-        if held_out is None:
+        if self.validation is None:
             return math.nan
-        predicted = np.empty(len(held_out.images), dtype=np.int64)
-        if isinstance(stage, GradientStage) and stage.is_pretraining:
+        dataset, features = self.validation
+        predicted = np.empty(len(dataset), dtype=np.int64)
+        if stage.is_pretraining:
             self.pretrained.eval()
-            for index, maps in held_out.chunks():
+            for index, maps in features.chunks():
                 predicted[index] = self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
         else:
-            for seen in inspect_maps(self.network, held_out.chunks()):
-                predicted[seen.index] = seen.logits.argmax(1)
-        return held_out.images.accuracy(predicted)
-
-    def _batches(self, size: int) -> Iterator[NDArray[np.int64]]:
-        """Shuffled batches of even size; never of one image, which has no batch statistics."""
-        yield from np.array_split(
-            self._shuffled(size), count_batches(size, self.settings.batch_size)
-        )
-
-    def _shuffled(self, size: int) -> NDArray[np.int64]:
-        order: NDArray[np.int64] = torch.randperm(size, generator=self.generator).numpy()
-        return order
+            for part in inspect_maps(self.network, features.chunks()):
+                predicted[part.index] = part.logits.argmax(1)
+        return dataset.accuracy(predicted)
 
     def _record(self, stage: Stage, seconds: float, *losses: float, **figures: float) -> None:
         seconds, self.preparation = seconds + self.preparation, 0.0
-        self._note(HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures))
+        self._append(HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures))
 
-    def _note(self, row: HistoryRow) -> None:
+    def _append(self, row: HistoryRow) -> None:
         self.history.append(row)
         self.on_row(row)

@@ -6,20 +6,23 @@ from sklearn_protopnet._validation._labels import (
     check_two_classes,
     class_indices,
     effective_weights,
+    native_order,
+    scaled_weights,
     split_validation,
 )
 from sklearn_protopnet._validation._parameters import check_names, check_positive
 from sklearn_protopnet._validation._training_data import (
+    TrainingData,
     all_or_nothing,
-    canonical_members,
     check_given_together,
     check_validation_data,
     prepare_training,
+    weighted_dataset,
 )
 
 __all__ = [
+    "TrainingData",
     "all_or_nothing",
-    "canonical_members",
     "check_given_together",
     "check_images",
     "check_labels",
@@ -30,6 +33,9 @@ __all__ = [
     "check_validation_data",
     "class_indices",
     "effective_weights",
+    "native_order",
     "prepare_training",
+    "scaled_weights",
     "split_validation",
+    "weighted_dataset",
 ]

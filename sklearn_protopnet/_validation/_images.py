@@ -38,7 +38,7 @@ from sklearn_protopnet._images import (
 
 def check_training_images(
     estimator: BaseEstimator, X: Any, y: ArrayLike
-) -> tuple[Images, NDArray[Any]]:
+) -> tuple[Images, NDArray[Any], ImageShape]:
     """Check the images and the labels of a fit, and name the shapes of the images."""
     size, shape = check_size(estimator.image_size), check_shape(estimator.image_shape)
     images = _find_images(X, size)
@@ -54,7 +54,7 @@ def check_training_images(
         estimator.image_shape_ = images.given_shape
         estimator.n_features_in_ = math.prod(estimator.image_shape_)
     estimator.input_shape_ = images.shape
-    return replace(images, n_jobs=estimator.n_jobs), np.asarray(y)
+    return replace(images, n_jobs=estimator.n_jobs), np.asarray(y), estimator.image_shape_
 
 
 def _check_shape_of(images: Images, image_shape: ImageShape) -> None:

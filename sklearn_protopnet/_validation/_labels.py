@@ -6,7 +6,7 @@ Shapes: n images, K classes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,49 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_protopnet._compat import check_sample_weight
-from sklearn_protopnet._training import TrainingSet
+from sklearn_protopnet._images import Dataset
+
+NAMED_LABELS: Final = 10
+"""A message names so many unknown labels at most."""
+
+
+def native_order(labels: NDArray[Any]) -> NDArray[Any]:
+    """Bring labels to the byte order of the machine: FITS, IDX and HDF5 files have another."""
+    return labels.astype(labels.dtype.newbyteorder("="), copy=False)
+
+
+def find_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Find the classes (K,) of labels (n,), and each label's class.
+
+    Raises
+    ------
+    ValueError
+        If a label is text that UTF-8 cannot hold: neither a table, a report nor a file could.
+    """
+    classes, indices = np.unique(native_order(y), return_inverse=True)
+    for i, label in enumerate(classes.tolist()):
+        if isinstance(label, str) and not _is_utf8(label):
+            row = np.flatnonzero(indices == i)[0]
+            raise ValueError(
+                f"Labels in y must be text that UTF-8 can hold, got {label!r} in row {row}. Such "
+                "text comes from names of files that were decoded in another encoding."
+            )
+    return classes, indices.astype(np.int64, copy=False)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def class_indices(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """Find labels (n,) among classes (K,), -1 where there is none; text is no number."""
     given, known = (
-        each.astype(np.int64) if each.dtype == bool else each for each in (labels, classes)
+        each.astype(np.int64) if each.dtype == bool else native_order(each)
+        for each in (labels, classes)
     )
     indices: NDArray[np.int64] = pd.Index(known).get_indexer(pd.Index(given)).astype(np.int64)
     return indices
@@ -32,19 +68,28 @@ def check_labels(
     name: str, y: ArrayLike | None, images_name: str, n_images: int, classes: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Check labels of images that a fitted classifier is to know; class indices (n,)."""
-    labels = column_or_1d(y, warn=True)
+    labels = native_order(column_or_1d(y, warn=True))
     if labels.shape != (n_images,):
         raise ValueError(
             f"{name} must have one label for each of the {n_images} images in {images_name}, "
             f"got shape {labels.shape}."
         )
     indices = class_indices(labels, classes)
-    unknown = list(dict.fromkeys(labels[indices < 0].tolist()))
+    unknown = pd.unique(labels[indices < 0]).tolist()
     if unknown:
         raise ValueError(
-            f"{name} must hold classes of the training y only, {classes.tolist()}, got {unknown}."
+            f"{name} must hold classes of the training y only, {_few(classes.tolist())}, got "
+            f"{_few(unknown)}."
         )
     return indices
+
+
+def _few(labels: list[Any]) -> str:
+    """Name labels in a message, the first of them if there are many."""
+    if len(labels) <= NAMED_LABELS:
+        return str(labels)
+    first = ", ".join(map(repr, labels[:NAMED_LABELS]))
+    return f"[{first}, ...] ({len(labels)} in all)"
 
 
 def effective_weights(
@@ -53,8 +98,15 @@ def effective_weights(
     classes: NDArray[Any],
     labels: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Multiply sample weights by the weights of the classes, (n,)."""
-    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    """Multiply sample weights by the weights of the classes.
+
+    Returns
+    -------
+    float64 array of shape (n,)
+        The products, all multiplied by one power of 2, so that the largest lies between 1/4 and
+        1: neither a product nor a sum of them leaves the range of numbers, and no bit is lost.
+    """
+    weights = scaled_weights(sample_weight, labels)
     per_class = np.ones(len(classes))
     here = weights > 0  # a row of weight 0 is no row, and counts in no balance
     present = np.unique(labels[here])
@@ -68,7 +120,7 @@ def effective_weights(
         raise ValueError(
             f"Weights of classes must be finite and not negative, got {class_weight!r}."
         )
-    effective: NDArray[np.float64] = weights * per_class[labels]
+    effective = _product(weights, per_class[labels])
     if not (effective > 0).any():
         raise ValueError(
             "Sample and class weights must leave an image with a positive weight, got none with "
@@ -77,9 +129,27 @@ def effective_weights(
     return effective
 
 
-def check_two_classes(classes: NDArray[Any], members: TrainingSet) -> None:
+def scaled_weights(
+    sample_weight: ArrayLike | None, labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Check sample weights (n,), and multiply them by a power of 2 so that they can be added."""
+    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    return _product(weights, np.ones(len(weights)))
+
+
+def _product(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply weights (n,), exponents apart: 1e308 and 1e-320 are weights like any other."""
+    mantissas, exponents = np.frexp(one)
+    more_mantissas, more_exponents = np.frexp(other)
+    product, exponents = mantissas * more_mantissas, exponents + more_exponents
+    largest = exponents[product > 0].max(initial=-(2**20))
+    scaled: NDArray[np.float64] = np.ldexp(product, exponents - largest)
+    return scaled
+
+
+def check_two_classes(classes: NDArray[Any], dataset: Dataset) -> None:
     """Raise unless images of at least two classes are left to train on."""
-    present = classes[np.unique(members.labels)].tolist()
+    present = classes[np.unique(dataset.labels)].tolist()
     if len(present) < 2:
         raise ValueError(
             "A classifier needs images of at least 2 classes with positive weights, got one "
@@ -87,21 +157,19 @@ def check_two_classes(classes: NDArray[Any], members: TrainingSet) -> None:
         )
 
 
-def split_validation(
-    members: TrainingSet, fraction: float, seed: int
-) -> tuple[TrainingSet, TrainingSet]:
+def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """Set validation images aside, stratified; equal images of one class stay together."""
-    sizes = np.bincount(members.labels)
+    sizes = np.bincount(dataset.labels)
     sizes = sizes[sizes > 0]
-    n_aside = math.ceil(fraction * len(members))
-    if sizes.min() < 2 or not len(sizes) <= n_aside <= len(members) - len(sizes):
+    n_aside = math.ceil(fraction * len(dataset))
+    if sizes.min() < 2 or not len(sizes) <= n_aside <= len(dataset) - len(sizes):
         raise ValueError(
             "early_stopping sets distinct images of every class aside and keeps some: "
-            f"validation_fraction={fraction} of {len(members)} images of {len(sizes)} classes, "
+            f"validation_fraction={fraction} of {len(dataset)} images of {len(sizes)} classes, "
             f"the smallest of which has {sizes.min()}, does not allow that. Another fraction, more "
             "images, or X_val and y_val would."
         )
     kept, set_aside = train_test_split(
-        np.arange(len(members)), test_size=fraction, stratify=members.labels, random_state=seed
+        np.arange(len(dataset)), test_size=fraction, stratify=dataset.labels, random_state=seed
     )
-    return members.take(kept), members.take(set_aside)
+    return dataset.take(kept), dataset.take(set_aside)

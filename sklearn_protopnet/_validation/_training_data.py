@@ -1,12 +1,13 @@
 """What `fit` is given: images, labels, weights and validation images, checked together.
 
-Shapes: n images.
+Shapes: n images, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,22 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_protopnet._compat import check_sample_weight
-from sklearn_protopnet._images import Images, ImageSource, Standardization
+from sklearn_protopnet._images import (
+    Dataset,
+    ImageShape,
+    ImageSource,
+    Standardization,
+    canonical_dataset,
+    unstandardized,
+)
 from sklearn_protopnet._network import published_standardization
-from sklearn_protopnet._training import LabelledImages, TrainingSet, canonical_training_set
 from sklearn_protopnet._validation._images import check_images, check_training_images
 from sklearn_protopnet._validation._labels import (
     check_labels,
     check_two_classes,
     effective_weights,
+    find_classes,
+    scaled_weights,
     split_validation,
 )
 
@@ -40,67 +48,81 @@ def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What `fit` is given, checked."""
+
+    classes: NDArray[Any]
+    """(K,) labels."""
+    image_shape: ImageShape
+    """What `image_shape` resolves to, before resizing."""
+    training: Dataset
+    validation: Dataset | None
+    seed: int
+    """Of everything that the fit draws."""
+
+
 def prepare_training(
     estimator: BaseEstimator,
     X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     held_out: tuple[Any, ArrayLike | None, ArrayLike | None],
-) -> tuple[LabelledImages, LabelledImages | None, int]:
-    """Check what `fit` is given, name `image_shape_` and `classes_`, and draw the seed.
+) -> TrainingData:
+    """Check what `fit` is given, set validation images aside if it asks for that, draw the seed.
 
     Parameters
     ----------
     estimator : ProtoPNetClassifier
+        Its parameters are read.
     X, y, sample_weight
         As in `fit`.
     held_out : (X_val, y_val, sample_weight_val)
 
     Returns
     -------
-    training : LabelledImages
-    validation : LabelledImages or None
-    seed : int
+    TrainingData
     """
-    images, y = check_training_images(estimator, X, y)
+    images, y, image_shape = check_training_images(estimator, X, y)
     check_classification_targets(y)
-    estimator.classes_, labels = np.unique(y, return_inverse=True)
-    members = canonical_members(estimator, images, labels, sample_weight)
-    check_two_classes(estimator.classes_, members)
-    validation = check_validation_data(estimator, *held_out)
+    classes, labels = find_classes(y)
+    training = weighted_dataset(
+        unstandardized(images), labels, sample_weight, estimator.class_weight, classes
+    )
+    check_two_classes(classes, training)
+    validation = check_validation_data(estimator, *held_out, classes)
     seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     if estimator.early_stopping and validation is None:
-        members, set_aside = split_validation(members, estimator.validation_fraction, seed)
-        validation = images, set_aside
-    standard = _standardization(estimator, images, members)
-    return (
-        LabelledImages(ImageSource(images, standard), members),
-        LabelledImages(ImageSource(validation[0], standard), validation[1]) if validation else None,
+        training, validation = split_validation(training, estimator.validation_fraction, seed)
+    standardization = _standardization(estimator, training)
+    return TrainingData(
+        classes,
+        image_shape,
+        training.standardized(standardization),
+        validation and validation.standardized(standardization),
         seed,
     )
 
 
-def _standardization(
-    estimator: BaseEstimator, images: Images, members: TrainingSet
-) -> Standardization:
+def _standardization(estimator: BaseEstimator, training: Dataset) -> Standardization:
     """Standardise as published weights expect, or by what the training images are like."""
-    published = published_standardization(
-        estimator.backbone, estimator.weights, estimator.input_shape_[2]
-    )
+    images = training.loader.images
+    published = published_standardization(estimator.backbone, estimator.weights, images.shape[2])
     if published is not None and images.are_bytes:
         return Standardization(*map(np.array, published))
-    return Standardization.of(images.survey, members.rows, members.weights)
+    return Standardization.of(images.survey, training.rows, training.weights)
 
 
-def canonical_members(
-    estimator: BaseEstimator,
-    images: Images,
+def weighted_dataset(
+    loader: ImageSource,
     labels: NDArray[np.int64],
     sample_weight: ArrayLike | None,
-) -> TrainingSet:
+    class_weight: dict[Any, float] | str | None,
+    classes: NDArray[Any],
+) -> Dataset:
     """Weigh images by sample and class, and bring them into canonical order."""
-    weights = effective_weights(sample_weight, estimator.class_weight, estimator.classes_, labels)
-    return canonical_training_set(images.survey.digests, labels, weights)
+    weights = effective_weights(sample_weight, class_weight, classes, labels)
+    return canonical_dataset(loader, labels, weights)
 
 
 def check_validation_data(
@@ -108,19 +130,18 @@ def check_validation_data(
     X_val: Any,
     y_val: ArrayLike | None,
     sample_weight_val: ArrayLike | None,
-) -> tuple[Images, TrainingSet] | None:
-    """Check validation images; them and their labels, or None where there are none."""
+    classes: NDArray[Any],
+) -> Dataset | None:
+    """Check validation images and their labels; None where there are none."""
     check_given_together(X_val, y_val)
     if X_val is None:
         if sample_weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
         return None
     images = check_images(estimator, X_val, input_name="X_val")
-    labels = check_labels("y_val", y_val, "X_val", len(images), estimator.classes_)
-    weights = check_sample_weight(
-        sample_weight_val, labels, dtype=np.float64, ensure_non_negative=True
-    )
-    return images, TrainingSet(np.arange(len(images)), labels, weights)
+    labels = check_labels("y_val", y_val, "X_val", len(images), classes)
+    weights = scaled_weights(sample_weight_val, labels)
+    return Dataset(unstandardized(images), np.arange(len(images)), labels, weights)
 
 
 def check_given_together(X_val: Any, y_val: ArrayLike | None) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from sklearn_protopnet._persistence import check_place, replacing
+from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, UNREADABLE, WRITERS
 from sklearn_protopnet.inspection._pipelines import open_images
@@ -111,7 +111,7 @@ def export_evidence(
     with (
         replacing(path) as temporary,
         WRITERS[suffix](temporary) as append,
-        tqdm(total=len(explainer), unit="image", disable=not verbose) as bar,
+        ProgressBar(len(explainer), "image", visible=bool(verbose)) as bar,
     ):
         while start < len(explainer):
             why = explainer.table(start, start + size)

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._last_layer._function import not_converged
-from sklearn_protopnet._training import SeenImages
+from sklearn_protopnet._training import Similarities
 from sklearn_protopnet._validation import (
     check_given_together,
     check_labels,
@@ -144,7 +144,7 @@ def last_layer_path(
     validation = None if X_val is None else _see(estimator, X_val, y_val, None, "_val")
     owners = class_indices(clf.prototype_classes_, clf.classes_)
     problem = Problem(
-        similarities=training.similarities,
+        similarities=training.values,
         labels=training.labels,
         weights=effective_weights(sample_weight, clf.class_weight, clf.classes_, training.labels),
         penalty_mask=off_class_mask(owners, len(clf.classes_)),
@@ -177,13 +177,13 @@ def last_layer_path(
 
 def _see(
     estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
-) -> SeenImages:
+) -> Similarities:
     """Look at images; their arguments are called X and y, with a suffix."""
     images = open_images(estimator, X)
     similarities = images.fitted.evidence(images.source).similarities
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
     weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
-    return SeenImages(similarities, labels, weights)
+    return Similarities(similarities, labels, weights)
 
 
 def _solutions(

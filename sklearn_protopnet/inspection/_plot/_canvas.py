@@ -16,9 +16,6 @@ COLOURS: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E0
 
 MINUS: Final = "\N{MINUS SIGN}"
 
-NO_SOURCE: Final = -1
-"""Source sample of a prototype that is no patch of a training image."""
-
 FAINT: Final = "#555555"
 BOX: Final = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX: Final = [f"source_{edge}" for edge in BOX]

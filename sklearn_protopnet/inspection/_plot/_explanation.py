@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_protopnet._fitted import WHOLE, WIDE
+from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._pipelines import open_image
 from sklearn_protopnet.inspection._plot._canvas import (
     BOX,
     FAINT,
-    NO_SOURCE,
     SOURCE_BOX,
     Canvas,
     colour_of,

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._explained_classes import known_classes
 from sklearn_protopnet.inspection._pipelines import find_classifier
 from sklearn_protopnet.inspection._plot._canvas import (
-    NO_SOURCE,
     SOURCE_BOX,
     Canvas,
     colour_of,

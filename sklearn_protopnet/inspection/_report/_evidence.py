@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
-from tqdm import tqdm
 
 from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
 from sklearn_protopnet._images import FileImages, ImageSource, read_ahead
-from sklearn_protopnet._validation import class_indices
+from sklearn_protopnet._training import ProgressBar
+from sklearn_protopnet._validation import class_indices, native_order
 from sklearn_protopnet.inspection._details import margins
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
 from sklearn_protopnet.inspection._localizers import located_boxes
@@ -47,7 +47,7 @@ class Labels(NamedTuple):
         names = [str(name) for name in classes]
         if y is None:
             return cls(names, None)
-        given: NDArray[Any] = column_or_1d(y)
+        given: NDArray[Any] = native_order(column_or_1d(y))
         check_consistent_length(np.empty(n_images), given)
         if pd.isna(given).any():
             raise ValueError("y must have a label for each image, got missing ones.")
@@ -128,7 +128,7 @@ def look(
     """Look at all images, some at a time."""
     n_images = len(source)
     size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // len(settings.record.classes)))
-    with tqdm(total=n_images, unit="image", disable=not verbose) as bar:
+    with ProgressBar(n_images, "image", visible=bool(verbose)) as bar:
         for start in range(0, n_images, size):
             part = slice(start, start + size)
             truth = settings.labels.of_rows(part)

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_protopnet._fitted import PrototypeRecord
+from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet.inspection._plot._canvas import (
     COLOURS,
-    NO_SOURCE,
     format_number,
     format_percent,
 )

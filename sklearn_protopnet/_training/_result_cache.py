@@ -1,0 +1,91 @@
+"""Results in joblib's memory, of which every byte is checked when they are read."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from joblib import Memory
+from numpy.typing import NDArray
+
+from sklearn_protopnet._training._cache_key import digest_bytes
+
+Sealed = tuple[str, NDArray[np.uint8]]
+"""A digest of the key and of a pickled result, and the bytes of that."""
+
+Kind = Callable[[str, Callable[[], Any]], Sealed]
+"""A function that joblib knows the results of one kind by."""
+
+
+def network(key: str, compute: Callable[[], Any]) -> Sealed:
+    """Compute a trained network."""
+    return _seal(key, compute())
+
+
+def feature_maps(key: str, compute: Callable[[], Any]) -> Sealed:
+    """Compute feature maps of some images."""
+    return _seal(key, compute())
+
+
+def is_cached(memory: Memory, kind: Kind, key: str) -> bool:
+    """Tell whether there is a result."""
+    return bool(memory.cache(kind, ignore=["compute"]).check_call_in_cache(key, None))
+
+
+def cached(memory: Memory, kind: Kind, key: str, compute: Callable[[], Any]) -> Any:
+    """Give a result from memory, or compute it and keep it there.
+
+    Parameters
+    ----------
+    memory : joblib.Memory
+    kind : {`network`, `feature_maps`}
+    key : str
+        Digests all that the result depends on.
+    compute : callable
+
+    Warns
+    -----
+    UserWarning
+        If what is kept is damaged: it is computed again.
+    """
+    if memory.location is None:
+        return compute()
+    function = memory.cache(kind, ignore=["compute"])
+    if function.check_call_in_cache(key, None):
+        kept = function.call_and_shelve(key, compute)
+        try:
+            return _unseal(key, kept.get())
+        except Exception as error:  # what is damaged may fail in any way
+            warnings.warn(
+                f"A cached result must be as it was written; {kept} is damaged and is computed "
+                f"again: {error}",
+                stacklevel=2,
+            )
+            kept.clear()
+    computed: list[Any] = []
+
+    def compute_once() -> Any:
+        computed.append(compute())
+        return computed[0]
+
+    sealed = function(key, compute_once)
+    return computed[0] if computed else _unseal(key, sealed)
+
+
+def _seal(key: str, result: Any) -> Sealed:
+    pickled = np.frombuffer(pickle.dumps(result, protocol=5), np.uint8)
+    return _digest(key, pickled), pickled
+
+
+def _unseal(key: str, sealed: Sealed) -> Any:
+    digest, pickled = sealed
+    if _digest(key, pickled) != digest:
+        raise ValueError("its digest differs")
+    return pickle.loads(pickled.data)
+
+
+def _digest(key: str, pickled: NDArray[np.uint8]) -> str:
+    return digest_bytes(key.encode(), pickled.data)
