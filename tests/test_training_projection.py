@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from sklearn_protopnet._network import PrototypeNetwork, functional
-from sklearn_protopnet._training import UNPROJECTED
+from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._training._projection import Projector
 
 DEPTH = 3
@@ -42,13 +43,13 @@ def random_patches(n_images, n_patches, *, size=DEPTH, seed=0):
 
 
 def project(network, patches, labels, chunks=None):
-    """Show all patches, in chunks that end at these images, and replace the prototypes."""
+    """Add all patches, in chunks that end at these images, and replace the prototypes."""
     projector = Projector(network)
     labels = torch.as_tensor(labels)
     ends = [*(chunks or []), len(labels)]
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         if start < end:
-            projector.see(patches[start:end], torch.arange(start, end), labels[start:end])
+            projector.add(patches[start:end], torch.arange(start, end), labels[start:end])
     return projector.replace_prototypes()
 
 
@@ -63,47 +64,19 @@ def distance(one, other, similarity="log"):
     return math.fsum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
 
-def brute_force(network, patches, labels, similarity="log"):
-    """Sources by a search over every distinct patch: the closest pair first, none taken twice."""
-    classes = network.prototype_classes.tolist()
-    sources = dict.fromkeys(range(len(classes)), (UNPROJECTED, UNPROJECTED))
-    for label in set(classes):
-        distinct = {}
-        for image, position in itertools.product(range(len(labels)), range(patches.shape[1])):
-            if labels[image] == label:
-                vector = patches[image, position]
-                distinct.setdefault(vector.numpy().tobytes(), ((image, position), vector))
-        members = [p for p, k in enumerate(classes) if k == label]
-        pairs = sorted(
-            (distance(network.prototypes[p].flatten(), vector, similarity), p, origin)
-            for p in members
-            for origin, vector in distinct.values()
-        )
-        open_members, taken = set(members), set()
-        for _, p, origin in pairs:
-            if p in open_members and origin not in taken:
-                sources[p] = origin
-                open_members.remove(p)
-                taken.add(origin)
-        for p in open_members:  # no patch is left
-            candidates = [(d, origin) for d, q, origin in pairs if q == p]
-            if candidates:
-                sources[p] = min(candidates)[1]
-    return [sources[p] for p in range(len(classes))]
-
-
-def assert_projected_as(network, projection, patches, sources):
-    found = list(zip(projection.images.tolist(), projection.positions.tolist(), strict=True))
-    assert found == sources
-    for prototype, (image, position) in zip(network.prototypes, sources, strict=True):
-        assert torch.equal(prototype.flatten(), patches[image, position])
+def distinct_patches(patches, labels, label):
+    """Where each distinct patch of a class is first, by its bytes."""
+    places = {}
+    for image, position in itertools.product(range(len(labels)), range(patches.shape[1])):
+        if labels[image] == label:
+            places.setdefault(patches[image, position].numpy().tobytes(), (image, position))
+    return places
 
 
 @pytest.mark.parametrize("similarity", ["log", "linear", "cosine"])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_single_prototype_becomes_the_nearest_patch_of_its_class(similarity, seed):
-    network = network_of([0, 1, 2], similarity=similarity, seed=seed)
-    patches, labels = random_patches(7, 6, seed=seed), [0, 1, 1, 2, 0, 2, 1]
+def test_a_single_prototype_becomes_the_nearest_patch_of_its_class(similarity):
+    network = network_of([0, 1, 2], similarity=similarity)
+    patches, labels = random_patches(7, 6), [0, 1, 1, 2, 0, 2, 1]
     before = network.prototypes.detach().clone().flatten(1)
     projection = project(network, patches, labels)
     for p in range(3):
@@ -134,20 +107,47 @@ def problems(draw):
 
 
 @given(problems())
-def test_closest_pairs_are_joined_first_and_no_patch_is_taken_twice(problem):
+def test_no_patch_is_taken_twice_and_the_sum_of_the_distances_is_the_least(problem):
     classes, patches, labels, cuts, similarity, seed = problem
     network = network_of(classes, similarity=similarity, seed=seed)
-    before = network.prototypes.detach().clone()
-    expected = brute_force(network, patches, labels, similarity)
+    before = network.prototypes.detach().clone().flatten(1)
     projection = project(network, patches, labels, cuts)
-    found = list(zip(projection.images.tolist(), projection.positions.tolist(), strict=True))
-    assert found == expected
-    for p, (image, position) in enumerate(found):
-        source = before[p].flatten() if image == UNPROJECTED else patches[image, position]
-        assert torch.equal(network.prototypes[p].flatten(), source)
-        assert image == UNPROJECTED or labels[image] == classes[p]
+    for label in set(classes):
+        members = [p for p, k in enumerate(classes) if k == label]
+        places = distinct_patches(patches, labels, label)
+        if not places:
+            assert set(projection.images[members]) == {NO_SOURCE}
+            assert torch.equal(network.prototypes.flatten(1)[members], before[members])
+            continue
+        origins = list(places.values())
+        table = np.array(
+            [[distance(before[p], patches[o], similarity) for o in origins] for p in members]
+        )
+        found = zip(projection.images[members], projection.positions[members], strict=True)
+        chosen = [origins.index(origin) for origin in found]
+        for p, column in zip(members, chosen, strict=True):
+            assert torch.equal(network.prototypes[p].flatten(), patches[origins[column]])
+        rows, columns = linear_sum_assignment(table)  # over all patches, none left out
+        if len(members) <= len(origins):
+            assert len(set(chosen)) == len(members)
+            total = table[range(len(members)), chosen].sum()
+            assert total == pytest.approx(table[rows, columns].sum(), rel=1e-9)
+        else:
+            assert set(chosen) == set(range(len(origins)))
+            nearest = table[range(len(members)), chosen] == table.min(1)
+            assert nearest.sum() >= len(members) - len(origins)
 
 
+def test_the_closest_pair_may_have_to_part():
+    """Joined first, it would leave the other prototype with a patch that is far away."""
+    network = network_of([0, 0])
+    with torch.no_grad():
+        network.prototypes.copy_(torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 1, 1))
+    patches = torch.tensor([0.9, 2.0])[None, :, None].expand(1, 2, DEPTH)
+    assert project(network, patches, [0]).positions.tolist() == [0, 1]
+
+
+@settings(max_examples=30)
 @given(problems())
 def test_the_cuts_of_the_stream_do_not_matter(problem):
     classes, patches, labels, cuts, similarity, seed = problem
@@ -160,6 +160,7 @@ def test_the_cuts_of_the_stream_do_not_matter(problem):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@settings(max_examples=30)
 @given(problems())
 def test_a_second_projection_changes_nothing(problem):
     classes, patches, labels, _, similarity, seed = problem
@@ -174,15 +175,13 @@ def test_a_second_projection_changes_nothing(problem):
         assert np.array_equal(first.positions, second.positions)
 
 
-def test_prototypes_stay_distinct_while_there_are_enough_patches():
+def test_equal_prototypes_become_different_patches_while_there_are_enough():
     network = network_of([0] * 6)
     with torch.no_grad():
         network.prototypes[:] = network.prototypes[0]  # all want the same patch
     patches = random_patches(1, 6)
     projection = project(network, patches, [0])
     assert sorted(projection.positions.tolist()) == list(range(6))
-    wanted = [distance(network_of([0]).prototypes[0].flatten(), patches[0, j]) for j in range(6)]
-    assert projection.positions.tolist() == np.argsort(wanted).tolist()
 
 
 def test_with_fewer_distinct_patches_than_prototypes_the_nearest_is_taken_again():
@@ -208,38 +207,24 @@ def test_a_patch_that_repeats_counts_once_and_is_found_where_it_was_first_seen()
     assert not torch.equal(network.prototypes[0], network.prototypes[1])
 
 
-def test_a_class_without_images_keeps_its_prototypes_and_no_other_gets_theirs():
-    network = network_of([0, 1, 1, 2])
-    before = network.prototypes.detach().clone()
-    patches = random_patches(3, 2)
-    projection = project(network, patches, [0, 2, 2])
-    assert torch.equal(network.prototypes[1:3], before[1:3])
-    assert projection.images[1:3].tolist() == [UNPROJECTED] * 2
-    assert projection.positions[1:3].tolist() == [UNPROJECTED] * 2
-    assert projection.images[0] == 0
-    assert projection.images[3] in {1, 2}
-
-
 def test_memory_does_not_grow_with_the_number_of_images():
     projector = Projector(network_of([0, 0, 0, 1]))
     for seed in range(50):
         images, labels = torch.tensor([2 * seed, 2 * seed + 1]), torch.tensor([0, 1])
-        projector.see(random_patches(2, 20, seed=seed), images, labels)
+        projector.add(random_patches(2, 20, seed=seed), images, labels)
     assert len(projector.candidates[0].vectors) <= 3 * 3
     assert len(projector.candidates[1].vectors) <= 1
 
 
 @pytest.mark.parametrize("similarity", ["log", "cosine"])
-@pytest.mark.parametrize("size", [(1, 2), (2, 1), (2, 3), (4, 5)])
+@pytest.mark.parametrize("size", [(2, 1), (4, 5)])
 def test_a_larger_prototype_is_a_window_of_a_feature_map_bit_for_bit(size, similarity):
     network = network_of([0, 0, 1], prototype_size=size, similarity=similarity).eval()
     images = torch.rand((4, DEPTH, 4, 5), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         maps = network.backbone(images)
         features, patches = network.add_on(maps), network.raw_patches(maps)
-    expected = brute_force(network, patches, [0, 0, 1, 1], similarity)
     projection = project(network, patches, [0, 0, 1, 1], chunks=[1, 3])
-    assert_projected_as(network, projection, patches, expected)
     for prototype, image, position in zip(
         network.prototypes, projection.images, projection.positions, strict=True
     ):

@@ -1,0 +1,339 @@
+"""Caches: maps of a backbone that does not move, trained networks, and the bytes of both."""
+
+import pickle
+import shutil
+import tempfile
+import tracemalloc
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from test_classifier import assert_same_bits
+from torch import nn
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._images import (
+    ArrayImages,
+    ImageSource,
+    Standardization,
+    canonical_dataset,
+    unstandardized,
+)
+from sklearn_protopnet._network import Architecture
+from sklearn_protopnet._training import FeatureCache, _feature_cache, _result_cache
+
+
+class Backbone(nn.Module):
+    """Notes the steps of its trainings, and how many different images it is given otherwise."""
+
+    steps: ClassVar = []
+    given: ClassVar = []
+
+    def __init__(self, stride=1):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            self.layers = nn.Sequential(
+                nn.Conv2d(1, 4, 3, stride=stride), nn.BatchNorm2d(4), nn.ReLU()
+            )
+
+    def forward(self, images):
+        if torch.is_grad_enabled():
+            self.steps.append(len(images))
+        elif images.any():  # the blank image of which the receptive field is read off
+            self.given.append(len(torch.unique(images.flatten(1), dim=0)))
+        return self.layers(images)
+
+
+@pytest.fixture
+def given():
+    """How many images a backbone was given, call by call."""
+    Backbone.given.clear()
+    return Backbone.given
+
+
+@pytest.fixture
+def steps():
+    Backbone.steps.clear()
+    return Backbone.steps
+
+
+@pytest.fixture
+def memory(tmp_path):
+    return joblib.Memory(str(tmp_path / "cache"), verbose=0)
+
+
+def files_of(memory):
+    return sorted(Path(memory.store_backend.location).rglob("output.pkl"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Noise of three classes, of which one is brighter and one darker, in canonical order."""
+    y = np.arange(17) % 3
+    X = np.random.default_rng(0).normal(size=(17, 5, 6)) + y[:, None, None] - 1
+    order = canonical_dataset(unstandardized(ArrayImages(X[..., None])), y, np.ones(17)).rows
+    return X[order], y[order]
+
+
+def classifier(**changes):
+    plain = {
+        "backbone": Backbone(),
+        "prototype_depth": 5,
+        "n_prototypes_per_class": 2,
+        "warmup_epochs": 1,
+        "joint_epochs": 2,
+        "projection_interval": 1,
+        "learning_rate": 0.01,
+        "backbone_learning_rate": 0,
+        "batch_size": 7,
+        "random_state": 0,
+    }
+    return ProtoPNetClassifier(**{**plain, **changes})
+
+
+def assert_same_fits(one, other, X):
+    assert_same_bits(one, other)
+    for name in ("prototype_sample_indices_", "prototype_boxes_", "prototype_distances_"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert one.loss_curve_ == other.loss_curve_
+    assert np.array_equal(one.decision_function(X), other.decision_function(X))
+
+
+class TestKeptMaps:
+    def test_from_a_temporary_file_they_are_the_same_bits(self, images, monkeypatch):
+        X, y = images
+        held_out = {"X_val": X[:5], "y_val": y[:5]}
+        in_memory = classifier().fit(X, y, **held_out)
+        monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 0)
+        assert_same_fits(classifier().fit(X, y, **held_out), in_memory, X)
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("trouble", ["no room", "nowhere", "full"])
+    def test_without_room_they_are_computed_when_asked_for(
+        self, images, monkeypatch, trouble, precision
+    ):
+        def fail(*args):
+            raise FileNotFoundError(2, "No usable temporary directory found")
+
+        X, y = images
+        kept = classifier(precision=precision).fit(X, y)
+        monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 0)
+        if trouble == "no room":
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+        elif trouble == "nowhere":
+            monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+        else:
+            full = SimpleNamespace(seek=fail, close=lambda: None)
+            monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        computed = classifier(precision=precision).fit(X, y)
+        np.testing.assert_allclose(computed.loss_curve_, kept.loss_curve_, rtol=1e-5)
+        assert (computed.prototype_distances_ == 0).all()
+        assert np.array_equal(computed.predict(X), kept.predict(X))
+
+    def test_memory_is_bounded_and_files_end_with_the_cache(self, monkeypatch):
+        n, depth = 1500, 64
+        pixels = np.random.default_rng(0).integers(0, 255, (n, 16, 16, 1), dtype=np.uint8)
+        network, _ = Architecture(
+            nn.Conv2d(1, depth, 1), (16, 16, 1), 2, 1, 4, (1, 1), "log"
+        ).build(0)
+        loader = ImageSource(ArrayImages(pixels), Standardization(np.zeros(1), np.ones(1)))
+        opened, real = [], tempfile.TemporaryFile
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: opened.append(real()) or opened[-1])
+        monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 2**20)
+        cache = FeatureCache(network, loader, np.arange(n), joblib.Memory(None, verbose=0))
+        n_bytes = 4 * n * depth * 16 * 16
+        tracemalloc.start()
+        cache.fill()
+        rows = np.array([3, 1400, 7])
+        maps = cache.batch(rows)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < n_bytes / 4
+        assert opened[0].seek(0, 2) == n_bytes
+        with torch.no_grad():
+            np.testing.assert_allclose(maps, network.backbone(loader.batch(rows)), rtol=1e-5)
+        cache.clear()
+        assert opened[0].closed
+
+
+class TestSharedMaps:
+    def test_fits_with_a_memory_are_the_same_bits_and_run_the_backbone_once(
+        self, images, memory, given
+    ):
+        X, y = images
+        plain = classifier().fit(X, y)
+        given.clear()
+        first = classifier(memory=memory).fit(X, y)
+        assert sum(given) == 17
+        again = classifier(memory=memory).fit(X, y)
+        assert sum(given) == 17
+        for clf in (first, again):
+            assert_same_fits(clf, plain, X)
+
+    def test_predictions_and_other_fits_run_it_no_more(self, images, memory, given):
+        X, y = images
+        clf = classifier(memory=memory).fit(X, y)
+        given.clear()
+        clf.predict(X)
+        clf.explain(X)
+        clf.refit_last_layer(X[::-1], y[::-1])  # which has an order of its own
+        pickle.loads(pickle.dumps(clf)).transform(X)
+        for changes in ({"prototype_depth": 3}, {"similarity": "cosine"}, {"random_state": 1}):
+            classifier(memory=memory, **changes).fit(X, y)
+        assert given == []
+
+    @pytest.mark.parametrize("what", ["image", "standardization", "parameter", "statistic"])
+    def test_whatever_maps_depend_on_gives_other_ones(self, images, memory, given, what):
+        X, y = images
+        clf = classifier(memory=memory).fit(X, y)
+        given.clear()
+        if what == "image":
+            X = X.copy()
+            X[8, 2, 3] = np.nextafter(X[8, 2, 3], np.inf)
+            clf.predict(X)
+        else:
+            module = Backbone()
+            if what == "standardization":
+                X = 2 * X + 1e-3
+            elif what == "parameter":
+                module.layers[0].weight.data[0, 0, 0, 0] += 1e-6
+            else:
+                module.layers[1].running_mean[0] += 1e-6
+            other = classifier(backbone=module, memory=memory).fit(X, y)
+            assert_same_fits(other, classifier(backbone=module).fit(X, y), X)
+        assert sum(given) >= 17
+
+    def test_a_search_trains_once_for_each_split_whatever_the_penalties(
+        self, images, memory, steps
+    ):
+        X, y = images
+        grid = {"l1_weight": [1e-4, 1e-2], "l2_weight": [1e-3, 1e-1]}
+        clf = classifier(memory=memory, backbone_learning_rate=1e-3, projection_interval=2)
+        search = GridSearchCV(clf, grid, cv=2).fit(X, y)
+        n_batches = [-(-n // 7) for n in (8, 9, 17)]  # two splits, and the fit of the best
+        assert len(steps) == 2 * sum(n_batches)
+        plain = clone(search.best_estimator_).set_params(memory=None).fit(X, y)
+        assert_same_fits(search.best_estimator_, plain, X)
+
+    def test_several_rounds_depend_on_the_penalties(self, images, memory):
+        X, y = images
+        for l2_weight in (1e-3, 1e-1):
+            clf = classifier(memory=memory, l2_weight=l2_weight)
+            assert_same_fits(clf.fit(X, y), clone(clf).set_params(memory=None).fit(X, y), X)
+
+    def test_maps_of_a_backbone_that_moves_are_in_no_memory(self, images, memory, given):
+        X, y = images
+        clf = classifier(memory=memory, backbone_learning_rate=1e-3).fit(X, y)
+        given.clear()
+        for _ in range(2):
+            clf.predict(X)
+        assert given == [17, 17]
+
+    def test_what_is_missing_is_computed_and_nothing_else(self, memory, given):
+        """Large images, of which a chunk holds four; as after a fit that was cut off."""
+        X = np.random.default_rng(0).normal(size=(10, 256, 256))
+        y = np.arange(10) % 2
+        settings = {"backbone": Backbone(stride=64), "joint_epochs": 0, "memory": memory}
+        clf = classifier(**settings).fit(X, y)
+        expected = clf.transform(X)
+        for path in files_of(memory)[::2]:
+            shutil.rmtree(path.parent)
+        given.clear()
+        found = clone(clf).fit(X, y).transform(X)
+        assert 0 < sum(given) < 20  # ten for the fit, and ten in the order of X
+        np.testing.assert_array_equal(found, expected)
+
+
+class TestDamage:
+    """One byte of a cached result that is another one."""
+
+    def test_wherever_it_is_a_small_result_stays_what_it_is(self, memory):
+        computed = []
+
+        def compute():
+            computed.append(True)
+            return {"coef": np.array([0.5, 2.0]), "name": "net"}
+
+        def read():
+            result = _result_cache.cached(memory, _result_cache.network, "key", compute)
+            assert result["coef"].tolist() == [0.5, 2.0]
+            assert result["name"] == "net"
+
+        read()
+        (path,) = files_of(memory)
+        written = path.read_bytes()
+        for place in range(len(written)):
+            path.write_bytes(_flipped(written, place))
+            n_computed = len(computed)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                read()
+            messages = [str(each.message) for each in caught if "damaged" in str(each.message)]
+            assert len(messages) == len(computed) - n_computed <= 1
+            assert all(path.parent.name in message for message in messages)
+        assert len(computed) > len(written) // 2
+
+    @pytest.mark.parametrize("kind", ["network", "feature_maps"])
+    def test_a_fit_is_the_same_and_a_warning_names_the_entry(self, images, memory, kind):
+        X, y = images
+        plain = classifier().fit(X, y)
+        classifier(memory=memory).fit(X, y)
+        path = next(path for path in files_of(memory) if path.parent.parent.name == kind)
+        if kind == "feature_maps":  # which a fit asks for where its network is not cached
+            clf = classifier(memory=memory, weight_decay=0.5)
+            plain = classifier(weight_decay=0.5).fit(X, y)
+        else:
+            clf = classifier(memory=memory)
+        written = path.read_bytes()
+        path.write_bytes(_flipped(written, len(written) // 2))
+        with pytest.warns(UserWarning, match=rf"{path.parent.name}.* is damaged and is computed"):
+            clf.fit(X, y)
+        assert_same_fits(clf, plain, X)
+        assert_same_fits(clone(clf).fit(X, y), plain, X)
+
+    @pytest.mark.parametrize("content", [b"", b"x", pickle.dumps(("digest", "no bytes"))])
+    def test_what_is_no_result_at_all_is_computed_again(self, images, memory, content):
+        X, y = images
+        clf = classifier(memory=memory, backbone_learning_rate=1e-3).fit(X, y)
+        (path,) = files_of(memory)
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match="damaged"):
+            assert_same_fits(clone(clf).fit(X, y), clf, X)
+
+    def test_an_entry_in_the_place_of_another_one_is_damaged_too(self, images, memory):
+        X, y = images
+        moving = {"memory": memory, "backbone_learning_rate": 1e-3}
+        clf = classifier(**moving).fit(X, y)
+        (path,) = files_of(memory)
+        classifier(**moving, random_state=1).fit(X, y)
+        (other,) = set(files_of(memory)) - {path}
+        shutil.copy(other, path)
+        with pytest.warns(UserWarning, match="damaged"):
+            assert_same_fits(clone(clf).fit(X, y), clf, X)
+
+    def test_a_memory_that_is_mapped_gives_the_same_bits(self, images, tmp_path):
+        X, y = images
+        mapped = joblib.Memory(str(tmp_path), mmap_mode="r", verbose=0)
+        plain = classifier().fit(X, y)
+        for _ in range(2):
+            assert_same_fits(classifier(memory=mapped).fit(X, y), plain, X)
+
+
+def _flipped(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def test_augmented_images_pass_the_cache_by(images, memory, steps):
+    """Through a frozen backbone: each step sees its own images, and plain ones are kept."""
+    X, y = images
+    clf = classifier(memory=memory, augment="paper").fit(X, y)
+    assert sum(steps) == 3 * 17
+    assert_same_fits(clf, classifier(augment="paper").fit(X, y), X)
