@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._network import functional
-from sklearn_protopnet._training import _maps
+from sklearn_protopnet._training import _feature_cache
 from sklearn_protopnet.inspection import export_evidence
 
 UNTRAINED = {"pretraining_epochs": 0, "warmup_epochs": 0, "joint_epochs": 0, "random_state": 0}
@@ -57,7 +57,7 @@ def project_one(n_images: int) -> None:
     before = resident_memory("VmRSS")
     clf = ProtoPNetClassifier(**UNTRAINED)
     start = time.perf_counter()
-    with mock.patch.object(_maps, "KEPT_IN_MEMORY", 0):
+    with mock.patch.object(_feature_cache, "KEPT_IN_MEMORY", 0):
         clf.fit(X, y)
     fit = time.perf_counter() - start
     stages = clf.history_table().set_index("stage")["seconds"]

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier, load
-from sklearn_protopnet._training import SeenImages, similarity_quantiles
+from sklearn_protopnet._training import Similarities, similarity_quantiles
 from sklearn_protopnet.inspection import (
     export_evidence,
     image_digest,
@@ -140,9 +140,9 @@ class TestBoxes:
 class TestPercentiles:
     def test_quantiles_by_hand(self):
         """101 images of the own class, one of another; a quantile is an image's similarity."""
-        similarities = np.append(np.arange(101.0), 7.5)[:, None]
-        seen = SeenImages(similarities, np.append(np.zeros(101, int), 1), np.ones(102))
-        own, others = similarity_quantiles(seen, np.array([0]))[:, 0]
+        values = np.append(np.arange(101.0), 7.5)[:, None]
+        similarities = Similarities(values, np.append(np.zeros(101, int), 1), np.ones(102))
+        own, others = similarity_quantiles(similarities, np.array([0]))[:, 0]
         assert own[[0, 1, 50, 100]].tolist() == [0, 1, 50, 100]
         assert (others == 7.5).all()
 
@@ -151,17 +151,17 @@ class TestPercentiles:
         values, labels = rng.normal(size=(30, 4)), rng.integers(0, 2, 30)
         weights = rng.integers(1, 4, 30)
         prototype_classes = np.array([0, 0, 1, 1])
-        weighted = SeenImages(values, labels, weights.astype(float))
+        weighted = Similarities(values, labels, weights.astype(float))
         rows = np.repeat(np.arange(30), weights)
-        repeated = SeenImages(values[rows], labels[rows], np.ones(len(rows)))
+        repeated = Similarities(values[rows], labels[rows], np.ones(len(rows)))
         assert_array_equal(
             similarity_quantiles(weighted, prototype_classes),
             similarity_quantiles(repeated, prototype_classes),
         )
 
     def test_a_class_without_images(self):
-        seen = SeenImages(np.ones((3, 2)), np.zeros(3, int), np.ones(3))
-        quantiles = similarity_quantiles(seen, np.array([0, 1]))
+        similarities = Similarities(np.ones((3, 2)), np.zeros(3, int), np.ones(3))
+        quantiles = similarity_quantiles(similarities, np.array([0, 1]))
         assert np.isnan(quantiles[1, 0]).all()
         assert np.isnan(quantiles[0, 1]).all()
         found = percentiles(np.array([[1.0, 1.0]]), quantiles[1])

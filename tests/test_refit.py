@@ -272,13 +272,6 @@ class TestMemory:
                 assert clf.score(X, y) == clf.history_table()["accuracy"].iloc[-1]
         assert trainings.call_count == len(changes)
 
-    def test_a_damaged_file_is_trained_anew(self, small, digits, tmp_path, trainings):
-        clf = clone(small).set_params(memory=str(tmp_path)).fit(*digits)
-        (found,) = tmp_path.rglob("output.pkl")
-        found.write_bytes(found.read_bytes()[:100])
-        assert_same_bits(clf.fit(*digits), small)
-        assert trainings.call_count == 2
-
     def test_a_failed_training_leaves_nothing(self, digits, tmp_path):
         X, y = digits
         clf = ProtoPNetClassifier(image_shape=(8, 8), memory=str(tmp_path), **SMALL)
