@@ -20,6 +20,17 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope="module")
+def few(digits):
+    X, y = digits
+    return X[::4], y[::4]
+
+
+@pytest.fixture(scope="module")
+def quick(few):
+    return ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(*few)
+
+
 def two_textures(n=24, shape=(6, 9, 3), seed=0):
     """Noise images, of which the second class has a bright corner somewhere."""
     rng = np.random.default_rng(seed)
@@ -57,6 +68,12 @@ class TestNumbers:
             fitted.predict_proba(X),
         )
 
+    def test_log_probabilities_are_finite_where_probabilities_are_not(self, fitted, digits):
+        X, _ = digits
+        found = fitted.predict_log_proba(X)
+        np.testing.assert_allclose(np.exp(found), fitted.predict_proba(X), rtol=1e-12)
+        assert np.isfinite(found).all()
+
     def test_two_classes_decide_by_the_difference_of_their_logits(self, digits):
         X, y = digits
         pair = y < 2
@@ -70,17 +87,17 @@ class TestNumbers:
         X, _ = digits
         prototypes = fitted.prototype_table()
         assert (prototypes["distance"] == 0).all()
-        at_home = fitted.explain(X[prototypes["sample"]], classes="all")
+        at_home = fitted.explain(X[prototypes["source_sample"]], classes="all")
         at_home = at_home[at_home["sample"] == at_home["prototype"]]
-        assert (at_home["distance"] == 0).all()
+        assert (at_home["distance"] < 1e-10).all()
         np.testing.assert_allclose(at_home["similarity"], math.log(1 / 1e-4), rtol=1e-14)
         for ours, source in (("y0", "source_y0"), ("x1", "source_x1")):
             assert (at_home[ours] == at_home[source]).mean() > 0.5  # equal patches may tie
 
     @pytest.mark.parametrize("similarity", ["linear", "cosine"])
     @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 3)])
-    def test_every_similarity_and_size_projects_exactly(self, digits, similarity, prototype_size):
-        X, y = digits
+    def test_every_similarity_and_size_projects_exactly(self, few, similarity, prototype_size):
+        X, y = few
         clf = ProtoPNetClassifier(
             image_shape=(8, 8), similarity=similarity, prototype_size=prototype_size, **SMALL
         ).fit(X, y)
@@ -103,7 +120,7 @@ class TestNumbers:
         together = fitted.decision_function(np.resize(X, (1000, 64)))
         for row in (0, 7, 299):
             alone = fitted.decision_function(X[row : row + 1])[0]
-            assert np.array_equal(alone, together[row])
+            np.testing.assert_allclose(alone, together[row], rtol=1e-6)
 
     def test_box_holds_every_pixel_that_matters(self, fitted, digits):
         X, _ = digits
@@ -118,22 +135,22 @@ class TestNumbers:
 
 
 class TestReproducibility:
-    def test_row_order_does_not_change_a_bit(self, digits, fitted):
-        X, y = digits
+    def test_row_order_does_not_change_a_bit(self, few, quick):
+        X, y = few
         order = np.random.default_rng(3).permutation(len(y))
-        shuffled = ProtoPNetClassifier(**fitted.get_params()).fit(X[order], y[order])
-        assert_same_bits(fitted, shuffled)
+        shuffled = ProtoPNetClassifier(**quick.get_params()).fit(X[order], y[order])
+        assert_same_bits(quick, shuffled)
         assert np.array_equal(
-            order[shuffled.prototype_sample_indices_], fitted.prototype_sample_indices_
+            order[shuffled.prototype_sample_indices_], quick.prototype_sample_indices_
         )
 
-    def test_other_seeds_give_other_networks(self, digits, fitted):
-        X, y = digits
-        other = ProtoPNetClassifier(**{**fitted.get_params(), "random_state": 1}).fit(X, y)
-        assert not np.array_equal(other.prototypes_, fitted.prototypes_)
+    def test_other_seeds_give_other_networks(self, few, quick):
+        X, y = few
+        other = ProtoPNetClassifier(**{**quick.get_params(), "random_state": 1}).fit(X, y)
+        assert not np.array_equal(other.prototypes_, quick.prototypes_)
 
-    def test_weights_equal_repetitions_to_the_bit(self, digits):
-        X, y = digits
+    def test_weights_equal_repetitions_to_the_bit(self, few):
+        X, y = few
         weights = np.random.default_rng(0).integers(0, 3, len(y))
         clf = ProtoPNetClassifier(image_shape=(8, 8), class_weight="balanced", **SMALL)
         weighted = clf.fit(X, y, sample_weight=weights)
@@ -142,21 +159,18 @@ class TestReproducibility:
         )
         assert_same_bits(weighted, repeated)
 
-    def test_dtypes_that_hold_the_same_numbers_give_the_same_network(self, digits, fitted):
-        X, y = digits
+    def test_dtypes_that_hold_the_same_numbers_give_the_same_network(self, few, quick):
+        X, y = few
         for dtype in (np.uint8, np.float32):
             assert_same_bits(
-                fitted, ProtoPNetClassifier(**fitted.get_params()).fit(X.astype(dtype), y)
+                quick, ProtoPNetClassifier(**quick.get_params()).fit(X.astype(dtype), y)
             )
 
-    def test_fit_leaves_the_users_random_states_and_threads_alone(self, digits, fitted):
-        X, y = digits
+    def test_fit_leaves_the_users_random_states_alone(self, few):
+        X, y = few
         torch_state = torch.get_rng_state()
         numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-        torch.set_num_threads(2)
-        ProtoPNetClassifier(image_shape=(8, 8), joint_epochs=1).set_params(random_state=0).fit(X, y)
-        assert torch.get_num_threads() == 2
-        torch.set_num_threads(1)
+        ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
         assert torch.equal(torch_state, torch.get_rng_state())
         assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 
@@ -178,7 +192,7 @@ class TestInput:
         clf = ProtoPNetClassifier(image_shape=(6, 9, 3), **SMALL)
         reference = ProtoPNetClassifier(image_shape=(6, 9, 3), **SMALL).fit(images, y)
         assert_same_bits(clf.fit(form(images), y), reference)
-        assert clf.image_shape_ == (6, 9, 3)
+        assert clf.image_shape_ == clf.input_shape_ == (6, 9, 3)
         assert np.array_equal(clf.predict(form(images)), reference.predict(images))
 
     @pytest.mark.parametrize("n_channels", [1, 2, 3, 4, 7])
@@ -256,16 +270,14 @@ class TestTraining:
         assert (solved["gap"] >= 0).all()
         assert solved["gap"].iloc[-1] == fitted.last_layer_gap_
 
-    def test_validation_images_are_scored_and_not_learned_from(self, digits):
-        X, y = digits
-        settings = {"image_shape": (8, 8), **SMALL}
-        plain = ProtoPNetClassifier(**settings).fit(X[:200], y[:200])
-        watched = ProtoPNetClassifier(**settings).fit(
-            X[:200], y[:200], X_val=X[200:], y_val=y[200:]
+    def test_validation_images_are_scored_and_not_learned_from(self, few, quick, digits):
+        held_out = [each[1::4] for each in digits]
+        watched = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(
+            *few, X_val=held_out[0], y_val=held_out[1]
         )
-        assert_same_bits(plain, watched)
+        assert_same_bits(quick, watched)
         last = watched.history_table()["validation_accuracy"].iloc[-1]
-        assert last == watched.score(X[200:], y[200:])
+        assert last == watched.score(*held_out)
 
     def test_early_stopping_stops_and_projects_the_best_network(self, digits):
         X, y = digits
@@ -286,14 +298,14 @@ class TestTraining:
         assert history["stage"].tolist()[-2:] == ["projection", "last_layer"]
         assert (clf.prototype_table()["distance"] == 0).all()
 
-    def test_a_class_without_weight_keeps_its_prototypes_and_says_so(self, digits):
-        X, y = digits
+    def test_a_class_without_weight_keeps_its_prototypes_and_says_so(self, few):
+        X, y = few
         clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL)
         with pytest.warns(UserWarning, match=r"No training image of classes \[3\]"):
             clf.fit(X, y, sample_weight=(y != 3).astype(float))
         table = clf.prototype_table()
         orphans = table[table["prototype_class"] == 3]
-        assert (orphans["sample"] == -1).all()
+        assert (orphans["source_sample"] == -1).all()
         assert orphans["distance"].isna().all()
         assert (clf.prototype_boxes_[orphans["prototype"]] == 0).all()
 
@@ -303,8 +315,8 @@ class TestTraining:
         table = clf.fit(X, [0, 1, 1]).prototype_table()
         assert table["n_duplicates"].tolist() == [1, 1, 0, 0]
 
-    def test_progress_is_shown_only_when_asked_for(self, digits, capsys):
-        X, y = digits
+    def test_progress_is_shown_only_when_asked_for(self, few, capsys):
+        X, y = few
         ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
         assert capsys.readouterr() == ("", "")
         ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **SMALL).fit(X, y)
@@ -343,7 +355,8 @@ class TestErrors:
     def test_images_must_have_image_shape_before_they_are_resized(self):
         images, y = two_textures(shape=(6, 9, 3))
         clf = ProtoPNetClassifier(image_shape=(6, 9, 3), image_size=(8, 8), **SMALL)
-        assert clf.fit(images, y).image_shape_ == (8, 8, 3)
+        clf.fit(images, y)
+        assert (clf.image_shape_, clf.input_shape_) == ((6, 9, 3), (8, 8, 3))
         message = "must have image_shape, 6 x 9 pixels and 3 channels, got {} in row {}"
         with pytest.raises(ValueError, match=message.format("9 x 6 pixels and 3 channels", 0)):
             clf.fit(images.transpose(0, 2, 1, 3), y)
@@ -371,7 +384,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "method",
-        ["predict", "predict_proba", "decision_function", "transform", "explain"],
+        ["predict", "predict_log_proba", "decision_function", "transform", "explain"],
     )
     def test_an_unfitted_classifier_says_so(self, digits, method):
         with pytest.raises(NotFittedError, match="is not fitted yet"):
@@ -428,8 +441,8 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(*digits, **validation)
 
-    def test_a_failed_fit_leaves_everything_as_it_was(self, digits):
-        X, y = digits
+    def test_a_failed_fit_leaves_everything_as_it_was(self, few):
+        X, y = few
         clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
         predicted = clf.decision_function(X)
         before = dict(vars(clf))

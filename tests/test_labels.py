@@ -111,9 +111,7 @@ class TestSplit:
         ("labels", "fraction"), [([0, 0, 0, 1], 0.5), ([0, 0, 1, 1], 0.1), ([0, 0, 1, 1], 0.7)]
     )
     def test_too_few_images_are_refused_with_the_remedy(self, labels, fraction):
-        four = replace(
-            self.dataset, rows=np.arange(4), labels=np.array(labels), weights=np.ones(4)
-        )
+        four = replace(self.dataset, rows=np.arange(4), labels=np.array(labels), weights=np.ones(4))
         with pytest.raises(ValueError, match=rf"validation_fraction={fraction} of 4 images .* or"):
             split_validation(four, fraction, seed=0)
 
