@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -58,6 +59,7 @@ from sklearn_protopnet._validation import (
     all_or_nothing,
     check_images,
     check_labels,
+    check_training_images,
     check_two_classes,
     class_indices,
     prepare_training,
@@ -88,8 +90,8 @@ class ProtoPNetClassifier(
     ----------
     image_shape : (int, int) or (int, int, int), default=None
         Height, width and channels to which a row of a 2-D `X` unfolds; channels come last and
-        are 1 if left out. With None, a row of at least 64 features whose number is a perfect
-        square is a square grey image, and any other row is one pixel with as many channels.
+        are 1 if left out. With None, a row of fewer than 64 features is one pixel with as many
+        channels, and any other one must be a square grey image.
     image_size : (int, int), default=None
         Height and width to which images are resized, bilinear with antialiasing, each side by
         itself; needed when their sizes differ. Boxes are in pixels of the images as they were.
@@ -417,11 +419,12 @@ class ProtoPNetClassifier(
         ----------
         X : array-like, frame, CPU tensor, list of images or paths of images
             2-D rows ``(n, H W C)`` that unfold to `image_shape`; 3-D ``(n, H, W)``; 4-D
-            ``(n, H, W, C)``; a list of ``(H, W)`` or ``(H, W, C)`` images; or a list, array,
-            series or one-column frame of paths, whose images stay on disk. Images are of one
-            shape unless `image_size` is set. Any numeric dtype and any range: mean and scale of
-            each channel are learned. Files are images of any format that Pillow reads, turned
-            as EXIF says, transparent parts on white; all are grey, or all are taken as colour.
+            ``(n, H, W, C)``; or a list, object array, series or one-column frame of images
+            ``(H, W)`` or ``(H, W, C)``, of images of Pillow, or of paths, whose images stay on
+            disk. Images are of one size unless `image_size` is set. Any real numbers in any
+            range: mean and scale of each channel are learned. Files are images of any format that
+            Pillow reads, turned as EXIF says, transparent parts on white; all are grey, or all
+            are taken as colour.
         y : array-like of shape (n,)
             Class labels.
         sample_weight : array-like of shape (n,), default=None
@@ -455,10 +458,15 @@ class ProtoPNetClassifier(
         ConvergenceWarning
             If the iterations for the last layer end before the certified gap is small enough.
         UserWarning
-            If a class has no image of positive weight.
+            If a class has no image of positive weight, or if rows that are taken for square grey
+            images could also have four channels: 1,024 features are 32 x 32 or 16 x 16 x 4.
         """
         with all_or_nothing(self):
-            data = prepare_training(self, X, y, sample_weight, (X_val, y_val, sample_weight_val))
+            images, y, self.image_shape_ = check_training_images(self, X, y)
+            self.input_shape_ = images.shape
+            self.n_features_in_ = math.prod(self.image_shape_)
+            held_out = X_val, y_val, sample_weight_val
+            data = prepare_training(self, images, y, sample_weight, held_out)
             self.classes_ = data.classes
             architecture, device = self._architecture(), resolve_device(self.device)
             task = TrainingTask(

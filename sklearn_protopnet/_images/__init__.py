@@ -2,46 +2,47 @@
 
 from sklearn_protopnet._images._augmentation import AUGMENTATIONS, Changes, Transform, transform_by
 from sklearn_protopnet._images._dataset import Dataset, canonical_dataset, unstandardized
-from sklearn_protopnet._images._decoding import read_header
-from sklearn_protopnet._images._inputs import (
+from sklearn_protopnet._images._forms import INPUT_FORMS, InputForm, accepted_forms, read_input
+from sklearn_protopnet._images._lists import Expected
+from sklearn_protopnet._images._loader import ImageSource, Standardization, fill_up
+from sklearn_protopnet._images._numbers import as_numbers
+from sklearn_protopnet._images._prefetch import read_ahead
+from sklearn_protopnet._images._resizing import enlarged, resize_all
+from sklearn_protopnet._images._shapes import (
     ImageShape,
-    as_array,
     check_shape,
     check_size,
     describe,
-    find_images,
-    find_paths,
-    resize_all,
+    is_ambiguous,
     shape_of_rows,
 )
-from sklearn_protopnet._images._loader import ImageSource, Standardization, fill_up
-from sklearn_protopnet._images._prefetch import read_ahead
-from sklearn_protopnet._images._resizing import enlarged
-from sklearn_protopnet._images._store import ArrayImages, FileImages, Images, naming_row
+from sklearn_protopnet._images._store import ArrayImages, FileImages, Images
 
 __all__ = [
     "AUGMENTATIONS",
+    "INPUT_FORMS",
     "ArrayImages",
     "Changes",
     "Dataset",
+    "Expected",
     "FileImages",
     "ImageShape",
     "ImageSource",
     "Images",
+    "InputForm",
     "Standardization",
     "Transform",
-    "as_array",
+    "accepted_forms",
+    "as_numbers",
     "canonical_dataset",
     "check_shape",
     "check_size",
     "describe",
     "enlarged",
     "fill_up",
-    "find_images",
-    "find_paths",
-    "naming_row",
+    "is_ambiguous",
     "read_ahead",
-    "read_header",
+    "read_input",
     "resize_all",
     "shape_of_rows",
     "transform_by",

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from sklearn_protopnet._images._inputs import ImageShape
 from sklearn_protopnet._images._prefetch import Reader
 from sklearn_protopnet._images._resizing import channels_first
+from sklearn_protopnet._images._shapes import ImageShape
 from sklearn_protopnet._threads import GLOBAL_DRAWS
 
 AUGMENTATIONS: Final = ("paper", "no_flip")
-"""What varies images by name: the paper's, and that without flips."""
+"""Images may be varied by these names: the paper's way, and that without flips."""
 
 SMALLEST_SIDE: Final = 4
-"""Pixels of the shorter side from which on there is something to turn and to skew."""
+"""The shorter side has this number of pixels or more where there is something to turn and skew."""
 
 Transform = Callable[[Tensor], Tensor]
-"""Maps an image (C, H, W) to another one of this shape and dtype."""
+"""It maps an image (C, H, W) to another one of this shape and dtype."""
 
 
 def transform_by(
@@ -122,5 +122,7 @@ def _changed(image: NDArray[Any], transform: Transform, seed: int) -> NDArray[An
             "augment must map a tensor (channels, height, width) to one of the same shape and "
             f"dtype, got {what} for {tuple(shape)} in {dtype}."
         )
+    if not torch.isfinite(found).all():
+        raise ValueError("augment must give finite pixels, got NaN or infinity.")
     array: NDArray[Any] = found.detach().numpy().transpose(1, 2, 0)
     return array

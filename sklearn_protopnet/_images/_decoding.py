@@ -1,4 +1,4 @@
-"""Image files, as arrays of pixels.
+"""Image files and images of Pillow, as arrays of pixels.
 
 Shapes: an image of H x W pixels and C channels.
 """
@@ -7,54 +7,29 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import struct
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL import ImageFile as PillowFile
-from PIL.ImageFile import ImageFile
+
+from sklearn_protopnet._images._pillow import NOT_PIXELS, identify, quiet
 
 GREY_MODES: Final = frozenset({"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""What Pillow calls images without colour. A palette counts as colours, be they all grey."""
+"""Images without colour have these modes. A palette counts as colours, be they all grey."""
 
 WIDENED_16_BIT: Final = frozenset({"PNG", "PPM"})
-"""Formats without 32-bit integers: there, Pillow's mode I holds 16 bits."""
-
-NOT_PIXELS: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""Formats of which Pillow knows the size only, or that it has Ghostscript execute."""
+"""These formats have no 32-bit integers: there, Pillow's mode I holds 16 bits."""
 
 ORIENTATION: Final = 0x0112
-"""EXIF's tag."""
-
-_quiet_lock = threading.RLock()  # a large scan may be read again in silence
+"""EXIF has the orientation under this tag."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the user has set of Pillow, for processes that start with its defaults."""
-
-    largest: int | None
-    """Pixels of half an image that is taken for a decompression bomb."""
-    allows_truncated: bool
-
-    @classmethod
-    def current(cls) -> Limits:
-        """Look up what is set in this process."""
-        return cls(Image.MAX_IMAGE_PIXELS, PillowFile.LOAD_TRUNCATED_IMAGES)
-
-    def apply(self) -> None:
-        """Set it in this process."""
-        Image.MAX_IMAGE_PIXELS = self.largest
-        PillowFile.LOAD_TRUNCATED_IMAGES = self.allows_truncated
 
 
 @dataclass(frozen=True)
@@ -77,16 +52,13 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     OSError
         If the system does not let the file be read: FileNotFoundError, PermissionError and so on.
     ValueError
-        If it is no image that Pillow can read.
+        If it is no regular file, or no image that Pillow can read.
     """
-    return _read(path, _header)
+    return _read(path, header_of)
 
 
 def read_image(path: str | os.PathLike[str], channels: int) -> NDArray[Any]:
     """Read the pixels of a file, of its first frame if it has several.
-
-    The orientation in EXIF is applied; ICC profiles are not. What is transparent stands on white.
-    Colours become grey by the luma of ITU-R 601-2, and grey is repeated to become colour.
 
     Parameters
     ----------
@@ -97,49 +69,89 @@ def read_image(path: str | os.PathLike[str], channels: int) -> NDArray[Any]:
     Returns
     -------
     array of shape (H, W, channels)
-        uint8; from grey of 16 bits float32 on the same scale, 0 to 255; from grey of 32 bits
-        its own values in float32. Colours of 16 bits are cut to 8 by Pillow.
+        As `decode` gives it.
 
     Raises
     ------
     OSError
         If the system does not let the file be read: FileNotFoundError, PermissionError and so on.
     ValueError
-        If Pillow cannot read all of the image, or there is no such number of channels. A
-        truncated file is read in part if the user sets Pillow's ``LOAD_TRUNCATED_IMAGES``.
+        If it is no regular file, if Pillow cannot read all of the image, or there is no such
+        number of channels. A truncated file is read in part if the user sets Pillow's
+        ``LOAD_TRUNCATED_IMAGES``.
     """
     if channels not in {1, 3}:
         raise ValueError(f"channels must be 1 or 3, got {channels!r}.")
     return _read(path, lambda image: _pixels(image, channels))
 
 
-def _read(path: str | os.PathLike[str], view: Callable[[ImageFile], _T]) -> _T:
-    """Open a file for a view of it; whatever fails in Pillow is an error that names the file."""
+def decode(image: Image.Image, channels: int) -> NDArray[Any]:
+    """Give the pixels of an image of Pillow: those of its file, where it was opened from one.
+
+    The orientation in EXIF is applied; ICC profiles are not. What is transparent stands on white.
+    Colours become grey by the luma of ITU-R 601-2, and grey is repeated to become colour.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    channels : {1, 3}
+
+    Returns
+    -------
+    array of shape (H, W, channels)
+        uint8; from grey of 16 bits float32 on the same scale, 0 to 255; from grey of 32 bits
+        its own values in float32. Colours of 16 bits are cut to 8 by Pillow.
+
+    Raises
+    ------
+    ValueError
+        If Pillow cannot load all of the image.
+    """
+    return _loaded(
+        lambda: _pixels(image, channels),
+        "an image of Pillow must be one that it can load (pass the path of its file, or an array)",
+    )
+
+
+def _read(path: str | os.PathLike[str], part: Callable[[Image.Image], _T]) -> _T:
+    """Read a part of an image file; an error names the file."""
     name = str(os.fsdecode(path))  # a plain str: the repr of NumPy's names its type
     try:
-        file = open(name, "rb")  # noqa: SIM115 - closed below
+        file = _opened(name)
     except (OSError, ValueError) as error:
         kind = type(error) if isinstance(error, OSError) else ValueError
         raise kind(f"{name!r} cannot be read: {_cause(error)}.") from error
+    rule = f"{name!r} must be an image file that Pillow can read"
     with file:
+        return _loaded(lambda: _part(file, part), rule)
+
+
+def _loaded(read: Callable[[], _T], rule: str) -> _T:
+    """Have Pillow read; whatever fails in it is an error that states the rule."""
+    try:
         try:
-            try:
-                return _view(file, view)
-            except Warning:  # where filters make errors of them: Pillow warns of tags, not pixels
-                with _quiet():
-                    return _view(file, view)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's plugins raise nearly all of the built-in types
-            raise ValueError(
-                f"{name!r} must be an image file that Pillow can read, found: {_cause(error)}."
-            ) from error
+            return read()
+        except Warning:  # where filters make errors of them: Pillow warns of tags, not pixels
+            with quiet():
+                return read()
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly all of the built-in types
+        raise ValueError(f"{rule}, found: {_cause(error)}.") from error
 
 
-def _view(file: BinaryIO, view: Callable[[ImageFile], _T]) -> _T:
+def _opened(name: str) -> BinaryIO:
+    """Open a regular file: others may never end, or wait for somebody to write."""
+    mode = os.stat(name).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder has an error of its own
+        raise ValueError("only regular files are images, found a pipe, a device or a socket")
+    return open(name, "rb")
+
+
+def _part(file: BinaryIO, part: Callable[[Image.Image], _T]) -> _T:
     file.seek(0)
-    with _identify(file) as image:
-        return view(image)
+    with identify(file) as image:
+        return part(image)
 
 
 def _cause(error: Exception) -> str:
@@ -147,50 +159,8 @@ def _cause(error: Exception) -> str:
     return words or str(error).rstrip(".") or type(error).__name__
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ignore warnings, which most Pythons can only do in all threads at once: use it rarely."""
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _identify(file: BinaryIO) -> ImageFile:
-    """`PIL.Image.open`, but silent about large scans, and with the reason if it fails."""
-    prefix = file.read(16)
-    if not prefix:
-        raise ValueError("an empty file")
-    Image.init()
-    reason = "no format that Pillow knows"
-    # Formats without a signature would make every JPEG 0.15 ms slower, and take much for theirs.
-    for name in sorted(Image.ID, key=lambda name: Image.OPEN[name][1] is None):
-        factory, accept = Image.OPEN[name]
-        accepted = name not in NOT_PIXELS and (accept is None or accept(prefix))
-        if isinstance(accepted, str):
-            reason = accepted
-        elif accepted:
-            file.seek(0)
-            try:
-                image = factory(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # try the next
-                if accept is not None:
-                    reason = f"{name} with a header that is cut short or unknown ({error})"
-                continue
-            _check_bomb(image)
-            return image
-    raise ValueError(reason)
-
-
-def _check_bomb(image: ImageFile) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and math.prod(image.size) > 2 * limit:
-        raise ValueError(
-            f"{math.prod(image.size)} pixels, more than the {2 * limit} from which on Pillow "
-            "takes a file for a decompression bomb; set PIL.Image.MAX_IMAGE_PIXELS if it is none"
-        )
-
-
-def _header(image: ImageFile) -> Header:
+def header_of(image: Image.Image) -> Header:
+    """Find what is known of an image of Pillow ahead of its pixels."""
     width, height = image.size
     if _orientation(image) >= 5:
         width, height = height, width
@@ -204,7 +174,7 @@ def _depth(image: Image.Image) -> int:
     return 16 if is_widened or image.mode.startswith("I;16") else 32
 
 
-def _orientation(image: ImageFile) -> int:
+def _orientation(image: Image.Image) -> int:
     """EXIF's orientation from 1 to 8; 1 where there is none, or where Pillow applies it (TIFF)."""
     # `getexif` would decode a PNG in search of it, and warn where the block is corrupt.
     exif = image.info.get("exif")
@@ -231,7 +201,9 @@ def _orientation_in(exif: bytes) -> int:
     return 1
 
 
-def _pixels(image: ImageFile, channels: int) -> NDArray[Any]:
+def _pixels(image: Image.Image, channels: int) -> NDArray[Any]:
+    if image.format in NOT_PIXELS:
+        raise ValueError(f"{image.format}, a format without pixels")
     orientation = _orientation(image)  # what turns up behind the pixels, the header did not see
     _load(image)
     pixels = _deep_grey(image)
@@ -243,13 +215,15 @@ def _pixels(image: ImageFile, channels: int) -> NDArray[Any]:
     return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], channels)), order="C")
 
 
-def _load(image: ImageFile) -> None:
+def _load(image: Image.Image) -> None:
     """Decode, silently also where a plugin warns of a large scan (TIFF's, on loading)."""
-    image.info.pop("xmp", None)  # TIFF's would turn the image by it, unlike the header's size
+    xmp = image.info.pop("xmp", None)  # TIFF's would turn it by that, unlike the header's size
     limit = Image.MAX_IMAGE_PIXELS
     is_large = limit is not None and math.prod(image.size) > limit
-    with _quiet() if is_large else nullcontext():
+    with quiet() if is_large else nullcontext():
         image.load()
+    if xmp is not None:  # the image may be the user's
+        image.info["xmp"] = xmp
 
 
 def _deep_grey(image: Image.Image) -> NDArray[np.float32] | None:

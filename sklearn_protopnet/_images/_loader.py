@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sklearn_protopnet._images._augmentation import Changes
 from sklearn_protopnet._images._prefetch import Reader, read_ahead
-from sklearn_protopnet._images._store import Images, Survey, fitting
+from sklearn_protopnet._images._store import Images, Survey, fitting, powers_of_two
 
 CHUNK_PIXELS: Final = 2**16
 """Pixels of one chunk of images bound the memory that a pass of the network takes; chunks of
@@ -45,14 +45,19 @@ class Standardization:
         cls, survey: Survey, rows: NDArray[np.int64], weights: NDArray[np.float64]
     ) -> Standardization:
         """Weighted mean and standard deviation of all pixels of the images in ``rows``."""
-        # Seen from one of its images, a constant channel is 0, and its mean free of rounding.
+        # Less one of its images, a constant channel is 0, and its mean free of rounding.
         origin = survey.means[rows[0]]  # (C,)
-        means = survey.means[rows] - origin  # (n, C)
-        mean = np.average(means, axis=0, weights=weights)
-        within = np.average(survey.variances[rows], axis=0, weights=weights)
-        between = np.average(np.square(means - mean), axis=0, weights=weights)
-        scale = np.sqrt(within + between)
-        return cls(origin + mean, np.where(scale > 0, scale, 1.0))
+        with np.errstate(over="ignore"):
+            means = survey.means[rows] - origin  # (n, C)
+        if not np.isfinite(means).all():
+            raise ValueError("Pixels must not differ by more than float64 holds.")
+        deviations = survey.deviations[rows]
+        unit = powers_of_two(np.stack([means, deviations]).transpose(2, 0, 1))[:, 0, 0]  # (C,)
+        mean = np.average(means / unit, axis=0, weights=weights)
+        within = np.average(np.square(deviations / unit), axis=0, weights=weights)
+        between = np.average(np.square(means / unit - mean), axis=0, weights=weights)
+        scale = np.sqrt(within + between) * unit
+        return cls(origin + mean * unit, np.where(scale > 0, scale, 1.0))
 
     def apply(self, pixels: NDArray[Any]) -> Tensor:
         """Standardise pixels (N, H, W, C); float32 Tensor (N, C, H, W), channels last in memory.

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import get_active_backend
+from joblib.parallel import BACKENDS, get_active_backend
+
+WATCH_SECONDS: Final = 1.0
+"""A process that reads ahead asks in this interval whether its parent lives."""
 
 Reader = Callable[[], Any]
-"""Gives a batch; can be pickled."""
+"""It gives a batch, and can be pickled."""
 
 
 def read_ahead(readers: Iterable[Reader], n_jobs: int | None) -> Iterator[Any]:
@@ -24,7 +31,7 @@ def read_ahead(readers: Iterable[Reader], n_jobs: int | None) -> Iterator[Any]:
     n_jobs : int or None
         Processes, as in scikit-learn, with up to two readers each that nobody has asked for yet.
         With one process, or inside a worker of another search, each reader is called when its
-        turn comes.
+        turn comes. The processes end when this one does, however it ends.
     """
     workers = effective_n_jobs(n_jobs)
     backend, _ = get_active_backend()
@@ -32,12 +39,16 @@ def read_ahead(readers: Iterable[Reader], n_jobs: int | None) -> Iterator[Any]:
     if workers == 1 or has_threads or not backend.supports_return_generator:
         yield from (reader() for reader in readers)
         return
-    # joblib does not wait for anyone to take what it has read: given all readers at once, it
-    # would fill the memory. So it is given a part after the other, each ahead of its turn.
+    # Nobody waits for a batch while two things hold: processes are never without work, and memory
+    # holds few batches. joblib ensures the first only: given all readers at once, it would read
+    # them all, whoever takes the results. So it is given parts, of as many readers as there are
+    # processes, and while one part is taken the next one is being read: two readers a process.
     readers = iter(readers)
     parts = iter(lambda: list(islice(readers, workers)), [])
+    # Elsewhere, as on a cluster, processes are nobody's children, or not ours.
+    parent = os.getpid() if isinstance(backend, BACKENDS["loky"]) else None
     for result, error in _one_ahead(
-        Parallel(n_jobs, return_as="generator")(delayed(_call)(reader) for reader in part)
+        Parallel(n_jobs, return_as="generator")(delayed(_call)(reader, parent) for reader in part)
         for part in parts
     ):
         if error is not None:
@@ -59,10 +70,28 @@ def _one_ahead(begun: Iterator[Iterator[Any]]) -> Iterator[Any]:
             deque(rest, maxlen=0)
 
 
-def _call(reader: Reader) -> tuple[Any, Exception | None]:
+def _call(reader: Reader, parent: int | None) -> tuple[Any, Exception | None]:
     """Give what a reader gives, or its error: one that is raised would kill the processes."""
+    if parent is not None:
+        _end_with(parent)
     try:
         return reader(), None
     except Exception as error:  # a transform of the user's may fail in any way
         error.add_note(traceback.format_exc())
         return None, error
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Have this process end when its parent has: one that is killed cannot say so.
+
+    joblib's processes wait for work for 300 s. The system gives a process whose parent is gone
+    another one, on Windows not: there they wait.
+    """
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os._exit(1)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional
 
 KEPT_DTYPES: Final = ("uint8", "float32")
-"""Dtypes that resized images keep; other numbers become float64."""
+"""Resized images keep these dtypes; other numbers become float64."""
 
 
 def channels_first(image: NDArray[Any]) -> Tensor:
@@ -28,16 +28,9 @@ def resize(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Resize images (N, H, W, C) to (N, *size, C), bilinear with antialiasing.
 
     An image has the same bits whatever the images beside it.
-
-    Raises
-    ------
-    ValueError
-        If pixels are complex numbers.
     """
     if pixels.shape[1:3] == size:
         return pixels
-    if pixels.dtype.kind == "c":
-        raise ValueError(f"Images must hold real numbers, got {pixels.dtype}.")
     name = pixels.dtype.name
     resized = np.empty(
         (len(pixels), *size, pixels.shape[3]), name if name in KEPT_DTYPES else np.float64
@@ -48,6 +41,15 @@ def resize(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         numbers = image if name == "uint8" else image.astype(np.float64)
         target[...] = _resized(channels_first(numbers), size).numpy().transpose(1, 2, 0)
     return resized
+
+
+def resize_all(
+    pixels: NDArray[Any], size: tuple[int, int] | None
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Resize images (n, H, W, C) of one size; give their sizes (n, 2) before that, if they were."""
+    if size is None or pixels.shape[1:3] == size or pixels.size == 0:
+        return pixels, None
+    return resize(pixels, size), np.tile(np.array(pixels.shape[1:3]), (len(pixels), 1))
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,31 +15,32 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._images._decoding import Limits, read_image
-from sklearn_protopnet._images._inputs import ImageShape
+from sklearn_protopnet._images._decoding import read_image
+from sklearn_protopnet._images._pillow import PillowSettings
 from sklearn_protopnet._images._prefetch import Reader, read_ahead
 from sklearn_protopnet._images._resizing import original_boxes, resize
+from sklearn_protopnet._images._shapes import ImageShape
 
 SURVEY_BATCH: Final = 32
-"""Images of a batch that is surveyed at once, at most."""
+"""A batch that is surveyed at once has this number of images at most."""
 
 SURVEY_PIXELS: Final = 2**18
-"""Pixels of such a batch, which has one image at least."""
+"""Such a batch has this number of pixels at most, but one image at least."""
 
 DIGESTED_NUMBERS: Final = 2**16
-"""Numbers of an image that are digested at once."""
+"""An image is digested by so many numbers at once."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at every image tells of each."""
+    """What is computed of every image once."""
 
     digests: NDArray[np.uint64]
     """(n, 2) digests of the pixels: equal for equal numbers of any dtype."""
     means: NDArray[np.float64]
     """(n, C)"""
-    variances: NDArray[np.float64]
-    """(n, C) of the pixels of one image, around its own mean."""
+    deviations: NDArray[np.float64]
+    """(n, C) standard deviations of the pixels of one image, around its own mean."""
 
 
 def fitting(shape: ImageShape, n_pixels: int, largest: int) -> int:
@@ -82,7 +83,7 @@ class Images(ABC):
 
     @cached_property
     def survey(self) -> Survey:
-        """Look at every image once."""
+        """Read every image once, and compute what is known of each."""
         size = fitting(self.shape, SURVEY_PIXELS, SURVEY_BATCH)
         readers = (_Surveyor(self.reader(rows)) for rows in blocks(len(self), size))
         parts = list(read_ahead(readers, 1 if self.is_quick else self.n_jobs))
@@ -119,6 +120,8 @@ class ArrayImages(Images):
     """(n, H, W, C) of any dtype."""
     sizes: NDArray[np.int64] | None = None
     n_jobs: int | None = None
+    has_byte_range: bool = False
+    """Whether floats are numbers from 0 to 255 too, from images of 16 bits."""
     is_quick = True
 
     @property
@@ -127,7 +130,7 @@ class ArrayImages(Images):
 
     @property
     def are_bytes(self) -> bool:  # type: ignore[override]
-        return self.dtype == np.uint8
+        return self.has_byte_range or self.dtype == np.uint8
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -167,8 +170,13 @@ class FileImages(Images):
         return self.depth < 32
 
     def reader(self, rows: NDArray[np.int64]) -> Reader:
-        files = [(f"Row {row} of {self.input_name}", self.paths[row]) for row in rows]
-        return _Files(files, self.shape, self.dtype, Limits.current())
+        files = [
+            _File(
+                f"Row {row} of {self.input_name}", self.paths[row], tuple(self.sizes[row].tolist())
+            )
+            for row in rows
+        ]
+        return _Files(files, self.shape, self.dtype, PillowSettings.current())
 
 
 @dataclass(frozen=True)
@@ -180,25 +188,42 @@ class _Pixels:
 
 
 @dataclass(frozen=True)
+class _File:
+    row: str
+    """What errors call it."""
+    path: str
+    size: tuple[int, ...]
+    """(H, W) by its header."""
+
+    def read(self, channels: int, itemsize: int) -> NDArray[Any]:
+        image: NDArray[Any] = naming_row(self.row, read_image, self.path, channels)
+        if image.shape[:2] != self.size or image.itemsize > itemsize:
+            raise ValueError(
+                f"{self.row}: {self.path!r} must stay the image that it was, of {self.size}, got "
+                f"{image.shape[:2]} in {image.dtype}."
+            )
+        return image
+
+
+@dataclass(frozen=True)
 class _Files:
-    rows: list[tuple[str, str]]
-    """Name of the row, and path, of each image."""
+    files: list[_File]
     shape: ImageShape
     dtype: np.dtype[Any]
-    limits: Limits
+    settings: PillowSettings
 
     def __call__(self) -> NDArray[Any]:
-        self.limits.apply()
-        pixels = np.empty((len(self.rows), *self.shape), self.dtype)
-        for (row, path), target in zip(self.rows, pixels, strict=True):
-            image = naming_row(row, read_image, path, self.shape[2])
+        self.settings.apply()
+        pixels = np.empty((len(self.files), *self.shape), self.dtype)
+        for file, target in zip(self.files, pixels, strict=True):
+            image = file.read(self.shape[2], self.dtype.itemsize)
             # As it is by itself: what a file gives must not depend on the files beside it.
             target[...] = resize(image[None], self.shape[:2])[0]
         return pixels
 
 
-def naming_row(row: str, read: Any, path: str, *args: Any) -> Any:
-    """Read a file; an error names the row that it stands in.
+def naming_row(row: str, read: Any, image: Any, *args: Any) -> Any:
+    """Read an image; an error names the row that it stands in.
 
     Raises
     ------
@@ -206,7 +231,7 @@ def naming_row(row: str, read: Any, path: str, *args: Any) -> Any:
         What `read` raises, and with the row in the message.
     """
     try:
-        return read(path, *args)
+        return read(image, *args)
     except (OSError, ValueError) as error:
         raise type(error)(f"{row}: {error}") from error
 
@@ -219,14 +244,30 @@ class _Surveyor:
         pixels = self.reader()
         digests = b"".join(_digests(pixels))
         values = pixels.astype(np.float64).reshape(len(pixels), -1, pixels.shape[3])
-        # Seen from one of its pixels, the mean of a constant image is free of rounding.
+        # Less one of its pixels, the mean of a constant image is free of rounding.
         origin = values[:, :1].copy()  # (N, 1, C)
-        values -= origin  # (N, H W, C), in place: images may be large
+        with np.errstate(over="ignore"):
+            values -= origin  # (N, H W, C), in place: images may be large
+        if not np.isfinite(values).all():
+            raise ValueError("Pixels of an image must not differ by more than float64 holds.")
+        units = powers_of_two(values)  # (N, 1, 1)
+        values /= units
         means = values.mean(1)  # (N, C)
         values -= means[:, None]
-        variances = np.square(values, out=values).mean(1)
+        deviations = np.sqrt(np.square(values, out=values).mean(1))
         table = np.frombuffer(digests, np.uint64).reshape(-1, 2)
-        return table, origin[:, 0] + means, variances
+        return table, origin[:, 0] + means * units[:, 0], deviations * units[:, 0]
+
+
+def powers_of_two(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find powers of two near the largest of each of the values (N, ...), with as many axes.
+
+    To divide by them is exact, and of what is left squares neither vanish nor overflow.
+    """
+    axes = tuple(range(1, values.ndim))
+    largest = np.maximum(values.max(axes, keepdims=True), -values.min(axes, keepdims=True))
+    exponents = np.clip(np.frexp(largest)[1], -1021, 1023)
+    return np.where(largest > 0, np.ldexp(1.0, exponents), 1.0)
 
 
 def _digests(pixels: NDArray[Any]) -> Iterator[bytes]:

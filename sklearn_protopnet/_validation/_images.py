@@ -6,55 +6,100 @@ Shapes: n images of H x W pixels and C channels.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import (
-    check_array,
-    check_consistent_length,
-)
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from sklearn_protopnet._images import (
     ArrayImages,
-    FileImages,
+    Expected,
     Images,
     ImageShape,
-    as_array,
+    as_numbers,
     check_shape,
     check_size,
     describe,
-    find_images,
-    find_paths,
-    naming_row,
-    read_header,
+    is_ambiguous,
+    read_input,
     resize_all,
     shape_of_rows,
 )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds pixels up to find NaN
 def check_training_images(
     estimator: BaseEstimator, X: Any, y: ArrayLike
 ) -> tuple[Images, NDArray[Any], ImageShape]:
-    """Check the images and the labels of a fit, and name the shapes of the images."""
+    """Check the images and the labels of a fit.
+
+    For rows scikit-learn names `n_features_in_` and `feature_names_in_`.
+
+    Returns
+    -------
+    images : Images
+    y : array of shape (n,)
+    image_shape : (H, W, C)
+        What `image_shape` resolves to: the shape of the images before they are resized, or after
+        that where it differs among them.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If X is none of what it may be, or y no labels.
+    """
     size, shape = check_size(estimator.image_size), check_shape(estimator.image_shape)
-    images = _find_images(X, size)
-    if images is None:
-        X, y = validate_data(estimator, as_array(X), y)
-        estimator.image_shape_ = shape_of_rows(shape, X.shape[1])
-        images = _check_rows(estimator, X, size)
-    else:
-        y = validate_data(estimator, y=y)
+    found = read_input(X, Expected(size=size, shape=shape))
+    if isinstance(found, Images):
+        images, y = _checked(found, "X"), validate_data(estimator, y=y)
         check_consistent_length(range(len(images)), y)
         if shape is not None:
             _check_shape_of(images, shape)
-        estimator.image_shape_ = images.given_shape
-        estimator.n_features_in_ = math.prod(estimator.image_shape_)
-    estimator.input_shape_ = images.shape
-    return replace(images, n_jobs=estimator.n_jobs), np.asarray(y), estimator.image_shape_
+        shape = images.given_shape
+    else:
+        rows, y = validate_data(estimator, found, y)
+        shape = _row_shape(shape, rows.shape[1])
+        images = _unfolded(rows, shape, size, "X")
+    return _with_processes(images, estimator), np.asarray(y), shape
+
+
+@np.errstate(over="ignore", invalid="ignore")  # as above
+def check_images(estimator: BaseEstimator, X: Any, *, input_name: str = "X") -> Images:
+    """Check images like those of `fit`, by `image_shape_` and `input_shape_`.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If X is none of what it may be, or unlike the images of the fit.
+    """
+    shape, (*network_size, channels) = estimator.image_shape_, estimator.input_shape_
+    is_resized = estimator.image_size is not None or shape[:2] != estimator.input_shape_[:2]
+    size = (network_size[0], network_size[1]) if is_resized else None
+    found = read_input(X, Expected(input_name, size, shape, channels))
+    if isinstance(found, Images):
+        images = _checked(found, input_name)
+    else:
+        rows = _checked_rows(estimator, found, input_name)
+        images = _unfolded(rows, shape, size, input_name)
+    if images.shape != estimator.input_shape_:
+        raise ValueError(
+            f"Images in {input_name} must have {describe(estimator.input_shape_)} as in fit, got "
+            f"{describe(images.shape)}."
+        )
+    return _with_processes(images, estimator)
+
+
+def _with_processes(images: Any, estimator: BaseEstimator) -> Images:
+    """Have as many processes as the estimator says read images, which few of them need."""
+    if estimator.n_jobs == 0:
+        raise ValueError("n_jobs must be None or an integer other than 0, got 0.")
+    read: Images = replace(images, n_jobs=estimator.n_jobs)
+    return read
 
 
 def _check_shape_of(images: Images, image_shape: ImageShape) -> None:
@@ -69,75 +114,45 @@ def _check_shape_of(images: Images, image_shape: ImageShape) -> None:
         )
 
 
-def check_images(estimator: BaseEstimator, X: Any, *, input_name: str = "X") -> Images:
-    """Check images like those of `fit`."""
-    height, width, channels = estimator.input_shape_
-    size = None if estimator.image_size is None else (height, width)
-    images = _find_images(X, size, channels, input_name=input_name)
-    if images is None:
-        rows = validate_data(estimator, as_array(X), reset=False)
-        images = _check_rows(estimator, rows, size)
-    if images.shape != estimator.input_shape_:
-        raise ValueError(
-            f"Images in {input_name} must have {describe(estimator.input_shape_)} as in fit, got "
-            f"{describe(images.shape)}."
+def _row_shape(image_shape: ImageShape | None, n_features: int) -> ImageShape:
+    """Say how rows unfold, with a warning where it is a guess between two likely shapes."""
+    shape = shape_of_rows(image_shape, n_features)
+    if image_shape is None and is_ambiguous(shape):
+        half = shape[0] // 2
+        warnings.warn(
+            f"Rows of X with {n_features} features are taken for grey images of {describe(shape)}; "
+            f"they could also be {describe((half, half, 4))}. Set image_shape to say which.",
+            stacklevel=2,
         )
-    return replace(images, n_jobs=estimator.n_jobs)
+    return shape
 
 
-def _find_images(
-    X: Any,
-    size: tuple[int, int] | None,
-    channels: int | None = None,
-    *,
-    input_name: str = "X",
-) -> ArrayImages | FileImages | None:
-    """Check images and paths of images; None where X must be rows."""
-    paths = find_paths(X)
-    if paths is not None:
-        return _check_files(paths, size, channels, input_name)
-    found = find_images(as_array(X), size)
-    return None if found is None else _check_arrays(*found, input_name)
-
-
-def _check_rows(
-    estimator: BaseEstimator, X: NDArray[Any], size: tuple[int, int] | None
+def _unfolded(
+    rows: NDArray[Any], shape: ImageShape, size: tuple[int, int] | None, name: str
 ) -> ArrayImages:
     """Unfold rows that have been checked."""
-    return ArrayImages(*resize_all(X.reshape(-1, *estimator.image_shape_), size))
+    pixels = as_numbers(rows, name).reshape(-1, *shape)  # (n, H, W, C)
+    return ArrayImages(*resize_all(pixels, size))
 
 
-def _check_arrays(
-    pixels: NDArray[Any], sizes: NDArray[np.int64] | None, input_name: str
-) -> ArrayImages:
-    """Check what pixels (n, H, W, C) are."""
-    rows = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+def _checked_rows(estimator: BaseEstimator, X: Any, input_name: str) -> NDArray[Any]:
+    """Check rows like those of `fit`; scikit-learn's function calls all of them X."""
+    if input_name == "X":
+        return np.asarray(validate_data(estimator, X, reset=False))
+    rows: NDArray[Any] = check_array(X, input_name=input_name, estimator=estimator)
+    if rows.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"{input_name} has {rows.shape[1]} features, but {type(estimator).__name__} is "
+            f"expecting {estimator.n_features_in_} features as input."
+        )
+    validate_data(estimator, X, reset=False, skip_check_array=True)  # names of columns
+    return rows
+
+
+def _checked(images: Images, input_name: str) -> Images:
+    """Check that pixels (n, H, W, C) in memory are there, and finite."""
+    if not isinstance(images, ArrayImages):
+        return images
+    rows = images.pixels.reshape(len(images.pixels), math.prod(images.pixels.shape[1:]))
     flat = check_array(rows, input_name=input_name)
-    return ArrayImages(flat.reshape(pixels.shape), sizes)
-
-
-def _check_files(
-    paths: list[str], size: tuple[int, int] | None, channels: int | None, input_name: str
-) -> FileImages:
-    """Check that paths are images, by their headers; colour where one of them has colour."""
-    headers = [
-        naming_row(f"Row {row} of {input_name}", read_header, path)
-        for row, path in enumerate(paths)
-    ]
-    sizes = np.array([header.size for header in headers])
-    if size is None and (differs := np.flatnonzero((sizes != sizes[0]).any(1))).size:
-        row = differs[0]
-        raise ValueError(
-            f"Images in {input_name} must have one size unless image_size is set, got "
-            f"{headers[0].size} for {paths[0]!r} and {headers[row].size} in row {row} for "
-            f"{paths[row]!r}."
-        )
-    if channels is None:
-        channels = 3 if any(header.is_colour for header in headers) else 1
-    elif channels not in {1, 3}:
-        raise ValueError(
-            f"Images in {input_name} must have {channels} channels as in fit, and files give 1 "
-            "or 3: pass arrays."
-        )
-    depth = max(header.depth for header in headers)
-    return FileImages(paths, (*(size or headers[0].size), channels), sizes, depth, input_name)
+    return replace(images, pixels=flat.reshape(images.pixels.shape))

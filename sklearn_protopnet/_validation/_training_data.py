@@ -18,14 +18,14 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_protopnet._images import (
     Dataset,
-    ImageShape,
+    Images,
     ImageSource,
     Standardization,
     canonical_dataset,
     unstandardized,
 )
 from sklearn_protopnet._network import published_standardization
-from sklearn_protopnet._validation._images import check_images, check_training_images
+from sklearn_protopnet._validation._images import check_images
 from sklearn_protopnet._validation._labels import (
     check_labels,
     check_two_classes,
@@ -54,8 +54,6 @@ class TrainingData:
 
     classes: NDArray[Any]
     """(K,) labels."""
-    image_shape: ImageShape
-    """What `image_shape` resolves to, before resizing."""
     training: Dataset
     validation: Dataset | None
     seed: int
@@ -64,18 +62,20 @@ class TrainingData:
 
 def prepare_training(
     estimator: BaseEstimator,
-    X: Any,
-    y: ArrayLike,
+    images: Images,
+    y: NDArray[Any],
     sample_weight: ArrayLike | None,
     held_out: tuple[Any, ArrayLike | None, ArrayLike | None],
 ) -> TrainingData:
-    """Check what `fit` is given, set validation images aside if it asks for that, draw the seed.
+    """Check what else `fit` is given, set images aside if it asks for that, draw the seed.
 
     Parameters
     ----------
     estimator : ProtoPNetClassifier
-        Its parameters are read.
-    X, y, sample_weight
+        Its parameters are read, and the shapes of the images.
+    images, y
+        As `check_training_images` gives them.
+    sample_weight
         As in `fit`.
     held_out : (X_val, y_val, sample_weight_val)
 
@@ -83,7 +83,6 @@ def prepare_training(
     -------
     TrainingData
     """
-    images, y, image_shape = check_training_images(estimator, X, y)
     check_classification_targets(y)
     classes, labels = find_classes(y)
     training = weighted_dataset(
@@ -97,7 +96,6 @@ def prepare_training(
     standardization = _standardization(estimator, training)
     return TrainingData(
         classes,
-        image_shape,
         training.standardized(standardization),
         validation and validation.standardized(standardization),
         seed,

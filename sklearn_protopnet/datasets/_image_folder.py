@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ def load_image_folder(
     Images may lie in folders within the folder of their class. They are found by their
     extensions and not opened: a classifier reads the paths when it needs the pixels. Files and
     folders whose names begin with a dot are passed over, and so are images beside the folders of
-    the classes. Links to folders are followed, and no folder is entered twice for one class.
+    the classes, and what is no regular file: pipes, devices, links that lead nowhere. Links to
+    folders are followed, and no folder is entered twice for one class.
 
     Parameters
     ----------
@@ -59,9 +60,10 @@ def load_image_folder(
     FileNotFoundError
         If there is no such folder.
     TypeError
-        If `categories` or `allowed_extensions` is one str.
+        If `container_path` is no path, or `categories` or `allowed_extensions` no list of str.
     ValueError
-        If there are no classes, or not those named, or one of them has no image.
+        If there are no classes, or not those named, or one of them has no image or a name that is
+        no text.
 
     See Also
     --------
@@ -86,7 +88,9 @@ def load_image_folder(
     >>> pets.target
     array([0, 1, 1])
     """
-    container = os.fspath(container_path)
+    if not isinstance(container_path, str | bytes | os.PathLike):
+        raise TypeError(f"container_path must be a path, got {container_path!r}.")
+    container = os.fsdecode(container_path)
     names = _classes(container, categories)
     extensions = (
         _image_extensions()
@@ -98,7 +102,7 @@ def load_image_folder(
     for name in names:
         folder = os.path.join(container, name)
         # With the container among them, a link to it does not make all classes one.
-        found = list(_find(folder, extensions, {os.path.realpath(container)}))
+        found = _find(folder, extensions, os.path.realpath(container))
         if not found:
             raise ValueError(
                 f"Each class must have an image, found none in {folder!r} with one of the "
@@ -134,20 +138,36 @@ def _classes(container: str, categories: Iterable[str] | None) -> list[str]:
             f"{container!r}. Move the images of each class to a folder of its own."
         )
     if categories is None:
-        return sorted(names)
+        return [_text(name, container) for name in sorted(names)]
     wanted = set(_items(categories, "categories"))
     if not wanted or wanted - names:
         raise ValueError(
             f"categories must name folders in {container!r}, at least one, found "
             f"{', '.join(repr(name) for name in sorted(wanted - names)) or 'none'}."
         )
-    return sorted(wanted)
+    return [_text(name, container) for name in sorted(wanted)]
+
+
+def _text(name: str, container: str) -> str:
+    """Check that the name of a class can be written, as tables and reports will."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Folders of classes must have names in UTF-8, found {name!r} in {container!r}. "
+            "Rename it."
+        ) from error
+    return name
 
 
 def _items(value: Iterable[str], parameter: str) -> list[str]:
     if isinstance(value, str):  # which is an iterable of its letters
         raise TypeError(f"{parameter} must be a list of str, got {value!r}. Use [{value!r}].")
-    return list(value)
+    items = list(value) if isinstance(value, Iterable) else [value]
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f"{parameter} must be a list of str, got {item!r}.")
+    return items
 
 
 def _normalize(extensions: Iterable[str]) -> frozenset[str]:
@@ -165,17 +185,26 @@ def _image_extensions() -> frozenset[str]:
     )
 
 
-def _find(folder: str, extensions: frozenset[str], entered: set[str]) -> Iterator[str]:
-    """Paths of the images in a folder and in those within, by name; `entered` is added to."""
-    real = os.path.realpath(folder)
-    if real in entered:  # by a link
-        return
-    entered.add(real)
-    for name, path in _visible(folder):
-        if os.path.isdir(path):
-            yield from _find(path, extensions, entered)
-        elif os.path.splitext(name)[1].lower() in extensions:
-            yield path
+def _find(folder: str, extensions: frozenset[str], container: str) -> list[str]:
+    """Paths of the images in a folder and in those within, by name."""
+    found = []
+    waiting, entered = [folder], {container}
+    while waiting:
+        path = waiting.pop()
+        if not os.path.isdir(path):
+            found.append(path)
+        elif (real := os.path.realpath(path)) not in entered:  # by a link
+            entered.add(real)
+            waiting += [
+                path
+                for name, path in reversed(_visible(path))
+                if os.path.isdir(path) or _is_image(name, path, extensions)
+            ]
+    return found
+
+
+def _is_image(name: str, path: str, extensions: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in extensions and os.path.isfile(path)
 
 
 def _visible(folder: str) -> list[tuple[str, str]]:
