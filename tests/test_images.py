@@ -1,7 +1,9 @@
-"""What users pass as X: paths, images of every form, rows; and images brought to one size."""
+"""What users pass as X: every form of images, numbers of every kind; and images of one size."""
 
-import os
+import copy
 import re
+import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +11,43 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from quick import QUICK
 
+from sklearn_protopnet import ProtoPNetClassifier, load
 from sklearn_protopnet._images import (
-    as_array,
-    check_shape,
-    check_size,
-    describe,
-    find_images,
-    find_paths,
-    resize_all,
-    shape_of_rows,
+    INPUT_FORMS,
+    ArrayImages,
+    InputForm,
+    _forms,
 )
 from sklearn_protopnet._images._resizing import original_boxes, resize
+from sklearn_protopnet.inspection import write_report
 
-PATHS = ["a.png", "folder/b c.jpg", "/d.bmp"]
-
-
-def colours(n=5, shape=(4, 3, 2), dtype=np.float64):
-    return np.random.default_rng(0).integers(0, 200, (n, *shape)).astype(dtype)
+Y = np.array(["cat", "dog"] * 4)
 
 
-def found_in(X, image_size=None):
-    """Images found in what users pass, which are always an array and never a subclass."""
-    pixels, sizes = find_images(as_array(X), image_size)
-    assert type(pixels) is np.ndarray
-    return pixels, sizes
+def noise(*shape, dtype=np.uint8):
+    """Images, of which every other one is darker."""
+    images = np.random.default_rng(0).integers(0, 200, shape)
+    images[1::2] //= 4
+    return images.astype(dtype)
+
+
+GREY = noise(8, 8, 9)
+COLOUR = noise(8, 8, 9, 3)
+
+
+@pytest.fixture(scope="module")
+def grey():
+    return ProtoPNetClassifier(**QUICK).fit(GREY, Y)
+
+
+@pytest.fixture(scope="module")
+def colour():
+    return ProtoPNetClassifier(**QUICK).fit(COLOUR, Y)
 
 
 def filter_weights(original, resized):
@@ -54,341 +65,510 @@ def measured_weights(original, resized, dtype=np.float64):
     return resize(impulses, (resized, 1))[0, :, 0, :]
 
 
-class TestPaths:
+def objects(items):
+    array = np.empty(len(items), object)
+    for row, item in enumerate(items):
+        array[row] = item
+    return array
+
+
+def as_pictures(images):
+    return [Image.fromarray(image) for image in images]
+
+
+def objects_in_polars(items):
+    return pl.Series("image", list(items), dtype=pl.Object)
+
+
+LISTS = {
+    "list": list,
+    "tuple": tuple,
+    "nested lists": np.ndarray.tolist,
+    "tensors": lambda a: list(torch.from_numpy(a)),
+    "pictures": as_pictures,
+    "object array": objects,
+    "object column": lambda a: objects(a)[:, None],
+    "series": lambda a: pd.Series(list(a), index=list("abcdefgh")),
+    "series of pictures": lambda a: pd.Series(as_pictures(a)),
+    "frame": lambda a: pd.DataFrame({"image": list(a)}),
+    "frame of pictures": lambda a: pd.DataFrame({"image": as_pictures(a)}),
+    "polars arrays": pl.Series,
+    "polars lists": lambda a: pl.Series(a.tolist()),
+    "polars frame": lambda a: pl.DataFrame({"image": pl.Series(a)}),
+    "polars objects": objects_in_polars,
+    "polars pictures": lambda a: objects_in_polars(as_pictures(a)).to_frame(),
+}
+ARRAYS = {
+    "array": lambda a: a,
+    "tensor": torch.from_numpy,
+    "tensor with gradient": lambda a: torch.from_numpy(a.astype("f4")).requires_grad_(),
+    "bfloat16": lambda a: torch.from_numpy(a).to(torch.bfloat16),
+    "numbers as objects": lambda a: a.astype(object),
+    "columns first": np.asfortranarray,
+    "big-endian": lambda a: a.astype(">f4"),
+    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
+}
+
+
+class TestForms:
+    @pytest.mark.parametrize("form", [*LISTS, *ARRAYS])
+    def test_images_of_every_form_are_the_same(self, grey, colour, form):
+        make = {**LISTS, **ARRAYS}[form]
+        for clf, images in ((grey, GREY), (colour, COLOUR)):
+            expected = clf.transform(images)
+            assert np.array_equal(clf.transform(make(images)), expected)
+        if form in LISTS:  # grey images may have a channel axis or none
+            one_channel = GREY[..., None] if "picture" not in form else GREY
+            assert np.array_equal(grey.transform(make(one_channel)), grey.transform(GREY))
+
+    @pytest.mark.parametrize("form", ["series of pictures", "frame", "polars frame"])
+    def test_a_fit_and_what_follows_take_columns_of_images(self, colour, form):
+        X = LISTS[form](COLOUR)
+        clf = ProtoPNetClassifier(**QUICK).fit(X, Y, X_val=X, y_val=Y)
+        assert np.array_equal(clf.prototypes_, colour.prototypes_)
+        assert (clf.image_shape_, clf.input_shape_) == ((8, 9, 3), (8, 9, 3))
+        assert (
+            clf.explain(X)
+            .drop(columns="sample")
+            .equals(colour.explain(COLOUR).drop(columns="sample"))
+        )
+        assert np.array_equal(clf.refit_last_layer(X, Y).coef_, colour.coef_)
+
+    def test_the_index_of_a_series_of_images_names_the_samples(self, grey):
+        index = list("abcdefgh")
+        assert grey.explain(LISTS["series"](GREY), top_k=1)["sample"].tolist() == index
+
+    def test_images_in_memory_are_not_copied_into_a_fit(self):
+        images = noise(8, 5, 5, dtype=np.float32)
+        images.flags.writeable = False
+        before = images.copy()
+        ProtoPNetClassifier(**QUICK).fit(images, Y)
+        assert np.array_equal(images, before)
+
+    def test_a_form_is_added_by_one_record(self, grey, monkeypatch, tmp_path):
+        class Album:
+            """Images that no form knows."""
+
+            def __init__(self, pages):
+                self.pages = pages
+
+            def __len__(self):
+                return len(self.pages)
+
+            def __getitem__(self, rows):
+                return Album(self.pages[rows])
+
+        def read(album, expected):
+            assert expected.name in {"X", "X_val"}
+            return ArrayImages(np.stack(album.pages)[..., None])
+
+        X = Album(list(GREY))
+        with pytest.raises(TypeError, match=r"^X must be 2-D rows, .*got .*Album\."):
+            grey.predict(X)
+        form = InputForm("an album", "``(8, 9)``", lambda X: isinstance(X, Album), read)
+        monkeypatch.setattr(_forms, "INPUT_FORMS", (*INPUT_FORMS, form))
+        clf = ProtoPNetClassifier(**QUICK).fit(X, Y, X_val=X, y_val=Y)
+        assert np.array_equal(clf.predict(X), grey.predict(GREY))
+        assert clf.explain(X).equals(grey.explain(GREY))
+        clf.save(tmp_path / "clf.skops")
+        assert np.array_equal(load(tmp_path / "clf.skops").transform(X), grey.transform(GREY))
+        write_report(clf, X, tmp_path / "report.html", y=Y)
+        assert (tmp_path / "report.html").stat().st_size > 10_000
+        with pytest.raises(TypeError, match="files or an album, where a CPU tensor counts"):
+            clf.predict(3)
+
+    def test_every_form_says_what_the_documentation_needs(self):
+        for form in INPUT_FORMS:
+            assert form.name[0].islower() or form.name[0].isdigit()
+            assert form.image
+
+
+def entries(clf, X, y):
+    """Ways in for X, with the name that their errors give it."""
+    fresh = ProtoPNetClassifier(**QUICK)
+    good = GREY if clf.input_shape_[2] == 1 else COLOUR
+    return [
+        ("X", lambda: fresh.fit(X, y)),
+        ("X_val", lambda: fresh.fit(good, Y, X_val=X, y_val=y)),
+        ("X", lambda: clf.predict(X)),
+        ("X", lambda: clf.explain(X)),
+        ("X", lambda: clf.refit_last_layer(X, y)),
+    ]
+
+
+class TestWhatIsRefused:
     @pytest.mark.parametrize(
-        "form",
+        ("make", "found"),
         [
-            pytest.param(list, id="list"),
-            pytest.param(tuple, id="tuple"),
-            pytest.param(lambda p: [Path(path) for path in p], id="list of Path"),
-            pytest.param(lambda p: [p[0], Path(p[1]), np.str_(p[2])], id="list of several kinds"),
-            pytest.param(lambda p: np.array(p, dtype=object), id="object array"),
-            pytest.param(lambda p: np.array([Path(x) for x in p]), id="array of Path"),
-            pytest.param(np.array, id="string array"),
-            pytest.param(lambda p: np.array(p, np.dtypes.StringDType()), id="new string array"),
-            pytest.param(lambda p: np.array(p)[:, None], id="string column"),
-            pytest.param(lambda p: np.array(p, dtype=object)[:, None], id="object column"),
-            pytest.param(pd.Series, id="series"),
-            pytest.param(lambda p: pd.Series(p, index=[7, 7, 1], dtype=object), id="object series"),
-            pytest.param(lambda p: pd.Series([Path(x) for x in p]), id="series of Path"),
-            pytest.param(lambda p: pd.DataFrame({"path": p}), id="frame"),
-            pytest.param(lambda p: pl.Series(p), id="polars series"),
-            pytest.param(lambda p: pl.DataFrame({"path": p}), id="polars frame"),
+            (lambda: (image for image in COLOUR), "generator"),
+            (lambda: {1, 2}, "set"),
+            (lambda: map(np.asarray, COLOUR), "map"),
+            (lambda: dict.fromkeys(range(8)).keys(), "dict_keys"),
+            (lambda: {"image": COLOUR}, "dict"),
+            (lambda: b"images", "bytes"),
+            (lambda: 3, "int"),
+            (lambda: Image.fromarray(COLOUR[0]), "PIL.Image.Image"),
+            (lambda: torch.utils.data.TensorDataset(torch.from_numpy(COLOUR)), "TensorDataset"),
+            (lambda: [(image, 0) for image in torch.from_numpy(COLOUR)], "list of tuple"),
+            (lambda: [b"\x89PNG"] * 8, "list of bytes"),
+            (lambda: pd.Series([b"a.png"] * 8), "list of bytes"),
+            (lambda: np.array([b"a.png"] * 8), "list of numpy.bytes_"),
+            (lambda: pd.DataFrame({"image": [{"bytes": b""}] * 8}), "list of dict"),
+            (lambda: [None] * 8, "list of NoneType"),
+            (lambda: list(np.zeros((8, 2, 2, 2, 2))), "list of numpy.ndarray of 4 dimensions"),
+            (lambda: np.zeros((8, 2, 2, 2, 2)), "numpy.ndarray of 5 dimensions"),
         ],
     )
-    def test_paths_of_every_form_become_absolute_strings(self, form):
-        found = find_paths(form(PATHS))
-        assert found == [os.path.abspath(path) for path in PATHS]
-        assert {type(path) for path in found} == {str}
-
-    def test_a_scanned_folder_holds_paths(self, tmp_path):
-        (tmp_path / "one.png").touch()
-        assert find_paths(list(os.scandir(tmp_path))) == [str(tmp_path / "one.png")]
+    def test_one_sentence_says_what_images_may_be(self, grey, make, found):
+        for name, enter in entries(grey, make(), Y):
+            with pytest.raises((TypeError, ValueError), match=f"^{name} must be 2-D rows") as error:
+                enter()
+            text = str(error.value)
+            assert all(form.name in text for form in INPUT_FORMS)
+            assert re.search(rf"; got (\S*\.)?{re.escape(found)}\.$", text)
 
     @pytest.mark.parametrize("one", ["cells", Path("cells")])
-    def test_one_path_is_no_list_of_them(self, one):
-        with pytest.raises(TypeError, match=r"list of paths, got one, 'cells'.*load_image_folder"):
-            find_paths(one)
-
-    @pytest.mark.parametrize("item", [None, np.nan, 1.0, b"a.png", ["a.png"], np.zeros((4, 4))])
-    @pytest.mark.parametrize("form", [list, pd.Series])
-    def test_paths_do_not_mix_with_anything_else(self, item, form):
-        message = r"paths of images only where it holds one, got \w+ in row 2"
-        with pytest.raises(TypeError, match=message):
-            find_paths(form(["a.png", Path("b.png"), item, "d.png", None]))
-
-    @pytest.mark.parametrize("kind", "?bBhHiIlLqQefdgFDSVmM")
-    @pytest.mark.parametrize("shape", [(), (3,), (3, 1), (3, 2), (3, 4, 4), (3, 4, 4, 1)])
-    def test_arrays_of_anything_else_hold_no_paths(self, kind, shape):
-        dtype = {"m": "m8[s]", "M": "M8[s]", "V": "V4", "S": "S5"}.get(kind, kind)
-        assert find_paths(np.zeros(shape, dtype)) is None
+    def test_one_path_is_no_list_of_them(self, grey, one):
+        for name, enter in entries(grey, one, Y):
+            message = f"^{name} must be a list of paths, got one, 'cells'.*load_image_folder"
+            with pytest.raises(TypeError, match=message):
+                enter()
 
     @pytest.mark.parametrize(
-        "X",
+        ("item", "message"),
         [
-            None,
-            b"images",
-            [],
-            (),
-            np.array([], dtype=str),
-            pd.Series([], dtype=object),
-            np.array("a.png"),
-            np.array([["a.png", "b.png"]]),
-            [["a.png"], ["b.png"]],
-            [0.0, 1.0],
-            [b"a.png"],
-            [None, "a.png"],
-            np.array([1.0, 2.0], dtype=object),
-            [np.zeros((4, 4))],
-            {"a.png": 0},
-            torch.zeros(3, 1),
-            pd.Series([1.0, 2.0]),
-            pd.DataFrame({"a": ["a.png"], "b": ["b.png"]}),
-            pd.DataFrame(np.zeros((3, 4))),
-            pl.DataFrame(np.zeros((3, 4))),
+            (None, "2 or 3 dimensions, got NoneType in row 3 of X"),
+            ("a.png", "2 or 3 dimensions, got str in row 3 of X"),
+            (np.zeros(4), "2 or 3 dimensions, got numpy.ndarray of 1 dimensions in row 3 of X"),
+            (torch.zeros(2, 2, 2, 2), r"got torch.Tensor of 4 dimensions in row 3 of X"),
+            ([[1, 2], [3]], "lines of one length, got others in row 3 of X"),
+            (np.zeros((0, 4)), r"must have pixels, got an array \(0, 4\) in row 3 of X"),
+            (torch.zeros(4, 4, device="meta"), "on the CPU, got .* on meta"),
+            (np.full((8, 9), "a"), "row 3 of X must hold real numbers, got <U1"),
+            (np.full((8, 9), {}, object), "row 3 of X must hold real numbers: .*dict"),
         ],
-        ids=repr,
+        ids=str,
     )
-    def test_what_is_no_column_of_paths_is_none(self, X):
-        assert find_paths(X) is None
+    def test_what_is_no_image_among_images_is_named_by_its_row(self, grey, item, message):
+        X = [*GREY[:3], item, *GREY[4:]]
+        for make in (list, objects):
+            with pytest.raises((TypeError, ValueError), match=message):
+                grey.predict(make(X))
 
-
-class TestImages:
-    @pytest.mark.parametrize(
-        "form",
-        [
-            pytest.param(lambda a: a, id="array"),
-            pytest.param(list, id="list of arrays"),
-            pytest.param(tuple, id="tuple of arrays"),
-            pytest.param(lambda a: a.tolist(), id="nested lists"),
-            pytest.param(torch.from_numpy, id="tensor"),
-            pytest.param(lambda a: list(torch.from_numpy(a)), id="list of tensors"),
-            pytest.param(lambda a: torch.from_numpy(a).requires_grad_(), id="tensor with gradient"),
-            pytest.param(
-                lambda a: [torch.from_numpy(image).requires_grad_() for image in a],
-                id="list of tensors with gradient",
-            ),
-            pytest.param(np.asfortranarray, id="columns first"),
-            pytest.param(lambda a: a[:, ::-1][:, ::-1], id="view"),
-        ],
-    )
-    @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1), (4, 3, 2), (1, 7, 3), (1, 1, 5)])
-    def test_images_of_every_form_become_one_array(self, form, shape):
-        images = colours(shape=shape)
-        pixels, sizes = found_in(form(images))
-        assert pixels.shape == (5, *(*shape, 1)[:3])
-        assert np.array_equal(pixels, images.reshape(pixels.shape))
-        assert sizes is None
-
-    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float16, np.float32])
-    def test_the_dtype_stays(self, dtype):
-        images = colours(dtype=dtype)
-        for form in (images, list(images), torch.from_numpy(images)):
-            assert found_in(form)[0].dtype == dtype
-
-    @pytest.mark.parametrize("shape", [(4, 3, 1), (4, 3, 3), (4, 3, 4)])
-    def test_pictures_of_pillow(self, shape):
-        images = colours(shape=shape, dtype=np.uint8)
-        pixels, _ = found_in([Image.fromarray(a.squeeze()) for a in images])
-        assert np.array_equal(pixels, images)
+    def test_scikit_learn_has_the_word_on_rows(self, grey):
+        sparse = torch.ones(8, 72).to_sparse()
+        for X, kind, message in [
+            (np.zeros(72), ValueError, "Expected 2D array"),
+            ([], ValueError, "Expected 2D array"),
+            (pd.Series(np.zeros(72)), ValueError, "Expected a 2-dim"),
+            (np.zeros((2, 3)), ValueError, "X has 3 features, but .* expecting 72"),
+            (np.full((2, 72), np.nan), ValueError, "Input X contains NaN"),
+            (np.full((2, 72), "a"), ValueError, "strings"),
+            (sparse, TypeError, "must be dense and on the CPU, got one of torch.sparse_coo"),
+            (np.zeros((0, 8, 9)), ValueError, r"0 sample\(s\)"),
+            (np.zeros((2, 0, 9)), ValueError, r"0 feature\(s\)"),
+        ]:
+            with pytest.raises(kind, match=message):
+                grey.predict(X)
 
     @pytest.mark.parametrize(
-        "X",
+        ("rows", "message"),
         [
-            np.zeros((3, 4)),
-            np.zeros(4),
-            [[1.0, 2.0], [3.0, 4.0]],
-            [np.zeros(4), np.ones(4)],
-            [],
-            (),
-            pd.DataFrame(np.zeros((3, 4))),
-            pl.DataFrame(np.zeros((3, 4))),
-            ["one.png", "other.png"],
-            None,
-            "images",
+            (np.full((8, 72), np.nan), "Input X_val contains NaN"),
+            (np.zeros((8, 3)), "X_val has 3 features, but ProtoPNetClassifier is expecting 72"),
+            (np.zeros((8, 8, 8)), "Images in X_val must have 8 x 9 pixels .* got 8 x 8 pixels"),
+            (np.full((8, 8, 9), np.inf), "Input X_val contains infinity"),
+            (np.zeros((8, 72), "M8[s]"), r"X_val must hold real numbers, got datetime64\[s\]"),
+            (np.full((8, 72), 2**60), r"X_val must hold integers of at most 2\*\*53"),
+            ([*GREY[:7], None], "NoneType in row 7 of X_val"),
         ],
-        ids=lambda X: type(X).__name__,
     )
-    @pytest.mark.parametrize("image_size", [None, (2, 2)])
-    def test_what_is_no_array_of_images_is_left_to_scikit_learn(self, X, image_size):
-        assert as_array(X) is X
-        assert find_images(X, image_size) is None
+    def test_errors_in_validation_images_name_them(self, rows, message):
+        with pytest.raises((TypeError, ValueError), match=message):
+            ProtoPNetClassifier(image_shape=(8, 9), **QUICK).fit(
+                GREY.reshape(8, -1), Y, X_val=rows, y_val=Y
+            )
 
-    def test_rows_in_a_tensor_become_an_array(self):
-        X = as_array(torch.ones(2, 3))
-        assert np.array_equal(X, np.ones((2, 3)))
-        assert find_images(X, None) is None
+    def test_columns_of_validation_rows_are_those_of_the_rows(self):
+        frame = pd.DataFrame(GREY.reshape(8, -1)).rename(columns="pixel {}".format)
+        clf = ProtoPNetClassifier(image_shape=(8, 9), **QUICK)
+        with pytest.raises(ValueError, match="feature names should match"):
+            clf.fit(frame, Y, X_val=frame.rename(columns=str.upper), y_val=Y)
 
-    def test_an_array_is_not_copied(self):
-        images = colours()
-        assert np.shares_memory(found_in(images)[0], images)
-        assert np.shares_memory(found_in(torch.from_numpy(images))[0], images)
 
-    @pytest.mark.parametrize("image_size", [None, (2, 2)])
-    @pytest.mark.parametrize("shape", [(0, 4, 3), (3, 0, 3), (3, 4, 0), (3, 4, 3, 0)])
-    def test_no_pixels_are_left_to_scikit_learn(self, shape, image_size):
-        pixels, sizes = found_in(np.zeros(shape), image_size)
-        assert pixels.shape == (*shape, 1)[:4]
-        assert sizes is None
-
-    @pytest.mark.parametrize("n_dimensions", [5, 6])
-    @pytest.mark.parametrize("image_size", [None, (2, 2)])
-    def test_too_many_dimensions(self, n_dimensions, image_size):
-        message = rf"must be 2-D rows, 3-D .* or 4-D .* got an array with {n_dimensions} dimensions"
-        for form in (np.asarray, list):
+class TestChannels:
+    @pytest.mark.parametrize("form", ["array", "tensor", "list", "tensors", "series"])
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_channels_first_are_refused_with_the_remedy(self, colour, form, channels):
+        X = {**LISTS, **ARRAYS}[form](noise(8, channels, 9, 8))
+        for name, enter in entries(colour, X, Y):
+            message = rf"^Images in {name} must have their channels last.*moveaxis.*image_shape"
             with pytest.raises(ValueError, match=message):
-                find_images(form(np.zeros((2,) * n_dimensions)), image_size)
+                enter()
 
-    def test_images_of_several_shapes_are_named_with_the_remedy(self):
-        images = [np.zeros(shape) for shape in [(4, 4), (4, 3), (4, 4), (2, 2), (9, 9)]]
-        found = "one shape, got (2, 2), (4, 3), (4, 4) and so on. Set image_size to have them"
-        with pytest.raises(ValueError, match=re.escape(found)):
-            find_images(images, None)
+    def test_image_shape_says_that_they_are_meant(self):
+        X = noise(8, 3, 9, 8)
+        clf = ProtoPNetClassifier(image_shape=(3, 9, 8), **QUICK).fit(X, Y)
+        assert clf.input_shape_ == (3, 9, 8)
+        assert np.array_equal(clf.set_params(image_shape=None).predict(X), clf.predict(list(X)))
 
-    def test_grey_and_colour_images_do_not_mix(self):
-        with pytest.raises(ValueError, match=r"got \(4, 4\), \(4, 4, 3\)"):
-            find_images([np.zeros((4, 4)), np.zeros((4, 4, 3))], None)
+    @pytest.mark.parametrize("shape", [(3, 9, 4), (5, 3, 8), (1, 9, 1), (6, 7, 5)])
+    def test_other_shapes_have_their_channels_last(self, shape):
+        assert ProtoPNetClassifier(**QUICK).fit(noise(8, *shape), Y).input_shape_ == shape
 
-    def test_bfloat16_becomes_float32(self):
-        images = torch.arange(24, dtype=torch.bfloat16).reshape(2, 3, 4)
-        for form in (images, list(images)):
-            pixels, _ = found_in(form)
-            assert pixels.dtype == np.float32
-            assert np.array_equal(pixels, np.arange(24).reshape(2, 3, 4, 1))
+    @pytest.mark.parametrize("form", [list, as_pictures, objects, pd.Series])
+    def test_grey_beside_colour_is_colour(self, colour, form):
+        mixed, whole = [*GREY[:3], *COLOUR[3:]], COLOUR.copy()
+        whole[:3] = GREY[:3, :, :, None]
+        for X in (form(mixed), form(mixed[::-1])[::-1]):
+            assert np.array_equal(colour.transform(X), colour.transform(whole))
+        assert np.array_equal(colour.transform(form(mixed[:2])), colour.transform(whole[:2]))
+        one, other = (ProtoPNetClassifier(**QUICK).fit(X, Y) for X in (form(mixed), whole))
+        assert np.array_equal(one.prototypes_, other.prototypes_)
 
-    def test_tensors_elsewhere_are_refused(self):
-        with pytest.raises(TypeError, match="must be on the CPU, got one on meta"):
-            as_array(torch.zeros(2, 3, 4, device="meta"))
-        with pytest.raises(TypeError, match="must be on the CPU, got one on meta"):
-            find_images([torch.zeros(3, 4, device="meta")], None)
+    def test_grey_of_any_size_beside_colour_is_colour(self):
+        clf = ProtoPNetClassifier(image_size=(6, 6), **QUICK)
+        mixed = [GREY[0], GREY[1, :5, :, None], *COLOUR[2:5], *COLOUR[5:, :7]]
+        whole = [np.dstack([GREY[0]] * 3), np.dstack([GREY[1, :5]] * 3), *mixed[2:]]
+        expected = clf.fit(whole, Y).prototypes_
+        assert np.array_equal(clf.fit(mixed, Y).prototypes_, expected)
+        assert (clf.image_shape_, clf.input_shape_) == ((6, 6, 3), (6, 6, 3))
 
-
-class TestImagesOfOneSize:
-    @pytest.mark.parametrize("form", [np.asarray, list, torch.from_numpy])
-    def test_images_are_resized_and_their_sizes_kept(self, form):
-        images = colours()
-        pixels, sizes = found_in(form(images), (7, 2))
-        assert np.array_equal(pixels, resize(images, (7, 2)))
-        assert sizes.dtype == np.int64
-        assert sizes.tolist() == [[4, 3]] * 5
-
-    def test_images_of_that_size_are_not_copied(self):
-        images = colours()
-        pixels, sizes = found_in(images, (4, 3))
-        assert np.shares_memory(pixels, images)
-        assert sizes is None
-
-    def test_rows_that_were_unfolded_are_resized_alike(self):
-        images = colours()
-        for found, expected in zip(
-            resize_all(images, (7, 2)), found_in(images, (7, 2)), strict=True
-        ):
-            assert np.array_equal(found, expected)
-        assert resize_all(images, None) == (images, None)
-
-    @pytest.mark.parametrize("n_channels", [None, 1, 2, 3])
-    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
-    def test_images_of_several_sizes_equal_each_resized_alone(self, n_channels, dtype):
-        rng = np.random.default_rng(0)
-        sizes = [(4, 3), (5, 5), (9, 2), (1, 1), (5, 5)]
-        channels = () if n_channels is None else (n_channels,)
-        images = [rng.integers(0, 200, (*size, *channels)).astype(dtype) for size in sizes]
-        pixels, found = found_in(images, (5, 5))
-        assert found.dtype == np.int64
-        assert found.tolist() == [list(size) for size in sizes]
-        assert pixels.shape == (5, 5, 5, n_channels or 1)
-        for image, resized in zip(images, pixels, strict=True):
-            (alone,), _ = found_in(image[None], (5, 5))
-            assert np.array_equal(resized, alone)
-            assert resized.dtype == alone.dtype or image.shape[:2] == (5, 5)
-
-    @pytest.mark.parametrize(
-        "form", [torch.from_numpy, Image.fromarray, np.ndarray.tolist], ids=lambda f: f.__name__
-    )
-    def test_images_of_several_sizes_of_every_form(self, form):
-        images = [colours(1, (4, 3, 3), np.uint8)[0], colours(1, (2, 6, 3), np.uint8)[0]]
-        pixels, sizes = found_in([form(image) for image in images], (3, 3))
-        expected, _ = found_in([np.asarray(form(image)) for image in images], (3, 3))
-        assert np.array_equal(pixels, expected)
-        assert sizes.tolist() == [[4, 3], [2, 6]]
-
-    @pytest.mark.parametrize(
-        "shapes",
-        [
-            [(4, 4, 3), (4, 4, 3), (5, 5, 4)],
-            [(4, 4), (4, 4), (5, 5, 1)],
-            [(4, 4), (5, 5), (5,)],
-            [(4, 4, 3), (5, 5, 3), (5, 5)],
-            [(4, 4, 3), (5, 5, 3), (5, 5, 3, 1)],
-        ],
-    )
-    def test_another_number_of_channels_is_named_by_its_row(self, shapes):
-        message = f"one number of channels, got {shapes[0]} and, in row 2, {shapes[2]}."
-        with pytest.raises(ValueError, match=re.escape(message)):
-            find_images([np.zeros(shape) for shape in shapes], (4, 4))
-
-    @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
-    def test_an_image_without_pixels_is_named_by_its_row(self, shape):
-        message = re.escape(f"must have pixels, got {shape} in row 1")
-        with pytest.raises(ValueError, match=message):
-            find_images([np.zeros((4, 4)), np.zeros(shape)], (4, 4))
-
-    def test_complex_numbers_are_refused(self):
-        with pytest.raises(ValueError, match="must hold real numbers, got complex128"):
-            find_images(np.zeros((2, 4, 4), complex), (2, 2))
+    def test_other_numbers_of_channels_do_not_mix(self, colour, grey):
+        for other in (2, 4):
+            X = [COLOUR[0], *noise(7, 8, 9, other)]
+            with pytest.raises(
+                ValueError, match=f"one number of channels, .* got 3 .* {other} in row 1"
+            ):
+                ProtoPNetClassifier(**QUICK).fit(X, Y)
+        for X in (COLOUR, list(COLOUR), [*GREY[:4], *COLOUR[4:]]):
+            with pytest.raises(ValueError, match=r"and 1 channel as in fit, got .* 3 channels"):
+                grey.predict(X)
+        with pytest.raises(ValueError, match=r"and 3 channels as in fit, got .* 1 channel"):
+            colour.predict(GREY)
 
 
-class TestParameters:
-    @pytest.mark.parametrize(
-        "image_size", [(4, 16), [4, 16], np.array([4, 16]), (np.int64(4), np.uint8(16))]
-    )
-    def test_a_size_is_two_integers(self, image_size):
-        found = check_size(image_size)
-        assert found == (4, 16)
-        assert {type(n) for n in found} == {int}
+RED_AND_BLUE = Image.new("P", (8, 8))
+RED_AND_BLUE.putpalette([255, 0, 0, 0, 0, 255])
+RED_AND_BLUE.putdata([0, 1, 1, 0] * 16)
 
-    def test_no_size_is_none(self):
-        assert check_size(None) is None
 
-    @pytest.mark.parametrize(
-        "image_size", [(), (8,), (8, 8, 1), (8, 0), (8, -8), (8.0, 8.0), ("8", "8"), (8, None)]
-    )
-    def test_what_is_no_size_is_refused(self, image_size):
-        message = "image_size must be (height, width) in positive integers, got "
-        with pytest.raises(ValueError, match=re.escape(f"{message}{image_size!r}.")):
-            check_size(image_size)
+def turned(orientation):
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return {"exif": block.tobytes()}
 
-    @pytest.mark.parametrize(
-        "image_shape",
-        [(4, 16), [4, 16], (4, 16, 1), (np.int64(4), np.uint8(16)), np.array([4, 16, 1])],
-    )
-    def test_a_shape_is_three_integers_of_which_the_last_may_be_left_out(self, image_shape):
-        found = check_shape(image_shape)
-        assert found == (4, 16, 1)
-        assert {type(n) for n in found} == {int}
 
-    def test_no_shape_is_none(self):
-        assert check_shape(None) is None
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    rgba = Image.fromarray(pixels)
+    deep = Image.fromarray(rng.integers(0, 65536, (8, 8), dtype=np.uint16))
+    pictures = {
+        "palette.png": (RED_AND_BLUE, {}),
+        "palette.gif": (RED_AND_BLUE, {"transparency": 1}),
+        "rgba.png": (rgba, {}),
+        "la.png": (rgba.convert("LA"), {}),
+        "cmyk.jpg": (rgba.convert("CMYK"), {}),
+        "cmyk.tif": (rgba.convert("CMYK"), {}),
+        "black and white.png": (rgba.convert("1"), {}),
+        "turned.jpg": (rgba.convert("RGB"), turned(6)),
+        "turned.png": (rgba.convert("L"), turned(3)),
+        "turned.tif": (rgba.convert("RGB"), {"tiffinfo": {0x0112: 8}}),
+        "deep.png": (deep, {}),
+        "transparent.png": (rgba.convert("L"), {"transparency": int(pixels[0, 0, 0])}),
+    }
+    for name, (picture, options) in pictures.items():
+        picture.save(folder / name, **options)
+    return [folder / name for name in pictures]
 
-    @pytest.mark.parametrize(
-        "image_shape", [(), (8,), (8, 8, 1, 1), (8, 0), (8, -8), (8.0, 8.0), ("8", "8"), (8, None)]
-    )
-    def test_what_is_no_shape_is_refused(self, image_shape):
-        message = "in positive integers, got " + re.escape(repr(image_shape))
-        with pytest.raises(ValueError, match=message):
-            check_shape(image_shape)
 
+class TestPictures:
+    """Images of Pillow are their files."""
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_they_have_the_pixels_of_their_files(self, paths, channels):
+        shape = (8, 8, channels)
+        clf = ProtoPNetClassifier(image_shape=shape, **QUICK).fit(noise(8, *shape), Y)
+        expected = clf.transform(paths)
+        with ExitStack() as stack:
+            pictures = [stack.enter_context(Image.open(path)) for path in paths]
+            for X in (pictures, pd.Series(pictures), [p.copy() for p in pictures]):
+                assert np.array_equal(clf.transform(X), expected)
+            for row in (0, 3, 10):  # whatever stands beside it
+                assert np.array_equal(clf.transform(pictures[row : row + 1])[0], expected[row])
+
+    def test_a_fit_on_them_is_that_on_their_files(self, paths):
+        clf = ProtoPNetClassifier(image_size=(6, 6), **QUICK)
+        y = np.arange(len(paths)) % 2
+        expected = clf.fit(paths, y).prototypes_
+        with ExitStack() as stack:
+            pictures = [stack.enter_context(Image.open(path)) for path in paths]
+            assert np.array_equal(clf.fit(pictures, y).prototypes_, expected)
+
+    def test_they_stay_as_they_were(self, paths, grey):
+        for path in paths:
+            with Image.open(path) as picture:
+                before = dict(picture.info), picture.size
+                with pytest.raises(ValueError, match="8 x 9 pixels"):
+                    grey.predict([picture])
+                assert (dict(picture.info), picture.size) == before
+
+    def test_modes_that_few_files_have(self):
+        clf = ProtoPNetClassifier(image_shape=(8, 8, 3), **QUICK).fit(noise(8, 8, 8, 3), Y)
+        # Hue 85 of 255 is a third of the circle; premultiplied 51 under an alpha of 51 is 255.
+        for mode, value, shown in [
+            ("HSV", (85, 255, 255), (0, 255, 0)),
+            ("YCbCr", (255, 128, 128), (255, 255, 255)),
+            ("RGBa", (51, 0, 0, 51), (255, 204, 204)),
+            ("La", (0, 51), (204, 204, 204)),
+            ("I;16", 257 * 40, (40, 40, 40)),
+        ]:
+            picture, same = Image.new(mode, (8, 8), value), Image.new("RGB", (8, 8), shown)
+            assert np.array_equal(clf.transform([picture]), clf.transform([same]))
+
+    def test_one_that_cannot_be_loaded_is_named_by_its_row(self, paths, grey, tmp_path):
+        (tmp_path / "cut.png").write_bytes(paths[2].read_bytes()[:-40])
+        closed = Image.open(paths[0])
+        closed.close()
+        with Image.open(tmp_path / "cut.png") as cut:
+            for bad in (cut, closed):
+                with pytest.raises(
+                    ValueError, match=r"^Row 1 of X: an image of Pillow must be one that"
+                ):
+                    grey.predict([as_pictures(GREY)[0], bad])
+
+
+class TestRows:
     @pytest.mark.parametrize(
         ("n_features", "shape"),
-        [
-            (1, (1, 1, 1)),
-            (49, (1, 1, 49)),
-            (63, (1, 1, 63)),
-            (64, (8, 8, 1)),
-            (65, (1, 1, 65)),
-            (784, (28, 28, 1)),
-            (3 * 784, (1, 1, 2352)),
-            (10_000, (100, 100, 1)),
-        ],
+        [(1, (1, 1, 1)), (63, (1, 1, 63)), (64, (8, 8, 1)), (784, (28, 28, 1))],
     )
-    def test_a_row_alone_unfolds_to_a_square_or_to_one_pixel(self, n_features, shape):
-        assert shape_of_rows(None, n_features) == shape
+    def test_a_row_alone_is_one_pixel_or_a_square_without_a_word(self, n_features, shape):
+        clf = ProtoPNetClassifier(**QUICK).fit(noise(8, n_features), Y)
+        assert (clf.image_shape_, clf.input_shape_) == (shape, shape)
+        assert clf.n_features_in_ == n_features
 
-    @pytest.mark.parametrize("shape", [(8, 8, 1), (4, 16, 1), (4, 4, 4), (1, 64, 1)])
-    def test_a_row_unfolds_as_the_parameter_says(self, shape):
-        assert shape_of_rows(shape, 64) == shape
-
-    def test_rows_of_another_length_are_refused(self):
-        message = "192 features to unfold to images of 8 x 8 pixels and 3 channels, got 64."
+    @pytest.mark.parametrize("image_size", [None, (32, 32)])
+    @pytest.mark.parametrize("n_features", [65, 192, 3072])
+    def test_other_rows_need_image_shape(self, n_features, image_size):
+        message = f"unless image_shape says how they unfold, got {n_features} features. Set image_"
         with pytest.raises(ValueError, match=message):
-            shape_of_rows((8, 8, 3), 64)
+            ProtoPNetClassifier(image_size=image_size, **QUICK).fit(noise(8, n_features), Y)
 
-    def test_a_shape_is_described_in_words(self):
-        assert describe((8, 9, 1)) == "8 x 9 pixels and 1 channel"
-        assert describe((8, 9, 3)) == "8 x 9 pixels and 3 channels"
+    @pytest.mark.parametrize("half", [16, 17, 32])
+    def test_rows_that_may_have_four_channels_are_said_to_be_grey(self, half):
+        rows, params = noise(8, 4 * half**2), {**QUICK, "image_size": (8, 8)}
+        message = f"grey images of {2 * half} x {2 * half} .* also be {half} x {half} .* 4 channels"
+        with pytest.warns(UserWarning, match=message):
+            clf = ProtoPNetClassifier(**params).fit(rows, Y)
+        assert clf.image_shape_ == (2 * half, 2 * half, 1)
+        with warnings.catch_warnings(action="error"):  # one that is said is no guess
+            clf.predict(rows)
+            clf.set_params(image_shape=(half, half, 4)).fit(rows, Y)
+        assert clf.image_shape_ == (half, half, 4)
+
+    def test_image_shape_unfolds_rows(self):
+        rows = noise(8, 48)
+        for shape, found in [
+            ((6, 8), (6, 8, 1)),
+            ([4, 4, 3], (4, 4, 3)),
+            ((np.int64(1), 48), None),
+        ]:
+            clf = ProtoPNetClassifier(image_shape=shape, **QUICK).fit(rows, Y)
+            assert clf.image_shape_ == (found or (1, 48, 1))
+            assert {type(n) for n in clf.image_shape_} == {int}
+            assert np.array_equal(
+                clf.transform(rows), clf.transform(rows.reshape(8, *clf.image_shape_))
+            )
+        with pytest.raises(ValueError, match=r"48 features to unfold to images of 4 x 4 .* got 64"):
+            ProtoPNetClassifier(image_shape=(4, 4, 3), **QUICK).fit(noise(8, 64), Y)
+
+    def test_rows_are_resized(self):
+        rows = noise(8, 400)
+        clf = ProtoPNetClassifier(image_size=(6, 7), **QUICK).fit(rows, Y)
+        assert (clf.image_shape_, clf.input_shape_) == ((20, 20, 1), (6, 7, 1))
+        assert clf.n_features_in_ == 400
+        assert np.array_equal(clf.transform(rows), clf.transform(rows.reshape(8, 20, 20)))
+
+    @pytest.mark.parametrize("name", ["image_size", "image_shape"])
+    @pytest.mark.parametrize("value", [(), (8,), (8, 8, 1, 1), (8, 0), (8.0, 8.0), ("8", 8)])
+    def test_lengths_are_positive_integers(self, name, value):
+        message = f"{name} must be (height, width)"
+        with pytest.raises(
+            ValueError, match=f"^{re.escape(message)}.* got {re.escape(repr(value))}"
+        ):
+            ProtoPNetClassifier(**{**QUICK, name: value}).fit(GREY, Y)
 
 
-SIZES = [(1, 1), (2, 1), (1, 2), (3, 7), (8, 5), (4, 16), (13, 2)]
+class TestNumbers:
+    @pytest.mark.parametrize("dtype", ["i2", ">i4", "u8", "f2", ">f4", "g", ">f8", object])
+    def test_any_dtype_counts_as_its_numbers(self, grey, dtype):
+        images = GREY.astype(dtype)
+        clf = ProtoPNetClassifier(**QUICK).fit(images, Y)
+        assert np.array_equal(clf.prototypes_, grey.prototypes_)
+        assert clf.prototype_images_.dtype.isnative
+        assert np.array_equal(clf.transform(list(images)), grey.transform(GREY))
+
+    @pytest.mark.parametrize("dtype", ["f4", "u2"])
+    def test_the_order_of_bytes_does_not_matter_to_what_is_resized_and_varied(self, dtype):
+        clf = ProtoPNetClassifier(image_size=(5, 6), augment="paper", **QUICK)
+        for form in (np.asarray, list, lambda a: a.reshape(8, -1)):
+            clf.set_params(image_shape=(8, 9))
+            expected = clf.fit(form(GREY.astype(f"<{dtype}")), Y).prototypes_
+            assert np.array_equal(clf.fit(form(GREY.astype(f">{dtype}")), Y).prototypes_, expected)
+
+    @pytest.mark.parametrize("exponent", [-1030, -548, 508, 1000])
+    @pytest.mark.parametrize("form", ["rows", "list of constant images", "resized"])
+    def test_any_range_is_as_good_as_another(self, exponent, form):
+        images = np.random.default_rng(0).integers(0, 100, (8, 8, 8)) - 50.0
+        if form == "list of constant images":
+            images[:] = images[:, :1, :1]
+        far = np.ldexp(images, exponent)
+        X = {"rows": far.reshape(8, -1), "resized": far}.get(form, list(far))
+        size = (5, 6) if form == "resized" else None
+        clf = ProtoPNetClassifier(image_size=size, **QUICK).fit(X, Y)
+        mean, scale = (
+            np.ldexp(clf.state_["standardization"][name], -exponent) for name in ("mean", "scale")
+        )
+        usual = images if size is None else resize(images[..., None], size)
+        np.testing.assert_allclose(mean, usual.mean(), rtol=1e-10)
+        np.testing.assert_allclose(scale, usual.std(), rtol=1e-10)
+        assert len(np.unique(clf.transform(X), axis=0)) > 1
+
+    @pytest.mark.parametrize("form", ["list", "series", "tensor", "array"])
+    @pytest.mark.parametrize("offset", [2**62, -(2**62), 2**53])
+    def test_integers_that_float64_does_not_hold_are_refused(self, grey, form, offset):
+        X = {**LISTS, **ARRAYS}[form](GREY.astype(np.int64) + offset)
+        for _, enter in entries(grey, X, Y):
+            with pytest.raises(ValueError, match=r"must hold integers of at most 2\*\*53"):
+                enter()
+
+    def test_numbers_that_differ_by_more_than_float64_holds_are_refused(self):
+        images = np.full((8, 8, 8), 1.7e308)
+        one_by_one = images * np.array([1, -1] * 4)[:, None, None]
+        images[:, :4] *= -1
+        for X in (images, one_by_one):
+            with pytest.raises(ValueError, match="must not differ by more than float64 holds"):
+                ProtoPNetClassifier(**QUICK).fit(X, Y)
+        with pytest.raises(ValueError, match="infinity"):
+            ProtoPNetClassifier(**QUICK).fit(GREY * np.longdouble("1e4000"), Y)
+
+    @pytest.mark.parametrize("dtype", ["M8[s]", "m8[s]", "c16", "S3", "V4"])
+    @pytest.mark.parametrize("image_size", [None, (4, 4)])
+    def test_what_is_no_real_number_is_refused(self, dtype, image_size):
+        images = np.zeros((8, 8, 8), dtype)
+        for X in (images, list(images), images.reshape(8, 64), pd.Series(list(images))):
+            with pytest.raises((TypeError, ValueError), match=r"real numbers|omplex|strings|void"):
+                ProtoPNetClassifier(image_size=image_size, **QUICK).fit(X, Y)
+
+    def test_n_jobs_is_not_0_whatever_reads_the_images(self, grey):
+        clf = copy.copy(grey).set_params(n_jobs=0)
+        for enter in (lambda: clf.fit(GREY, Y), lambda: clf.predict(GREY)):
+            with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0"):
+                enter()
 
 
 class TestResize:
@@ -399,83 +579,48 @@ class TestResize:
         narrower = resize(np.array([0.0, 2.0, 4.0, 6.0]).reshape(1, 1, 4, 1), (1, 2))
         np.testing.assert_allclose(narrower.ravel(), [10 / 7, 32 / 7], rtol=1e-15)
 
-    @pytest.mark.parametrize("size", SIZES)
-    @pytest.mark.parametrize("original", SIZES)
     @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32, np.uint8])
-    def test_cells_are_means_with_triangular_weights(self, original, size, dtype):
-        images = np.random.default_rng(0).integers(0, 256, (2, *original, 3)).astype(dtype)
-        rows, columns = (filter_weights(*pair) for pair in zip(original, size, strict=True))
-        expected = np.einsum("ih,nhwc,jw->nijc", rows, images.astype(float), columns)
-        error = np.abs(resize(images, size) - expected).max()
-        # Bytes are rounded after each of two passes, with weights of 8 bits or more.
-        assert error <= {"uint8": 1.25, "float32": 1e-5}.get(np.dtype(dtype).name, 1e-12)
+    def test_cells_are_means_with_triangular_weights(self, dtype):
+        sizes = [(1, 1), (2, 1), (1, 2), (3, 7), (8, 5), (4, 16), (13, 2)]
+        for original in sizes:
+            images = np.random.default_rng(0).integers(0, 256, (2, *original, 3)).astype(dtype)
+            for size in sizes:
+                rows, columns = (filter_weights(*pair) for pair in zip(original, size, strict=True))
+                expected = np.einsum("ih,nhwc,jw->nijc", rows, images.astype(float), columns)
+                error = np.abs(resize(images, size) - expected).max()
+                # Bytes are rounded after each of two passes, with weights of 8 bits or more.
+                assert error <= {"uint8": 1.25, "float32": 1e-5}.get(np.dtype(dtype).name, 1e-12)
 
-    @pytest.mark.parametrize("size", [(3, 4), (9, 11), (3, 11), (7, 4), (1, 2)])
-    @pytest.mark.parametrize("n_channels", [1, 3, 5])
-    def test_it_is_torchs_interpolation(self, size, n_channels):
-        images = np.random.default_rng(0).normal(size=(2, 7, 5, n_channels))
-        expected = torch.nn.functional.interpolate(
-            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-            size=size,
-            mode="bilinear",
-            antialias=True,
-        )
-        assert np.array_equal(resize(images, size), expected.permute(0, 2, 3, 1).numpy())
-
-    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint16, np.int64, np.float16])
-    def test_numbers_but_bytes_are_resized_in_float64(self, dtype):
-        images = colours(shape=(7, 5, 3)).astype(dtype)
-        resized, exact = resize(images, (3, 4)), resize(images.astype(np.float64), (3, 4))
-        assert exact.dtype == np.float64
-        if dtype == np.uint8:
-            assert resized.dtype == np.uint8
-            assert np.abs(resized - exact).max() <= 1.25
-        else:
-            assert resized.dtype == np.float64
-            assert np.array_equal(resized, exact)
-
-    def test_float32_is_rounded_once(self):
-        images = np.random.default_rng(0).normal(size=(3, 7, 5, 3)).astype(np.float32)
-        resized = resize(images, (3, 4))
-        assert resized.dtype == np.float32
-        exact = resize(images.astype(np.float64), (3, 4))
-        assert np.array_equal(resized, exact.astype(np.float32))
-
-    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-    def test_an_image_has_the_same_bits_whatever_the_images_beside_it(self, dtype):
-        images = colours(n=40, shape=(9, 7, 3), dtype=dtype)
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.uint16])
+    def test_an_image_has_the_same_bits_whatever_its_memory_and_the_images_beside_it(self, dtype):
+        images = noise(40, 9, 7, 3, dtype=dtype)
         together = resize(images, (5, 8))
+        assert together.dtype == (np.float64 if dtype == np.uint16 else dtype)
         assert np.array_equal(together[::-3], resize(images[::-3], (5, 8)))
         assert np.array_equal(together[17:18], resize(images[17:18], (5, 8)))
-
-    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float16, np.float64])
-    def test_to_the_same_size_is_the_identity(self, dtype):
-        images = colours(dtype=dtype)
-        assert resize(images, (4, 3)) is images
-
-    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-    @pytest.mark.parametrize("value", [0, 1, 117, 255])
-    def test_a_constant_image_stays_constant(self, dtype, value):
-        resized = resize(np.full((1, 7, 5, 3), value, dtype), (4, 9))
-        np.testing.assert_allclose(resized, value, rtol=4e-16, strict=False)
-
-    @pytest.mark.parametrize("n_channels", [1, 3])
-    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.uint16])
-    def test_memory_does_not_matter(self, n_channels, dtype):
-        images = colours(shape=(6, 5, n_channels), dtype=dtype)
-        expected = resize(images, (4, 3))
-        read_only = images.copy()
-        read_only.flags.writeable = False
         for same in (
-            read_only,
             np.asfortranarray(images),
             images[:, ::-1, ::-1].copy()[:, ::-1, ::-1],
             images.astype(images.dtype.newbyteorder()),
         ):
-            assert np.array_equal(resize(same, (4, 3)), expected)
-            assert resize(same, (4, 3)).dtype.isnative
-        turned = np.ones((2, 1, 6, n_channels), dtype)[:, ::-1]
-        assert (resize(turned, (4, 3)) == 1).all()
+            assert np.array_equal(resize(same, (5, 8)), together)
+        assert resize(images, (9, 7)) is images
+
+    def test_images_of_several_sizes_are_resized_each_by_itself(self):
+        clf = ProtoPNetClassifier(image_size=(6, 6), **QUICK)
+        X = [image[: 5 + row % 3] for row, image in enumerate(COLOUR)]
+        clf.fit(X, Y)
+        expected = np.concatenate([resize(image[None], (6, 6)) for image in X])
+        rows = clf.prototype_sample_indices_
+        assert np.array_equal(clf.prototype_images_, expected[rows])
+        assert clf.prototype_image_sizes_.tolist() == [list(X[row].shape[:2]) for row in rows]
+        for form in (as_pictures, objects, lambda X: [x.tolist() for x in X]):
+            alike = ProtoPNetClassifier(image_size=(6, 6), **QUICK).fit(form(X), Y)
+            assert alike.prototype_image_sizes_.tolist() == clf.prototype_image_sizes_.tolist()
+        with pytest.raises(
+            ValueError, match=r"one size unless image_size is set, got \(5, 9\) in r"
+        ):
+            ProtoPNetClassifier(**QUICK).fit(X, Y)
 
 
 class TestOriginalBoxes:
@@ -499,6 +644,7 @@ class TestOriginalBoxes:
                     end = (stop - 0.5) * scale + max(scale, 1)
                     assert high - 0.5 == pytest.approx(end, rel=1e-14)
 
+    @settings(max_examples=40)
     @given(st.data(), st.sampled_from([np.uint8, np.float32, np.float64]))
     def test_pixels_outside_do_not_matter_and_those_on_the_border_do(self, data, dtype):
         lengths = st.integers(1, 40)

@@ -167,7 +167,8 @@ def kind_of(item: Any) -> str:
     """Name what an item is, and never print it."""
     module, name = type(item).__module__, type(item).__qualname__
     name = name if module == "builtins" else f"{module}.{name}"
-    return f"{name} of {item.ndim} dimensions" if hasattr(item, "ndim") else name
+    n_dimensions = getattr(item, "ndim", 0)
+    return f"{name} of {n_dimensions} dimensions" if n_dimensions else name
 
 
 def _count_channels(image: Any, fitted: int | None) -> int:

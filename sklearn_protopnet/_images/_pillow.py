@@ -107,8 +107,12 @@ def _open_as(name: str, file: BinaryIO, prefix: bytes) -> ImageFile | str | None
         file.seek(0)
         return factory(file, "")
     except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is another format
-        is_named = accepted and accept is not None
-        return f"{name} with a header that is cut short or unknown ({error})" if is_named else None
+        if not accepted or accept is None:
+            return None
+        # Where numbers are missing Pillow says which bytes it wanted, which tells nobody anything.
+        is_short = error.__cause__ is not None or not isinstance(error, SyntaxError)
+        cause = "" if is_short else f" or unknown ({error})"
+        return f"{name} with a header that is cut short{cause}"
 
 
 def _check_bomb(image: ImageFile) -> None:
