@@ -4,17 +4,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test docs bench clean
+FLOORS := .venv-floors
+PIP_INSTALL := install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+.PHONY: demo test lint test-floors hooks docs bench clean
 
 demo: $(STAMP)-plot
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)-test
+test: lint
+	$(BIN)/python $(PYTEST) --cov --cov-report=term
+
+lint: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+
+# The oldest libraries that pyproject.toml allows, in an environment of its own.
+test-floors: $(FLOORS)/.installed
+	$(FLOORS)/bin/python $(PYTEST)
+
+hooks: $(STAMP)-test $(STAMP)-hooks
+	$(BIN)/pre-commit install
 
 docs: $(STAMP)-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
@@ -31,9 +44,15 @@ bench: $(STAMP)-examples
 	$(BIN)/python benchmarks/spurious_cue.py
 
 clean:
-	rm -rf $(VENV) benchmarks/.cache benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(FLOORS) benchmarks/.cache benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated
 
-$(STAMP)-%: pyproject.toml
+$(STAMP)-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	$(BIN)/pip $(PIP_INSTALL) --editable ".[$*]"
+	touch $@
+
+$(FLOORS)/.installed: pyproject.toml constraints.txt tools/floors.py
+	test -x $(FLOORS)/bin/python || $(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python tools/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/pip $(PIP_INSTALL) --constraint $(FLOORS)/floors.txt --editable ".[test]"
 	touch $@
