@@ -1,19 +1,16 @@
-"""Images with known parts: what is said of them is what is seen in them."""
+"""Images with known parts: what is said of them is what they show."""
 
 import itertools
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_protopnet.datasets import make_part_images, render_part_image
-from sklearn_protopnet.datasets._part_drawing import _coverage, _part
 
 SIZE = 32
 KINDS = ["patch", "corner", "tint"]
-GRID = (np.indices((SIZE, SIZE)) + 0.5) / SIZE
 
 
 def make(**settings):
@@ -130,9 +127,9 @@ class TestMasks:
         assert (data.object_mask | ~data.part_masks.any(1)).all()
 
     @pytest.mark.parametrize("spurious", KINDS)
-    @pytest.mark.parametrize("image_size", [16, 33, 64])
+    @pytest.mark.parametrize("image_size", [16, 33])
     def test_a_cue_never_overlaps_the_object(self, spurious, image_size):
-        data = make(spurious=spurious, image_size=image_size, n_samples=200, spurious_leak=1.0)
+        data = make(spurious=spurious, image_size=image_size, n_samples=100, spurious_leak=1.0)
         assert not (data.spurious_mask & data.object_mask).any()
         assert data.spurious_mask.any((1, 2)).all()
 
@@ -145,14 +142,14 @@ class TestSpuriousCue:
 
     def test_alignment_and_leak_are_shares(self):
         data = make(
-            n_samples=1200, image_size=16, spurious="corner", spurious_align=0.7, spurious_leak=0.1
+            n_samples=600, image_size=16, spurious="corner", spurious_align=0.7, spurious_leak=0.1
         )
         has_cue = data.spurious_mask.any((1, 2))
         assert abs(has_cue[data.target == 0].mean() - 0.7) < 0.1
         assert abs(has_cue[data.target != 0].mean() - 0.1) < 0.04
 
     @pytest.mark.parametrize("spurious", KINDS)
-    def test_the_cue_is_seen_where_its_mask_is(self, spurious):
+    def test_the_cue_shows_where_its_mask_is(self, spurious):
         data = make(spurious=spurious, spurious_leak=1.0, noise=0.0)
         for image, mask, params in zip(data.images, data.spurious_mask, data.params, strict=True):
             changed = (image != render_part_image(params, remove_spurious=True)).any(2)
@@ -195,24 +192,21 @@ class TestInterventions:
         assert (image != data.images[i]).any()
         assert_array_equal(again, data.images[i])
 
-    @pytest.mark.parametrize("variant", [0, 1, 2])
     @pytest.mark.parametrize("part", [0, 1, 2])
-    def test_a_variant_that_is_set_changes_its_part_only(self, part, variant):
-        """The pixels that the old shape or the new one covers, if only by a bit."""
+    def test_a_variant_that_is_set_changes_its_part_only(self, part):
         data = make(noise=0.1, spurious="patch", spurious_leak=1.0)
-        for image, masks, params in zip(data.images, data.part_masks, data.params, strict=True):
-            changed = (render_part_image(params, set_variant={part: variant}) != image).any(2)
-            if params.variants[part] == variant:
-                assert not changed.any()
-                continue
-            variants = [*params.variants]
-            variants[part] = variant
-            versions = params, replace(params, variants=tuple(variants))
-            old, new = (_coverage(_part(each, part, GRID)[0]) for each in versions)
-            assert not changed[(old == 0) & (new == 0)].any()
-            assert changed[(old == 1) | (new == 1)].mean() > 0.98  # noise may clip both to 0 or 1
-            others = np.delete(masks, part, axis=0).any(0)
+        ys, xs = np.indices((SIZE, SIZE)) + 0.5
+        for i, params in enumerate(data.params):
+            variant = (params.variants[part] + 1 + i % 2) % 3
+            image = render_part_image(params, set_variant={part: variant})
+            changed = (image != data.images[i]).any(2)
+            y, x = data.part_centres[i, part]
+            assert np.hypot(ys[changed] - y, xs[changed] - x).max() <= 0.12 * SIZE
+            assert changed[data.part_masks[i, part]].mean() > 0.98  # noise may clip both to 0 or 1
+            others = np.delete(data.part_masks[i], part, axis=0).any(0)
             assert not changed[others].any()
+            same = render_part_image(params, set_variant={part: params.variants[part]})
+            assert_array_equal(same, data.images[i])
 
     def test_a_dropped_part_appears_with_its_variant(self):
         data = make(part_drop=0.5)

@@ -1,4 +1,4 @@
-"""Drawing an object with parts: what is seen, and which pixels belong to what.
+"""Drawing an object with parts: its pixels, and which of them belong to what.
 
 Shapes: images of S x S pixels, P parts.
 """
@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 
 # Lengths are in sides of the image.
 BODY_AXES: Final = (0.18, 0.12)
-"""Half axes of the body, an ellipse."""
+"""The body is an ellipse with these half axes."""
 PART_DISTANCE: Final = 0.19
-"""From the centre of the body to that of a part."""
+"""Parts have their centres at this distance from that of the body."""
 PART_RADIUS: Final = 0.085
-"""Of a part, if there is room for so many."""
+"""A part is no larger than this, and smaller where there is no room for so many."""
 OBJECT_RADIUS: Final = PART_DISTANCE + PART_RADIUS
-"""Of the circle around body and parts."""
+"""A circle of this radius holds the body and its parts."""
 CENTRE_RANGE: Final = (0.34, 0.66)
-"""Where the centre of the body may be: each corner of the image stays free for a cue."""
+"""The centre of the body lies in this range, so that each corner stays free for a cue."""
 DISTRACTOR_RADII: Final = (0.05, 0.08)
+"""Distractors have radii between these."""
 CUE_SIDE: Final = 0.125
-"""Of the square that is a spurious cue."""
+"""The square that is a spurious cue has sides of this length."""
 CLEARANCE: Final = 0.02
-"""Between the object and what must not overlap it, for pixels on both sides of an edge."""
+"""What must not overlap the object keeps this distance, so that no pixel holds an edge of both."""
 
 TINT: Final = (1.0, 0.75, 0.5)
-"""By which the cue ``"tint"`` multiplies the background."""
+"""The cue ``"tint"`` multiplies the background by these."""
 
 Point = tuple[float, float]
 """(y, x)"""
@@ -235,6 +236,7 @@ def _half_disc(v: Values, u: Values, radius: float) -> Values:
 
 
 SHAPES: Final = (_disc, _square, _triangle, _ring, _cross, _bar, _half_disc)
+"""Variants of a part, and distractors, have one of these shapes."""
 
 Cue = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """An image with a cue, and the pixels of the cue."""
@@ -261,4 +263,4 @@ def _tint(image: NDArray[np.float64], params: PartImageParams, grid: Grid) -> Cu
 
 
 CUES: Final = {"patch": _patch, "corner": _corner, "tint": _tint}
-"""What draws each spurious cue."""
+"""Each spurious cue is drawn by its function."""

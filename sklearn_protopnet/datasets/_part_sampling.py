@@ -25,7 +25,7 @@ from sklearn_protopnet.datasets._part_drawing import (
 )
 
 LARGEST_POOL: Final = 4096
-"""Codes among which those of the classes are looked for, at least."""
+"""Codes are chosen from all that exist, or from this many or four for each class, if more exist."""
 
 
 def draw_codes(n_classes: int, n_parts: int, n_variants: int, seed: int) -> NDArray[np.int64]:
