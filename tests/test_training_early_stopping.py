@@ -106,7 +106,7 @@ class TestEarlyStopping:
         joint = [row["validation_accuracy"] for row in clf.history_ if row["stage"] == "joint"]
         best_joint = int(np.argmax(joint)) + 1
         # One batch an epoch, which BatchNorm counts.
-        counted = clf.state_["network"]["backbone.1.num_batches_tracked"]
+        counted = clf.backbone_[1].num_batches_tracked
         assert counted == best + best_joint
 
     def test_without_validation_images_a_stratified_part_is_set_aside(self, images):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._network import PrototypeNetwork
+from sklearn_protopnet._network import SIMILARITIES, PrototypeNetwork
 from sklearn_protopnet._training import _initialization
 from sklearn_protopnet._training._initialization import (
     DEVIATION,
@@ -51,7 +51,7 @@ def network_of(prototype_classes, n_classes, depth=3, similarity="log"):
             n_classes=n_classes,
             prototype_depth=depth,
             prototype_size=(1, 1),
-            similarity=similarity,
+            similarity=SIMILARITIES[similarity],
         )
 
 

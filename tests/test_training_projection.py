@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from sklearn_protopnet._network import PrototypeNetwork, functional
+from sklearn_protopnet._network import SIMILARITIES, PrototypeNetwork
 from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._training._projection import Projector
 
@@ -27,7 +27,7 @@ def network_of(classes, *, prototype_size=(1, 1), similarity="log", seed=0):
         n_classes=max(classes) + 1,
         prototype_depth=DEPTH,
         prototype_size=prototype_size,
-        similarity=similarity,
+        similarity=SIMILARITIES[similarity],
     )
     with torch.no_grad():
         shape = network.prototypes.shape
@@ -233,7 +233,7 @@ def test_a_larger_prototype_is_a_window_of_a_feature_map_bit_for_bit(size, simil
         assert torch.equal(prototype, window)
 
 
-@pytest.mark.parametrize("similarity", functional.SIMILARITIES)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_a_projected_prototype_is_at_distance_exactly_0_of_its_source(similarity):
     network = network_of([0, 0, 1, 1], similarity=similarity)
     patches = random_patches(6, 8, seed=5)
