@@ -19,12 +19,13 @@ from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.inspection._tables import box_columns, build_table
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
+"""Both tables say this of a patch."""
 
 NEAREST_COLUMNS: Final = ("prototype", "prototype_class", "rank", "sample", *PATCH_COLUMNS)
-"""Columns of `nearest_patches`, in order."""
+"""`nearest_patches` has these columns, in order."""
 
 ACTIVATED_COLUMNS: Final = ("sample", "rank", "prototype", "prototype_class", *PATCH_COLUMNS)
-"""Columns of `activated_prototypes`, in order."""
+"""`activated_prototypes` has these columns, in order."""
 
 
 def explain(

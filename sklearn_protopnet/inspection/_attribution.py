@@ -21,18 +21,18 @@ from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 from sklearn_protopnet.inspection._relevance import Propagation, not_zero
 
 STEPS: Final = 16
-"""Points on the way from the baseline to the image that integrated gradients look at."""
+"""Integrated gradients are taken at so many points on the way from the baseline to the image."""
 
 BLUR: Final = 0.1
-"""Standard deviation of the blur of a baseline, in shorter sides of the image."""
+"""A baseline is blurred with this standard deviation, in shorter sides of the image."""
 
 WINDOW_SIDES: Final = (1 / 5, 1 / 3)
-"""Sides of occlusion windows, in sides of the receptive field; each overlaps half of the next. The
-small ones tell where; the large ones hold what no small one takes away. Larger ones yet would
-leave no small boxes."""
+"""Occlusion windows have these sides, in sides of the receptive field; each overlaps half of the
+next. The small ones tell where; the large ones hold what no small one takes away. Larger ones yet
+would leave no small boxes."""
 
 LARGEST_PASS: Final = 2**20
-"""Pixels of all images of one pass."""
+"""The images of one pass have so many pixels at most, unless it is of one image."""
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,18 @@ from sklearn_protopnet.inspection._attribution import (
 )
 
 ATTACK_RANGE: Final = 0.1
-"""By how much an attack changes a pixel at most, in standard deviations of the training pixels."""
+"""An attack changes a pixel by so much at most, in standard deviations of the training pixels."""
 
 ATTACK_STEP: Final = 0.01
 ATTACK_STEPS: Final = 20
-"""Range, step and their number are those of the code that Sacha et al. published."""
+"""Range, step and number of steps are those of the code that Sacha et al. published."""
 
 
 @torch.no_grad()
 def box_effects(
     network: PrototypeNetwork, image: Tensor, queries: Queries, boxes: Tensor
 ) -> Tensor:
-    """Blur all pixels outside of a box, or all inside, and see what the similarity becomes.
+    """Blur all pixels outside of a box, or all inside, and measure what the similarity becomes.
 
     Parameters
     ----------

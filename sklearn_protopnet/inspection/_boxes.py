@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = NDArray[np.int64]
-"""(4,)"""
+"""A box is an array of shape (4,)."""
 
 LEFT_OUT: Final = 0.05
-"""Share of positive relevance that a box leaves out on each of its sides."""
+"""A box leaves out this share of positive relevance at most on each of its sides."""
 
 NEGLIGIBLE: Final = 1e-6
-"""Relevance that rounding gives to pixels that do not count, such as those of a constant image."""
+"""Rounding gives up to so much relevance to pixels that do not count, such as those of a constant
+image."""
 
 PERCENTILE: Final = 95
-"""The paper's: a box holds the pixels from this percentile on."""
+"""The paper's box holds the pixels from this percentile on."""
 
 
 def relevance_box(relevance: NDArray[Any]) -> Box | None:

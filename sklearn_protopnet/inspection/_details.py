@@ -1,11 +1,15 @@
 """Evidence beyond the contribution of each prototype, on request.
 
+To add a group of columns, write a function that computes them, and register its record: `explain`,
+its tables' units and the exports find it there. What the columns say stands in the docstring of
+`ProtoPNetClassifier.explain`.
+
 Shapes: n samples, P prototypes, K classes; a pair is a sample and a prototype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,9 +20,10 @@ from sklearn_protopnet._fitted import Evidence, FittedNetwork
 from sklearn_protopnet._network import SIMILARITIES
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
-from sklearn_protopnet.inspection._tables import Explained
+from sklearn_protopnet.inspection._tables import LOGIT_UNIT, SIMILARITY_UNIT, UNITS, Explained
 
-Columns = dict[str, NDArray[Any]]
+Values = tuple[NDArray[Any], ...]
+"""Columns of a table, (rows,) each."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,19 @@ class Context:
     explained: Explained
     digests: Callable[[], tuple[NDArray[Any], str]]
     """Gives the digests of the source images, (P,), and of the model."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A group of columns that may be asked for."""
+
+    name: str
+    columns: Mapping[str, str]
+    """The units of its columns, in order; ``""`` of a column without."""
+    compute: Callable[[Context], Values]
+    """Gives the columns, in the same order."""
+    needs_effects: bool = False
+    """Whether it is about what boxes do, which is measured for it alone."""
 
 
 def percentiles(similarities: NDArray[np.float64], quantiles: NDArray[np.float64]) -> Any:
@@ -85,51 +103,55 @@ def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _box_columns(context: Context) -> Columns:
+def _effects(context: Context) -> Values:
     rows = context.explained.rows
-    effects = context.explained.located.effects[rows.sample, rows.prototype]
-    return {"similarity_in_box": effects[:, 0], "similarity_without_box": effects[:, 1]}
+    effects = context.explained.located.effects[rows.sample, rows.prototype]  # (rows, 2)
+    return effects[:, 0], effects[:, 1]
 
 
-def _percentile_columns(context: Context) -> Columns:
+def _percentiles(context: Context) -> Values:
     similarities = context.explained.evidence.similarities
-    quantiles = context.fitted.prototypes.quantiles
-    own, others = (percentiles(similarities, each) for each in quantiles)
+    own, others = (
+        percentiles(similarities, quantiles) for quantiles in context.fitted.prototypes.quantiles
+    )
     pair = context.explained.rows.sample, context.explained.rows.prototype
-    return {"percentile_own": own[pair], "percentile_others": others[pair]}
+    return own[pair], others[pair]
 
 
-def _margin_columns(context: Context) -> Columns:
+def _margins(context: Context) -> Values:
     evidence, fitted, rows = context.explained.evidence, context.fitted, context.explained.rows
     similarity = SIMILARITIES[fitted.architecture.similarity]
     flips = flip_similarities(evidence, fitted.prototypes.coef, similarity.range)
-    return {
-        "margin": margins(evidence.logits)[rows.sample, rows.class_],
-        "flip_similarity": flips[rows.sample, rows.prototype],
-    }
+    return margins(evidence.logits)[rows.sample, rows.class_], flips[rows.sample, rows.prototype]
 
 
-def _digest_columns(context: Context) -> Columns:
+def _digests(context: Context) -> Values:
     sources, model = context.digests()
-    return {
-        "source_digest": sources[context.explained.rows.prototype],
-        "model_digest": np.full(len(context.explained.rows.sample), model, dtype=object),
-    }
-
-
-def _convergence_columns(context: Context) -> Columns:
     rows = context.explained.rows
-    return {"convergence_delta": context.explained.located.deltas[rows.sample, rows.prototype]}
+    return sources[rows.prototype], np.full(len(rows.sample), model, dtype=object)
 
 
-DETAILS: Final[dict[str, Callable[[Context], Columns]]] = {
-    "box": _box_columns,
-    "percentile": _percentile_columns,
-    "margin": _margin_columns,
-    "digest": _digest_columns,
-    "convergence": _convergence_columns,
+def _convergence(context: Context) -> Values:
+    rows = context.explained.rows
+    return (context.explained.located.deltas[rows.sample, rows.prototype],)
+
+
+DETAILS: Final[dict[str, Detail]] = {
+    each.name: each
+    for each in (
+        Detail(
+            "box",
+            {"similarity_in_box": SIMILARITY_UNIT, "similarity_without_box": SIMILARITY_UNIT},
+            _effects,
+            needs_effects=True,
+        ),
+        Detail("percentile", {"percentile_own": "%", "percentile_others": "%"}, _percentiles),
+        Detail("margin", {"margin": LOGIT_UNIT, "flip_similarity": SIMILARITY_UNIT}, _margins),
+        Detail("digest", {"source_digest": "", "model_digest": ""}, _digests),
+        Detail("convergence", {"convergence_delta": SIMILARITY_UNIT}, _convergence),
+    )
 }
-"""Groups of columns that may be asked for, in the order in which they stand."""
+"""The registry holds every group by its name, in the order in which their columns stand."""
 
 
 def image_digest(image: ArrayLike) -> str:
@@ -212,9 +234,16 @@ def check_details(details: str | Iterable[str]) -> tuple[str, ...]:
     return check_names("details", details, DETAILS)
 
 
-def detail_columns(names: Iterable[str], context: Context) -> Columns:
-    """Columns of some groups, one number for each row."""
-    columns: Columns = {}
-    for name in names:
-        columns |= DETAILS[name](context)
-    return columns
+def detail_columns(names: Iterable[str], context: Context) -> dict[str, NDArray[Any]]:
+    """Compute the columns of some groups, (rows,) each."""
+    return {
+        column: values
+        for detail in (DETAILS[name] for name in names)
+        for column, values in zip(detail.columns, detail.compute(context), strict=True)
+    }
+
+
+def explanation_units() -> dict[str, str]:
+    """Units of all columns that an explanation may have."""
+    units = {name: unit for each in DETAILS.values() for name, unit in each.columns.items() if unit}
+    return {**UNITS, **units}

@@ -5,6 +5,7 @@ Shapes: n samples, K classes, k classes explained per sample.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -99,10 +100,21 @@ def known_classes(
     ValueError
         If a label is unknown, or there is none.
     """
-    wanted = np.atleast_1d(np.asarray(classes))
-    found = class_indices(wanted, labels) if wanted.ndim == 1 else np.full(1, -1)
+    found = _find(classes, labels)
     if len(found) == 0 or (found < 0).any():
         raise ValueError(
             f"classes must be {keywords}labels among {labels.tolist()}, got {classes!r}."
         )
     return np.asarray(pd.unique(found))  # a class named twice is named
+
+
+def _find(classes: ArrayLike, labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Find classes (k,) among labels (K,); -1 of what is no label, and for what is no list."""
+    nothing = np.full(1, -1)
+    try:
+        wanted = np.atleast_1d(np.asarray(classes))
+    except ValueError:  # lists of different lengths
+        return nothing
+    if wanted.ndim > 1 or not all(isinstance(each, Hashable) for each in wanted.tolist()):
+        return nothing
+    return class_indices(wanted, labels)

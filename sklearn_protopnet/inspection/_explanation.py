@@ -15,26 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import (
-    RECEPTIVE_FIELD,
-    Evidence,
-    FittedNetwork,
-    LocatedBoxes,
-    PrototypeRecord,
-)
+from sklearn_protopnet._fitted import Evidence, FittedNetwork, LocatedBoxes, PrototypeRecord
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet.inspection._details import (
+    DETAILS,
     Context,
     check_details,
     detail_columns,
+    explanation_units,
     image_digest,
     model_digest,
 )
-from sklearn_protopnet.inspection._explained_classes import (
-    check_top_classes,
-    explained_classes,
-)
-from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
+from sklearn_protopnet.inspection._explained_classes import check_top_classes, explained_classes
+from sklearn_protopnet.inspection._localizers import LOCALIZERS, check_localizer, located_boxes
 from sklearn_protopnet.inspection._tables import (
     Explained,
     Rows,
@@ -114,7 +107,7 @@ class Explainer:
             options.localizer,
             evidence.positions,
             lambda i: np.unique(to_locate[i]),
-            with_effects="box" in options.details,
+            with_effects=any(DETAILS[name].needs_effects for name in options.details),
         )
         parts = Explained(
             evidence,
@@ -124,7 +117,8 @@ class Explainer:
             Rows.of(explained, ranked),
         )
         context = Context(self.fitted, parts, lambda: self._digests)
-        return explanation_table(parts, labels, detail_columns(options.details, context))
+        columns = detail_columns(options.details, context)
+        return explanation_table(parts, labels, columns, explanation_units())
 
     def predicted(self, i: int) -> Any:
         """Say which class the classifier predicts for an image."""
@@ -143,8 +137,8 @@ class Explainer:
         return evidence[start - images.start : stop - images.start]
 
     def _located_sources(self, ranked: NDArray[np.int64]) -> PrototypeRecord:
-        """Locate each prototype in its source once, when it is first needed."""
-        if self.options.localizer != RECEPTIVE_FIELD:
+        """Find the source boxes of prototypes, of each once, when it is first needed."""
+        if not LOCALIZERS[self.options.localizer].is_exact:
             wanted = np.array(sorted(set(ranked.ravel().tolist()) - self._boxed), dtype=np.int64)
             self._sources, _ = located_sources(
                 self.fitted, self._sources, self.options.localizer, wanted
@@ -189,7 +183,7 @@ def located_sources(
     if len(chosen) == 0:
         return sources, kinds
     images = fitted.prototype_source(chosen)
-    if localizer == RECEPTIVE_FIELD:
+    if LOCALIZERS[localizer].is_exact:
         fields = LocatedBoxes.of_receptive_fields(sources.boxes[chosen], images.sizes)
         kinds[has_source] = fields.kinds
         return sources, kinds

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._persistence import check_place, replacing
 from sklearn_protopnet._training import ProgressBar
+from sklearn_protopnet.inspection._details import explanation_units
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, UNREADABLE, WRITERS
 from sklearn_protopnet.inspection._pipelines import open_images
@@ -168,7 +169,8 @@ def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{name!r} must have the columns of evidence, {len(missing)} are missing: "
             f"{', '.join(missing[:3])} ..."
         )
-    return build_table({str(name): table[name] for name in table}, "explanation")
+    columns = {str(name): table[name] for name in table}
+    return build_table(columns, "explanation", explanation_units())
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

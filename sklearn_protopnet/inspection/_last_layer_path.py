@@ -40,10 +40,10 @@ PATH_COLUMNS: Final = (
     "train_score",
     "validation_score",
 )
-"""Columns of `last_layer_path`, in order."""
+"""`last_layer_path` has these columns, in order."""
 
 SMALLEST: Final = 1e-4
-"""Of automatic penalties, as a share of the largest."""
+"""The smallest of automatic penalties is this share of the largest."""
 
 
 def last_layer_path(
@@ -140,8 +140,10 @@ def last_layer_path(
     """
     clf = find_classifier(estimator)
     check_given_together(X_val, y_val)
-    training = _see(estimator, X, y, sample_weight)
-    validation = None if X_val is None else _see(estimator, X_val, y_val, None, "_val")
+    check_positive("n_l1_weights", n_l1_weights)
+    penalties = None if l1_weights is None else _check_penalties(l1_weights)
+    training = _compare(estimator, X, y, sample_weight)
+    validation = None if X_val is None else _compare(estimator, X_val, y_val, None, "_val")
     owners = class_indices(clf.prototype_classes_, clf.classes_)
     problem = Problem(
         similarities=training.values,
@@ -152,7 +154,7 @@ def last_layer_path(
         l2_weight=clf.l2_weight_,
     )
     rows = []
-    for l1_weight, solution in _solutions(problem, l1_weights, n_l1_weights):
+    for l1_weight, solution in _solutions(problem, penalties, n_l1_weights):
         if not solution.converged:
             warnings.warn(not_converged(solution), ConvergenceWarning, stacklevel=2)
         coef = solution.coef
@@ -175,10 +177,10 @@ def last_layer_path(
     return table
 
 
-def _see(
+def _compare(
     estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
 ) -> Similarities:
-    """Look at images; their arguments are called X and y, with a suffix."""
+    """Compare images with the prototypes; their arguments are called X and y, with a suffix."""
     images = open_images(estimator, X)
     similarities = images.fitted.evidence(images.source).similarities
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
@@ -187,15 +189,13 @@ def _see(
 
 
 def _solutions(
-    problem: Problem, l1_weights: ArrayLike | None, n_l1_weights: int
+    problem: Problem, penalties: Array | None, n_l1_weights: int
 ) -> Iterator[tuple[float, LastLayer]]:
     """Yield penalties, the largest first, with their solutions."""
     # Sparse solutions come first: from no weight off class, each is near the one before it.
     solution = solve(problem)
-    if l1_weights is None:
+    if penalties is None:
         penalties = _automatic_penalties(problem, solution.coef, n_l1_weights)
-    else:
-        penalties = _check_penalties(l1_weights)
     for l1_weight in penalties.tolist():
         solution = solve(replace(problem, l1_weight=l1_weight), solution.coef)
         yield l1_weight, solution
@@ -203,7 +203,6 @@ def _solutions(
 
 def _automatic_penalties(problem: Problem, own_coef: Array, n_l1_weights: int) -> Array:
     """Choose penalties down from the smallest at which own prototypes alone are optimal, (q,)."""
-    check_positive("n_l1_weights", n_l1_weights)
     gradient = problem.smooth_gradient(problem.point(own_coef))
     largest = np.abs(gradient[problem.penalty_mask]).max()
     penalties: Array = largest * np.geomspace(1, SMALLEST, n_l1_weights)
@@ -211,11 +210,21 @@ def _automatic_penalties(problem: Problem, own_coef: Array, n_l1_weights: int) -
 
 
 def _check_penalties(l1_weights: ArrayLike) -> Array:
-    """Check a user's penalties; the largest first, each once, (q,)."""
-    penalties = np.asarray(l1_weights, dtype=np.float64)
-    if penalties.ndim != 1 or len(penalties) == 0 or not (penalties >= 0).all():
-        raise ValueError(
-            "l1_weights must be one-dimensional and hold numbers that are not negative, got "
-            f"{l1_weights!r}."
-        )
+    """Check a user's penalties; the largest first, each once, (q,).
+
+    Raises
+    ------
+    ValueError
+        If they are not of one dimension, or one is no number or negative.
+    """
+    rule = "l1_weights must be one-dimensional and hold numbers that are not negative"
+    try:
+        penalties = np.asarray(l1_weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}, found: {error}") from error
+    if penalties.ndim != 1 or len(penalties) == 0:
+        raise ValueError(f"{rule}, got shape {penalties.shape}.")
+    wrong = penalties[~(penalties >= 0)]  # NaN too
+    if len(wrong):
+        raise ValueError(f"{rule}, got {wrong[0]}.")
     return np.unique(penalties)[::-1]

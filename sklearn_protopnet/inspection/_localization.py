@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import RECEPTIVE_FIELD
 from sklearn_protopnet._images import enlarged
 from sklearn_protopnet.inspection._localizers import (
+    LOCALIZERS,
     LocalizedPatches,
     check_localizer,
     for_each_image,
@@ -72,9 +72,8 @@ def localize(
         Numbers of prototypes; all with None.
     localizer : str, default="integrated_gradients"
         The way to find them. A pass is one forward pass of the network with one image; backwards
-        takes two. What is said comes beside one look at all images, whose passes hold up to 2^18
-        pixels each, and 256 images at most: a few images are filled up to that, so that one
-        costs as much as 64 of 64 x 64 pixels, or as 5 of 224 x 224.
+        takes two. What is said comes beside the pass of each image that finds its patches, as
+        for ``predict``.
 
         ``"receptive_field"``
             All pixels that the patch depends on, read off the network: 1 within the box, 0
@@ -199,7 +198,7 @@ def maps_as_given(
     localizer: str, patches: LocalizedPatches, size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Bring maps to pixels of the image as it was given, (Q, H, W)."""
-    if localizer != RECEPTIVE_FIELD:
+    if not LOCALIZERS[localizer].is_exact:
         return enlarged(patches.maps, size)
     boxes = patches.located.boxes
     maps = np.zeros((len(boxes), *size), np.float32)

@@ -1,6 +1,7 @@
 """Localizers: how the pixels are found that make a patch similar to a prototype.
 
-To add one, write a function that attributes, and register its record; nothing else names it.
+To add one, write a function that attributes, and register its record: whatever takes a
+`localizer` finds it there. What it does stands in the docstring of `localize`.
 
 Shapes: Q prototypes that are asked for, M variants of an image of H x W pixels and C channels.
 """
@@ -15,12 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_protopnet._fitted import (
-    RECEPTIVE_FIELD,
-    WHOLE,
-    FittedNetwork,
-    LocatedBoxes,
-)
+from sklearn_protopnet._fitted import RECEPTIVE_FIELD, WHOLE, FittedNetwork, LocatedBoxes
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._network import PrototypeNetwork, working_conditions
 from sklearn_protopnet.inspection import _attribution as attribution
@@ -43,7 +39,12 @@ class Localizer:
     """Encloses what counts in a map (H, W), if anything does; None where the receptive field is the
     box."""
     cost: str
-    """Passes of the network that it takes, for the documentation."""
+    """Passes of the network that it takes, in the words of the docstring of `localize`."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the box holds all that the patch depends on, and costs no pass."""
+        return self.box is None
 
 
 LOCALIZERS: Final[dict[str, Localizer]] = {
@@ -60,7 +61,8 @@ LOCALIZERS: Final[dict[str, Localizer]] = {
             "occlusion",
             attribution.occlusion,
             relevance_box,
-            "about 130 passes for each prototype; 2 to 250 for a small receptive field",
+            "about 130 passes for each prototype if the receptive field has 18 x 18 pixels or "
+            "more; 2 to 250 if less",
         ),
         Localizer(
             "prp",
@@ -242,7 +244,7 @@ def located_boxes(
         Of shape (n, P); receptive fields where nothing was asked for.
     """
     found = fitted.receptive_fields(source, positions)
-    if localizer == RECEPTIVE_FIELD and not with_effects:
+    if LOCALIZERS[localizer].is_exact and not with_effects:
         return found
     asked = [wanted(i) for i in range(len(positions))]
     for i, patches in for_each_image(

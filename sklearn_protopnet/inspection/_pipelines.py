@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
 from sklearn_protopnet._images import ImageSource
-from sklearn_protopnet._validation import check_images
+from sklearn_protopnet._validation import check_images, native_order
 
 
 class OpenedImages(NamedTuple):
@@ -108,8 +108,8 @@ def _nested(estimator: Any) -> list[Any]:
 
 
 def index_of(X: Any) -> NDArray[Any] | None:
-    """Index of a frame or a series, (n,); None of anything else."""
-    return np.asarray(X.index) if hasattr(X, "iloc") else None
+    """Index of a frame or a series, (n,), in native byte order; None of anything else."""
+    return native_order(np.asarray(X.index)) if hasattr(X, "iloc") else None
 
 
 def only_image(X: Any, sample: Any) -> Any:

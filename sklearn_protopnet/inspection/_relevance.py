@@ -5,9 +5,24 @@ self-explaining models by prototypical relevance propagation", Pattern Recogniti
 are theirs: alpha 1, beta 0 in convolutions, without their biases; batch normalisation folded into
 the convolution before it; z^B where the image comes in; relevance of an activation passed through.
 
-What flows back here is relevance over activation, R / a. In that form a sum splits relevance by
-its terms, a maximum hands it to the winner, and concatenation and padding need no rule: autograd
-knows them all. Rules are needed for what is intercepted here only.
+What flows back here is not relevance R but the ratio R / a of relevance and activation, in the
+place of gradients. At a sum ``z = x + y``, relevance is to be shared by terms, ``R_x = R_z x / z``:
+that is ``R_x / x = R_z / z``, the ratio handed on as it is, which is what autograd does with the
+gradient of a sum. Likewise a maximum hands the ratio to the winner, concatenation, cropping and
+padding take it apart, and an average divides it as it divides the activations. So does `relu`: what
+it lets through is unchanged. Whatever is linear with one weight for all its terms, or chooses, so
+needs no rule, and any architecture that is made of such parts and the intercepted ones works.
+Rules are needed where autograd would multiply the ratio by something that is no share: weights,
+scales and slopes.
+
+Relevance is conserved, ``sum(R)`` being the same before and after a layer, but for what
+
+* a bias or the shift of a normalisation has activated, since it is no pixel's;
+* had no positive term in a convolution: the positive ones alone share its relevance;
+* went through a layer without a rule: group normalisation loses some, and a product of two
+  activations gives each of them all of it.
+
+`_attribution.relevance` measures by its deltas what all of them lose.
 
 Shapes: N images, C channels of H x W cells.
 """
@@ -24,7 +39,7 @@ from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 SMALLEST: Final = 1e-9
-"""Below which a number is not divided by."""
+"""Nothing is divided by numbers below this one."""
 
 
 class _Linear(NamedTuple):
@@ -49,7 +64,7 @@ class Propagation(TorchFunctionMode):
     def __init__(self, images: Tensor) -> None:
         super().__init__()
         pixels = images.detach()
-        # Borders of zeros count as pixels.
+        # Borders of zeros count as pixels: the range holds 0, so that low <= 0 <= high.
         self._low = pixels.amin((0, 2, 3), keepdim=True).clamp(max=0)  # (1, C, 1, 1)
         self._high = pixels.amax((0, 2, 3), keepdim=True).clamp(min=0)
         self._raw = [images]
@@ -69,7 +84,9 @@ class Propagation(TorchFunctionMode):
             return self._normalization(_by_name(NORMALIZATION, args, given))
         if func in PASSED_THROUGH:
             before, *rest = args or (given.pop("input"),)
-            after = func(before.detach().clone(), *rest, **given)  # which may be in place
+            # On a copy: in place, it would overwrite the activation that its rule divides by, and
+            # that the layer before has saved. What it returns is what the network goes on with.
+            after = func(before.detach().clone(), *rest, **given)
             return _PassedThrough.apply(before, after)
         result = func(*args, **given)
         if func is F.pad and self._is_raw(args[0]):
@@ -94,7 +111,8 @@ class Propagation(TorchFunctionMode):
         variance, weight = given["running_var"], given.get("weight")
         is_fixed = variance is not None and not given.get("training", False)
         for found, version, linear in self._convolutions:
-            # What was changed in place is the same tensor, and no longer what the convolution gave.
+            # After `relu_` it is the same tensor, and no longer what the convolution gave: torch
+            # counts changes in place as versions.
             if is_fixed and found is inputs and inputs._version == version:
                 scale = torch.rsqrt(variance + given.get("eps", 1e-5))
                 scale = scale * (1 if weight is None else weight.detach())
@@ -124,7 +142,7 @@ NORMALIZATION: Final = (
     "momentum",
     "eps",
 )
-"""Names of arguments, in torch's order."""
+"""Arguments have these names, in torch's order."""
 
 
 def _by_name(
@@ -140,7 +158,8 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, result: Tensor, plan: Any) -> Tensor:
         ctx.save_for_backward(inputs, weight, result)
         ctx.plan = plan
-        return result.clone()  # which the caller may change in place
+        # A copy: the caller may change it in place, and backward needs what the convolution gave.
+        return result.clone()
 
     @staticmethod
     def backward(ctx: Any, ratio: Tensor) -> tuple[Tensor | None, ...]:
@@ -148,8 +167,8 @@ class _Convolution(torch.autograd.Function):
         terms = [(inputs.clamp(min=0), weight.clamp(min=0))]
         if (inputs < 0).any():
             terms.append((inputs.clamp(max=0), weight.clamp(max=0)))
-        shares = _shares(terms, ratio * result, ctx.plan)
-        positive, negative = shares[0], shares[-1]
+        shares = _shares(terms, ratio * result, ctx.plan)  # relevance of the output: ratio * result
+        positive, negative = shares[0], shares[-1]  # one and the same without negative inputs
         return torch.where(inputs > 0, positive, negative * (inputs < 0)), None, None, None
 
 
@@ -180,6 +199,8 @@ class _FirstConvolution(torch.autograd.Function):
         ]
         shares = _shares(terms, ratio * result, ctx.plan)
         relevance = sum(values * share for (values, _), share in zip(terms, shares, strict=True))
+        # A pixel of value 0 may have relevance: both here and where the ratio is multiplied by the
+        # pixels, zero stands for the same small number.
         return relevance / not_zero(inputs), *[None] * 5
 
 
@@ -189,6 +210,7 @@ def _shares(
     """Relevance over value for the inputs of each term of a sum of convolutions."""
     parts = [torch.conv2d(values, weight, **plan) for values, weight in terms]
     total = torch.stack(parts).sum(0)
+    # Where nothing is positive, there is nobody to give relevance to: it is lost here.
     share = torch.where(total > SMALLEST, relevance / not_zero(total), 0)
     shape = terms[0][0].shape
     return [_transposed(shape, weight, share, plan) for _, weight in terms]

@@ -42,10 +42,10 @@ EXPLANATION_COLUMNS: Final = (
     "source_x0",
     "source_x1",
 )
-"""Columns of `explanation_table`, in order."""
+"""`explanation_table` has these columns, in order; those of details follow."""
 
 FLOAT_COLUMNS: Final = ("similarity", "distance", "weight", "contribution", "logit", "probability")
-"""Those of them that are never integers."""
+"""These of them are never integers."""
 
 PROTOTYPE_COLUMNS: Final = (
     "prototype",
@@ -59,22 +59,22 @@ PROTOTYPE_COLUMNS: Final = (
     "n_duplicates",
     "box_kind",
 )
-"""Columns of `prototype_table`; one ``weight_<class>`` for each class follows."""
+"""`prototype_table` has these columns, in order; one ``weight_<class>`` for each class follows."""
 
-_UNITS: Final = {
+SIMILARITY_UNIT: Final = "the network's similarity score"
+"""All similarities are in this unit, whatever their function."""
+
+LOGIT_UNIT: Final = "logit"
+"""Contributions and margins are parts and differences of logits."""
+
+UNITS: Final = {
     "distance": "squared L2 distance of latent patches",
-    "similarity": "the network's similarity score",
-    "contribution": "logit",
-    "similarity_in_box": "the network's similarity score",
-    "similarity_without_box": "the network's similarity score",
-    "flip_similarity": "the network's similarity score",
-    "margin": "logit",
-    "percentile_own": "%",
-    "percentile_others": "%",
-    "seconds": "s",
+    "similarity": SIMILARITY_UNIT,
+    "contribution": LOGIT_UNIT,
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
     **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
 }
+"""Units of the columns that several tables have; those of details stand in their records."""
 
 
 def ranked_prototypes(
@@ -151,6 +151,7 @@ def explanation_table(
     explained: Explained,
     labels: NDArray[Any],
     details: Mapping[str, NDArray[Any]] | None = None,
+    units: Mapping[str, str] = UNITS,
 ) -> pd.DataFrame:
     """Build one row per sample, class and prototype, by rank within a sample and class.
 
@@ -161,6 +162,8 @@ def explanation_table(
     labels : array of shape (K,)
     details : mapping of str to array of shape (rows,), default=None
         Columns that follow.
+    units : mapping of str to str, default=UNITS
+        Units of columns; those that the table does not have are passed over.
 
     Returns
     -------
@@ -190,7 +193,8 @@ def explanation_table(
         **source_columns(sources, prototype),
         **(details or {}),
     }
-    return build_table(columns, "explanation", copy=False)  # of arrays that are this table's own
+    # Without a copy: the arrays are this table's own.
+    return build_table(columns, "explanation", units, copy=False)
 
 
 def box_columns(boxes: NDArray[np.int64], prefix: str = "") -> dict[str, NDArray[np.int64]]:
@@ -250,16 +254,31 @@ def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     -------
     DataFrame
     """
-    return build_table({name: [row[name] for row in rows] for name in rows[0]}, "history")
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return build_table(columns, "history", {"seconds": "s"})
 
 
-def build_table(columns: dict[str, Any], schema: str, *, copy: bool = True) -> pd.DataFrame:
+def build_table(
+    columns: dict[str, Any],
+    schema: str,
+    units: Mapping[str, str] = UNITS,
+    *,
+    copy: bool = True,
+) -> pd.DataFrame:
     """Build a table whose `attrs` hold its schema and the units of its columns.
 
-    Without a copy it takes the arrays as they are, which must then be nobody else's.
+    Parameters
+    ----------
+    columns : dict of str to array of shape (rows,)
+    schema : str
+        Name of the schema, without the package.
+    units : mapping of str to str, default=UNITS
+        Units of columns; those that the table does not have are passed over.
+    copy : bool, default=True
+        Without a copy the table takes the arrays as they are, which must then be nobody else's.
     """
     table = pd.DataFrame(columns, copy=copy)
     table.attrs["schema"] = f"sklearn_protopnet.{schema}"
     table.attrs["schema_version"] = SCHEMA_VERSION
-    table.attrs["units"] = {name: unit for name, unit in _UNITS.items() if name in columns}
+    table.attrs["units"] = {name: unit for name, unit in units.items() if name in columns}
     return table
