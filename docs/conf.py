@@ -1,8 +1,12 @@
 """Configuration of the documentation: everything is built from the code, without the network."""
 
 import re
+import sys
+from pathlib import Path
 
 import sklearn_protopnet
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "sklearn-protopnet"
 author = "The sklearn-protopnet developers"
@@ -17,9 +21,10 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "records",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb", "auto_examples/*.py"]
+exclude_patterns = ["_build", "_ext", "_templates", "auto_examples/*.ipynb", "auto_examples/*.py"]
 default_role = "literal"
 
 autosummary_generate = True
@@ -57,7 +62,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"install": [], "changelog": []}
+html_sidebars = {"install": [], "architecture": [], "changelog": []}
 
 
 def name_fitted_attributes(app, what, name, obj, options, lines):

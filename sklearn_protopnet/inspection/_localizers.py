@@ -40,6 +40,8 @@ class Localizer:
     box."""
     cost: str
     """Passes of the network that it takes, in the words of the docstring of `localize`."""
+    description: str
+    """Says for the documentation what it does, with its source."""
 
     @property
     def is_exact(self) -> bool:
@@ -50,27 +52,46 @@ class Localizer:
 LOCALIZERS: Final[dict[str, Localizer]] = {
     each.name: each
     for each in (
-        Localizer(RECEPTIVE_FIELD, attribution.receptive_field, None, "no further pass"),
         Localizer(
-            "integrated_gradients",
-            attribution.integrated_gradients,
-            relevance_box,
-            "18 passes for an image, 32 for each prototype",
+            name=RECEPTIVE_FIELD,
+            attribute=attribution.receptive_field,
+            box=None,
+            cost="no further pass",
+            description="all pixels that the patch depends on; certain, and the default",
         ),
         Localizer(
-            "occlusion",
-            attribution.occlusion,
-            relevance_box,
-            "about 130 passes for each prototype if the receptive field has 18 x 18 pixels or "
+            name="integrated_gradients",
+            attribute=attribution.integrated_gradients,
+            box=relevance_box,
+            cost="18 passes for an image, 32 for each prototype",
+            description="gradients on the way from a blurred image to the image (Sundararajan et "
+            "al. 2017)",
+        ),
+        Localizer(
+            name="occlusion",
+            attribute=attribution.occlusion,
+            box=relevance_box,
+            cost="about 130 passes for each prototype if the receptive field has 18 x 18 pixels or "
             "more; 2 to 250 if less",
+            description="by how much the similarity falls if a window is blurred (Zeiler and Fergus "
+            "2014)",
         ),
         Localizer(
-            "prp",
-            attribution.relevance,
-            relevance_box,
-            "one pass for an image, about 5 for each prototype",
+            name="prp",
+            attribute=attribution.relevance,
+            box=relevance_box,
+            cost="one pass for an image, about 5 for each prototype",
+            description="prototype relevance propagation (Gautam et al. 2023): the similarity is "
+            "handed back layer by layer, each time to what made the output larger",
         ),
-        Localizer("upsample", attribution.upsampling, percentile_box, "one pass for an image"),
+        Localizer(
+            name="upsample",
+            attribute=attribution.upsampling,
+            box=percentile_box,
+            cost="one pass for an image",
+            description="the map of similarities, enlarged, with the box of the paper; for "
+            "comparison",
+        ),
     )
 }
 """The registry holds every localizer by its name."""

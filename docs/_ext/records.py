@@ -1,0 +1,64 @@
+"""A directive for tables that are read off the registries: a new record appears by itself."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from sphinx.util.docutils import SphinxDirective
+
+from sklearn_protopnet._network._similarity import SIMILARITIES
+from sklearn_protopnet.inspection._localizers import LOCALIZERS
+
+
+def code(text: object) -> str:
+    return f"``{text}``"
+
+
+def name(text: str) -> str:
+    return code(f'"{text}"')
+
+
+def bound(value: float) -> str:
+    if math.isinf(value):
+        return r"\ :math:`-\infty`" if value < 0 else r"\ :math:`\infty`"
+    return f"{value:.4g}"
+
+
+def similarities() -> Iterator[Iterable[str]]:
+    yield "similarity", "of a squared distance d", "smallest and largest"
+    for each in SIMILARITIES.values():
+        low, high = each.range
+        yield name(each.name), each.description, f"{bound(low)}, {bound(high)}"
+
+
+def localizers() -> Iterator[Iterable[str]]:
+    yield "localizer", "what it does", "passes of the network"
+    for each in LOCALIZERS.values():
+        yield name(each.name), each.description, each.cost
+
+
+TABLES = {
+    "similarities": similarities,
+    "localizers": localizers,
+}
+
+
+class Records(SphinxDirective):
+    """``.. records:: similarities`` is the table of what is registered."""
+
+    required_arguments = 1
+
+    def run(self):
+        heading, *rows = TABLES[self.arguments[0]]()
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        for row in (heading, *rows):
+            cells = [re.sub(r"\s+", " ", cell).strip() for cell in row]
+            lines += [f"   {'-' if i else '* -'} {cell}" for i, cell in enumerate(cells)]
+        # The second cell and those that follow stand under the first one.
+        text = re.sub(r"^   - ", "     - ", "\n".join(lines), flags=re.MULTILINE)
+        return self.parse_text_to_nodes(text)
+
+
+def setup(app):
+    app.add_directive("records", Records)
+    return {"parallel_read_safe": True}
