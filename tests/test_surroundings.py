@@ -162,9 +162,7 @@ class Slow(nn.Module):
 def training_beside(few):
     """A fit of a module, which holds the global draws, in another thread."""
     X, y = few
-    clf = ProtoPNetClassifier(
-        image_shape=(8, 8), backbone=Slow(), **{**QUICK, "batch_size": 2}
-    )
+    clf = ProtoPNetClassifier(image_shape=(8, 8), backbone=Slow(), **{**QUICK, "batch_size": 2})
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(clf.fit, X, y)
         time.sleep(0.5)
