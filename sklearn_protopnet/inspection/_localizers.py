@@ -71,8 +71,8 @@ LOCALIZERS: Final[dict[str, Localizer]] = {
             name="occlusion",
             attribute=attribution.occlusion,
             box=relevance_box,
-            cost="about 130 a prototype if the receptive field has 18 x 18 pixels or more; 2 to 250 "
-            "if less",
+            cost="about 130 passes for each prototype if the receptive field has 18 x 18 pixels or "
+            "more; 2 to 250 if less",
             description="by how much the similarity falls if a window is blurred (Zeiler and "
             "Fergus 2014)",
         ),
