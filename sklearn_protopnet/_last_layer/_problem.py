@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LARGEST: Final = 1e50
-"""Absolute similarity that is allowed; powers of it are still far from overflowing."""
+"""Similarities may be as large as this; powers of it are still far from overflowing."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Problem:
         No probability changes by that, so that the number v is the minimum of the penalties
         alone, ``sum_k l2 / 2 (w_k + v)^2 + penalty_k |w_k + v|``: of a convex function with kinks
         at the ``-w_k``, found by sorting those. Steps by the gradient are slow in this direction,
-        in which the penalties have next to no curvature and the metric has much.
+        in which the penalties have next to no curvature and the preconditioner has much.
         """
         columns = np.arange(point.coef.shape[1])
         order = np.argsort(-point.coef, axis=0)  # (K, m)

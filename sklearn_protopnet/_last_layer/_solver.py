@@ -1,4 +1,4 @@
-"""The solver: accelerated proximal gradient in a metric that follows the curvature."""
+"""The solver: accelerated proximal gradient, preconditioned by the curvature where it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any, Final
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from sklearn_protopnet._last_layer._metric import GLOBAL_SCALE, LocalCurvature, Metric
+from sklearn_protopnet._last_layer._preconditioner import (
+    GLOBAL_SCALE,
+    LocalCurvature,
+    Preconditioner,
+)
 from sklearn_protopnet._last_layer._problem import Array, Point, Problem
 from sklearn_protopnet._threads import SharedLimit
 
@@ -21,14 +25,14 @@ MAX_ITER: Final = 5_000
 CHECK_INTERVAL: Final = 10
 """Iterations between two looks at the certificate, which costs one gradient."""
 FIRST_RENEWAL, RENEWAL_RATIO = 5, 3
-"""The metric is estimated at the start and after 5, 15, 45, ... iterations: each time the
+"""The preconditioner is estimated at the start and after 5, 15, 45, ... iterations: each time the
 momentum is lost, which an interval of 30 iterations did not survive."""
 GROWTH: Final = 1.5
-"""Of the metric when a step fails."""
+"""A step that fails is tried again with the curvature times this factor."""
 ROUNDING: Final = 1e-6
-"""Of a bound on the divergence of a step."""
+"""A step may exceed its bound by this share, which rounding leaves of it."""
 SMALL: Final = 5 * 10**7
-"""Multiplications of a matrix product up to which one thread is best. 2,000 images x 100
+"""Matrix products of up to so many multiplications are best on one thread. 2,000 images x 100
 prototypes x 10 classes (2 million) took 50 times as long on two threads beside another process."""
 
 
@@ -81,20 +85,27 @@ def _solve(problem: Problem, coef_init: Array | None, tol: float, max_iter: int)
     curvature, scale = LocalCurvature(problem), 1.0
     momentum, renewal, n_iter = 1.0, 0, 0
     while True:
+        # The certificate is the only way out, and it is taken at a point of the sequence, not at
+        # an extrapolated one: what is returned is what is certified.
         if n_iter % CHECK_INTERVAL == 0 or n_iter == max_iter:
             objective, gap = problem.objective(point), problem.gap(point)
             converged = gap <= tol * objective and math.isfinite(objective)
             if converged or n_iter == max_iter:
                 coef = point.coef + 0.0  # -0.0 is 0.0
                 return LastLayer(coef, objective, gap, n_iter, converged)
+        # The softmax is curved most where it is undecided, so that an estimate ages as the
+        # probabilities move. Momentum belongs to one metric: with a new one it starts again.
         if n_iter == renewal:
             curvature.estimate(point)
             previous, momentum, scale = point, 1.0, 1.0
             renewal = max(FIRST_RENEWAL, RENEWAL_RATIO * renewal)
+        # FISTA: the step is taken from a point ahead, in the direction of the last one.
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = _extrapolate(previous, point, (momentum - 1) / following)
-        proposal, metric, scale = _step(problem, ahead, curvature, scale)
-        if metric.inner(ahead.coef - proposal.coef, proposal.coef - point.coef) > 0:
+        proposal, preconditioner, scale = _step(problem, ahead, curvature, scale)
+        # Restart where the step turns back against the way that led here: momentum would
+        # overshoot from now on, and swing (O'Donoghue and Candes 2015, the gradient scheme).
+        if preconditioner.inner(ahead.coef - proposal.coef, proposal.coef - point.coef) > 0:
             following = 1.0
         previous, point, momentum = point, proposal, following
         n_iter += 1
@@ -123,16 +134,18 @@ def _extrapolate(previous: Point, point: Point, factor: float) -> Point:
 
 def _step(
     problem: Problem, start: Point, curvature: LocalCurvature, scale: float
-) -> tuple[Point, Metric, float]:
+) -> tuple[Point, Preconditioner, float]:
     """Take a proximal gradient step, with as much curvature as its bound needs to hold."""
     gradient = problem.smooth_gradient(start)
     while True:
-        metric = curvature.metric(scale)
-        coef = metric.prox(start.coef - metric.solve(gradient), problem.penalties)
+        preconditioner = curvature.preconditioner(scale)
+        coef = preconditioner.prox(start.coef - preconditioner.solve(gradient), problem.penalties)
         proposal, move = problem.point(coef), coef - start.coef
-        bound = metric.inner(move, move) / 2
+        # The quadratic model must lie above the loss where the step ends: then the objective falls
+        # as the theory wants. The scale stays as large as it had to be until the next estimate.
+        bound = preconditioner.inner(move, move) / 2
         if problem.divergence(start, proposal) <= (1 + ROUNDING) * bound or scale > GLOBAL_SCALE:
-            return problem.balanced(proposal), metric, scale
+            return problem.balanced(proposal), preconditioner, scale
         scale *= GROWTH
 
 

@@ -1,7 +1,7 @@
-"""The metric in which the solver takes its steps: identity plus rank one, for each class.
+"""The preconditioner of the solver: identity plus rank one, for each class.
 
 Similarities are positive and strongly correlated: their mean direction has nearly all of the
-curvature. A metric that knows it leaves the solver a well-conditioned rest.
+curvature. A preconditioner that knows it leaves the solver a well-conditioned rest.
 
 Shapes: n images, m prototypes, K classes.
 """
@@ -17,16 +17,16 @@ from sklearn_protopnet._last_layer._problem import Array, Point, Problem, shrink
 
 N_POWER_ITERATIONS: Final = 4
 SAFETY: Final = 1.1
-"""On eigenvalues that few power iterations underestimate."""
+"""Eigenvalues are enlarged by this factor, since few power iterations underestimate them."""
 GLOBAL_SCALE: Final = 100
-"""Scale above which the metric holds anywhere. A failed step or two take in next to nothing of
-that bound, which is a thousand times the curvature where the solver ends."""
+"""Above this scale the preconditioner bounds the curvature anywhere. A failed step or two take in
+next to nothing of that bound, which is a thousand times the curvature where the solver ends."""
 MAX_ROOT_ITERATIONS: Final = 100
 ROUNDING: Final = 1e-15
 
 
 @dataclass(frozen=True)
-class Metric:
+class Preconditioner:
     """Block k is ``diagonal_k I + direction_k direction_k^T``."""
 
     diagonal: Array
@@ -49,7 +49,7 @@ class Metric:
         return solution
 
     def prox(self, coef: Array, penalties: Array) -> Array:
-        """Proximal operator of the l1 penalty in this metric, (K, m).
+        """Proximal operator of the l1 penalty in its metric, (K, m).
 
         It is soft thresholding at ``coef - a direction / diagonal``, where the number a of each
         class solves ``a = direction . (prox - coef)`` (Becker and Fadili 2012, theorem 7): the
@@ -106,13 +106,13 @@ class LocalCurvature:
         self.eigenvalues = SAFETY * np.linalg.norm(vectors, axis=1, keepdims=True)  # (K, 1)
         self.direction = np.sqrt(totals) * means  # (K, m)
 
-    def metric(self, scale: float) -> Metric:
-        """Give the metric with the curvature times `scale`.
+    def preconditioner(self, scale: float) -> Preconditioner:
+        """Give the preconditioner with the curvature times `scale`.
 
         Above `GLOBAL_SCALE` it bounds the curvature anywhere.
         """
         spare = self.bound * ((scale - 1) / (GLOBAL_SCALE - 1)) ** 2
-        return Metric(
+        return Preconditioner(
             scale * self.eigenvalues + spare + self.problem.l2_weight,
             np.sqrt(scale) * self.direction,
         )
