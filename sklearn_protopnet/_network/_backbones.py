@@ -81,6 +81,8 @@ def build_backbone(
         If the weights come from a package that is not installed.
     OSError
         If the weights must be fetched and cannot be, or there is no such file.
+    TypeError
+        If the module is one of TorchScript.
     ValueError
         If there is no such network or no map of that stride, or the weights do not fit.
 
@@ -96,6 +98,11 @@ def build_backbone(
     >>> backbone(torch.zeros(2, 1, 224, 224)).shape
     torch.Size([2, 256, 14, 14])
     """
+    if isinstance(backbone, torch.jit.ScriptModule):
+        raise TypeError(
+            "backbone must be a torch.nn.Module as Python defines it, got a TorchScript module, "
+            "which torch has deprecated: give the module that it was made from."
+        )
     if isinstance(backbone, nn.Module):
         built = copy.deepcopy(backbone).cpu()
         if weights is not None:

@@ -22,6 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 Intervals = NDArray[np.int64]
 """(cells, 2): half-open intervals of input rows (or columns), one for each cell."""
 
+BATCH: Final = 2
+"""So many images show whether a backbone keeps them apart."""
+
 aten = torch.ops.aten
 
 
@@ -79,7 +82,7 @@ def _hull(lows: NDArray[np.int64], highs: NDArray[np.int64]) -> Intervals:
 def trace_receptive_field(
     backbone: nn.Module, channels: int, image_size: tuple[int, int]
 ) -> ReceptiveField:
-    """Run a backbone once on a blank image and follow what depends on what.
+    """Run a backbone once on blank images and follow what depends on what.
 
     Parameters
     ----------
@@ -95,22 +98,34 @@ def trace_receptive_field(
     Raises
     ------
     ValueError
-        If the backbone does not map (1, C, H0, W0) to (1, F, H, W).
+        If the backbone does not map (n, C, H0, W0) to (n, F, H, W), in float32.
     """
-    image = torch.zeros(1, channels, *image_size)
-    reader = _Reader(image)
+    images = torch.zeros(BATCH, channels, *image_size)
+    reader = _Reader(images)
     with torch.no_grad(), reader:
-        features = backbone(image)
-    if not isinstance(features, Tensor) or features.dim() != 4 or 0 in features.shape:
-        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        features = backbone(images)
+    problem = _mismatch(features, images)
+    if problem:
         raise ValueError(
-            "The backbone must map images of shape (n, channels, height, width) to feature maps "
-            f"of shape (n, depth, height, width), got {found} for {tuple(image.shape)}."
+            "The backbone must map float32 images of shape (n, channels, height, width) to float32 "
+            f"feature maps of shape (n, depth, height, width) on the same device, got {problem} "
+            f"for images of shape {tuple(images.shape)}."
         )
     field = reader.field_of(features)
     if not isinstance(field, _Field):
         field = _whole_field(features, image_size)
     return ReceptiveField(field.rows, field.columns, features.shape[1])
+
+
+def _mismatch(features: Any, images: Tensor) -> str:
+    """Say what is wrong with feature maps; nothing if they are such."""
+    if not isinstance(features, Tensor):
+        return f"a {type(features).__name__}"
+    if features.dim() != 4 or len(features) != len(images) or 0 in features.shape:
+        return f"shape {tuple(features.shape)}"
+    if features.dtype != torch.float32:
+        return str(features.dtype).removeprefix("torch.")
+    return f"maps on {features.device}" if features.device != images.device else ""
 
 
 @dataclass(frozen=True)
