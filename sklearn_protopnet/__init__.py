@@ -1,9 +1,8 @@
 """Interpretable image classification for scikit-learn with prototypical part networks."""
 
-from sklearn_protopnet._classifier import ProtoPNetClassifier
+from sklearn_protopnet._classifier import ProtoPNetClassifier, load
 from sklearn_protopnet._last_layer._function import solve_last_layer
 from sklearn_protopnet._network import build_backbone
-from sklearn_protopnet._persistence import load
 
 __version__ = "0.1.0.dev0"
 

@@ -866,15 +866,20 @@ class ProtoPNetClassifier(
         Parameters
         ----------
         path : str or path-like
-            A file that exists is replaced, at once and as a whole.
+            A file that exists is replaced, at once and as a whole, and keeps its mode. A process
+            that is killed meanwhile leaves a hidden folder beside it.
 
         Raises
         ------
         ImportError
             If skops is not installed (``pip install sklearn-protopnet[files]``).
+        OSError
+            If the file cannot be written, or is no regular file.
         TypeError
-            If the backbone is a module, `augment` a callable or `memory` a `joblib.Memory`: a file
-            holds arrays and plain values only.
+            If the backbone is a module or `augment` a callable: a file holds arrays and plain
+            values only. `memory` is left out.
+        ValueError
+            If a fitted attribute has been changed to what `load` would refuse.
         """
         check_is_fitted(self)
         _persistence.dump(self, path)
@@ -948,3 +953,38 @@ class ProtoPNetClassifier(
         """Compare images with the prototypes."""
         fitted, source = self._fitted(X)
         return fitted, fitted.evidence(source)
+
+
+def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier:
+    """Read a classifier that `ProtoPNetClassifier.save` wrote.
+
+    Nothing in the file is executed: a file that holds any other type is refused. So is one whose
+    content is no longer what was written, or is none that a fit leaves.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    ProtoPNetClassifier
+        Predicts the same bits as the one that was saved, on the same machine. Its `memory` is
+        None: what lies in a directory that a file names is not read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If skops is not installed (``pip install sklearn-protopnet[files]``).
+    ValueError
+        If the file is not one that ``save`` wrote, or no longer.
+    """
+    return _persistence.load(path, _checked)
+
+
+def _checked(classifier: ProtoPNetClassifier) -> ProtoPNetClassifier:
+    """Check the parameters and the fitted state that were in a file."""
+    classifier._validate_params()
+    return classifier

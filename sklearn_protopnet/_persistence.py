@@ -1,169 +1,259 @@
-"""Files: all of one or nothing, and estimators that are read without executing anything (skops)."""
+"""Estimators in files that execute nothing when they are read (skops)."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import math
 import os
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from collections import Counter
+from collections.abc import Callable, Iterator
+from copy import copy
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, TypeVar
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
+
+from sklearn_protopnet._files import check_place, read_regular, replacing
+
+Estimator = TypeVar("Estimator")
+
+FORMAT: Final = 1
+"""The format counts up when a file of now could no longer be read by an older version."""
+
+MANIFEST: Final = "sklearn_protopnet.json"
+"""The member that holds format, version and digest."""
+
+SCHEMA: Final = "schema.json"
+"""The member in which skops says what the objects are; arrays are members ``<number>.npy``."""
 
 TRUSTED: Final = ("sklearn_protopnet._classifier.ProtoPNetClassifier",)
-"""The one name beyond scikit-learn's and NumPy's that a file may hold."""
+"""The classifier's is the one name beyond Python's and NumPy's that a file may hold."""
 
-NAMED_BYTES: Final = 200
-"""Of a file's name that a temporary one tells; what follows takes 38 of the 255 that there are."""
+LOADERS: Final = {
+    "ObjectNode": re.compile("|".join(map(re.escape, TRUSTED))),
+    "DictNode": re.compile(r"builtins\.dict|collections\.OrderedDict"),
+    "ListNode": re.compile(r"builtins\.list"),
+    "TupleNode": re.compile(r"builtins\.tuple"),
+    "JsonNode": re.compile(r"builtins\.str"),
+    "TypeNode": re.compile(r"builtins\.(str|int|float|bool)|numpy\.\w+"),
+    "NdArrayNode": re.compile(r"numpy\.\w+"),
+    "RandomStateNode": re.compile(r"numpy\.random\.mtrand\.RandomState"),
+}
+"""Each loader of skops that a file may ask for makes objects of these types."""
 
 
 def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
-    """Write an estimator to a file, all of it or nothing.
+    """Write an estimator to a file, all of it or nothing, less its `memory`.
+
+    The file is the archive that skops writes, of members that are not compressed, with a manifest
+    as the last one.
 
     Raises
     ------
     ImportError
         If skops is not installed.
+    OSError
+        If the file cannot be written.
     TypeError
-        If the estimator holds something that skops would not read back without being told to
-        trust it, such as a backbone that is a module.
+        If the estimator holds something that `load` would refuse, such as a backbone that is a
+        module.
     """
-    io = _skops_io()
+    skops_io = _skops_io()
+    check_place(path)
     rule = (
-        "A file may hold NumPy arrays and plain values only, so no module as a backbone, no "
-        "callable as augment and no joblib.Memory"
+        "A file may hold NumPy arrays and plain values only, so no module as a backbone and no "
+        "callable as augment"
     )
-    remedy = "Predictions need neither of the last two: set_params(augment=None, memory=None). Or "
-    remedy += "pickle the estimator."
+    remedy = "Predictions do not need the latter: set_params(augment=None). Or pickle the "
+    remedy += "estimator."
     try:
-        data = io.dumps(estimator)
+        data = io.BytesIO(skops_io.dumps(copy(estimator).set_params(memory=None)))
     except Exception as error:  # what skops cannot write at all fails in a way of its own
         raise TypeError(f"{rule}, found what skops cannot write: {error}. {remedy}") from error
-    untrusted = sorted(set(io.get_untrusted_types(data=data)) - set(TRUSTED))
-    if untrusted:
-        raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
+    with ZipFile(data, "a", ZIP_STORED) as archive:
+        untrusted = _untrusted_types(json.loads(archive.read(SCHEMA)))
+        if untrusted:
+            raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
+        manifest = {"format": FORMAT, "version": _version(), "sha256": _digest(archive)}
+        archive.writestr(MANIFEST, json.dumps(manifest))
     with replacing(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(data.getbuffer())
 
 
-def check_place(path: Path) -> None:
-    """Find out before the work whether there is a place for its result."""
-    folder = _resolved(path).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(folder)!r} to write to.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder.")
+def load(path: str | os.PathLike[str], check: Callable[[Any], Estimator]) -> Estimator:
+    """Read an estimator that `dump` wrote, and check it.
 
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of another when all is written, or goes.
-
-    A process that is killed leaves it, hidden beside the other one. Whoever writes there next, on
-    the same machine, removes it; on Windows nobody does.
-    """
-    target = _resolved(path)
-    start = f".{_shortened(target.name)}.{_space_of_processes()}."
-    _remove_leftovers(target.parent, start)
-    # Not `tempfile`, whose files nobody else may read whatever the umask says.
-    temporary = target.with_name(f"{start}{os.getpid()}.{uuid4().hex[:16]}")
-    try:
-        yield temporary
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _resolved(path: str | os.PathLike[str]) -> Path:
-    """Follow links: it is the file that is replaced, not the link to it."""
-    return Path(os.path.realpath(path))
-
-
-def _shortened(name: str) -> str:
-    return os.fsencode(name)[:NAMED_BYTES].decode("utf-8", "ignore")
-
-
-def _space_of_processes() -> str:
-    """Tell where a process number means one process; eight digits, whatever the host's name is.
-
-    Containers may share the name of their host, and each begins to count at 1.
-    """
-    namespace = Path(os.path.realpath("/proc/self/ns/pid")).name  # "pid" if there is no such thing
-    where = f"{socket.gethostname()} {namespace}"
-    return hashlib.sha256(os.fsencode(where)).hexdigest()[:8]
-
-
-def _remove_leftovers(folder: Path, start: str) -> None:
-    """Remove temporary files of processes that are no more."""
-    if os.name != "posix":
-        return  # where os.kill ends the process that it is to ask for
-    with suppress(OSError):  # who may not list the folder or remove the files may still write
-        for other in folder.iterdir():
-            found = re.fullmatch(rf"{re.escape(start)}(\d{{1,9}})\.[0-9a-f]{{16}}", other.name)
-            if found and not _is_alive(int(found[1])):
-                other.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
-
-
-def load(path: str | os.PathLike[str]) -> Any:
-    """Read a classifier that `ProtoPNetClassifier.save` wrote.
-
-    Nothing in the file is executed: a file that holds any other type is refused.
+    Nothing in the file is executed, and nothing is unpacked that is larger than the file.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
-
-    Returns
-    -------
-    ProtoPNetClassifier
-        Predicts the same bits as the one that was saved, on the same machine.
+    check : callable
+        Raises an error unless the estimator is a sound one; what it returns is returned.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ImportError
-        If skops is not installed (``pip install sklearn-protopnet[files]``).
+        If skops is not installed.
     ValueError
-        If the file is not one that ``save`` wrote.
+        If the file is not one that `dump` wrote, or is no longer, or the check fails.
     """
-    io = _skops_io()
-    data = Path(path).read_bytes()
+    skops_io = _skops_io()
+    name = os.fspath(path)
+    data = read_regular(path)
     try:
-        untrusted = io.get_untrusted_types(data=data)
-        if set(untrusted) <= set(TRUSTED):
-            estimator = io.loads(data, trusted=untrusted)
-    except Exception as error:  # zipfile, json and skops each raise their own
-        raise ValueError(f"{str(path)!r} must be a file written by save: {error}") from error
-    found = sorted(untrusted) if set(untrusted) - set(TRUSTED) else [_name_of(estimator)]
+        with ZipFile(io.BytesIO(data)) as archive:
+            written_by = _check_archive(archive, len(data))
+        estimator = skops_io.loads(data, trusted=TRUSTED)
+    except Exception as error:  # zipfile, json, NumPy and skops each raise their own
+        raise ValueError(f"{name!r} must be a file written by save: {_said(error)}") from error
+    try:
+        return check(estimator.set_params(memory=None))
+    except Exception as error:  # what is not there, or of another type, fails in a way of its own
+        raise ValueError(
+            f"{name!r} must hold a sound classifier, and this one, of sklearn-protopnet "
+            f"{written_by}, is none: {_said(error)}"
+        ) from error
+
+
+def _check_archive(archive: ZipFile, size: int) -> str:
+    """Check all that can be checked before any object is made; the version that wrote it."""
+    _check_members(archive, size)
+    manifest = json.loads(archive.read(MANIFEST))
+    if manifest["format"] != FORMAT:
+        raise ValueError(
+            f"its format must be {FORMAT} to be read by sklearn-protopnet {_version()}, found "
+            f"{manifest['format']}, which version {manifest['version']} wrote and reads."
+        )
+    if manifest["sha256"] != _digest(archive):
+        raise ValueError("its content must have the digest that save wrote, found another one.")
+    schema = json.loads(archive.read(SCHEMA))
+    found = _untrusted_types(schema) or [_type_of(schema)]
     if found != list(TRUSTED):
-        raise ValueError(f"{str(path)!r} must hold a {TRUSTED[0]} only, found {', '.join(found)}.")
-    return estimator
+        raise ValueError(f"it must hold a {TRUSTED[0]} only, found {', '.join(found)}.")
+    arrays = _arrays_of(schema)
+    if sorted([*arrays, SCHEMA, MANIFEST]) != sorted(archive.namelist()):
+        raise ValueError("its members must be the arrays that it speaks of, found others.")
+    for array in arrays:
+        _check_array(archive, array)
+    return str(manifest["version"])
 
 
-def _name_of(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+def _check_members(archive: ZipFile, size: int) -> None:
+    """Check that members are there once and stored as they are, before any is read."""
+    members = archive.infolist()
+    if packed := [each.filename for each in members if not _is_plain(each)]:
+        raise ValueError(f"its members must be stored as they are, found {packed[0]!r} packed.")
+    if (n_bytes := sum(each.file_size for each in members)) > size:
+        raise ValueError(f"its members must fit into its {size} bytes, found {n_bytes}.")
+    if repeated := [name for name, n in Counter(archive.namelist()).items() if n > 1]:
+        raise ValueError(f"its members must have names of their own, found {repeated[0]!r} twice.")
+
+
+def _is_plain(member: ZipInfo) -> bool:
+    is_encrypted = member.flag_bits & 1
+    is_stored = member.compress_type == ZIP_STORED and member.file_size == member.compress_size
+    return is_stored and not is_encrypted
+
+
+def _digest(archive: ZipFile) -> str:
+    """Digest names, lengths and contents of all members but the manifest, in order (SHA-256)."""
+    digest = hashlib.sha256()
+    for name in archive.namelist():
+        if name != MANIFEST:
+            content = archive.read(name)
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield what skops calls nodes, each of which makes an object."""
+    pending = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict) and "__loader__" in value:
+            yield value
+        if isinstance(value, dict | list):
+            pending.extend(value.values() if isinstance(value, dict) else value)
+
+
+def _type_of(node: dict[str, Any]) -> str:
+    return f"{node['__module__']}.{node['__class__']}"
+
+
+def _untrusted_types(schema: Any) -> list[str]:
+    """Name the types that a file may not hold; skops itself trusts estimators and functions."""
+    return sorted(
+        {
+            _type_of(node)
+            for node in _nodes(schema)
+            if node["__loader__"] not in LOADERS
+            or not LOADERS[node["__loader__"]].fullmatch(_type_of(node))
+        }
+    )
+
+
+def _arrays_of(schema: Any) -> list[str]:
+    """Name the members that hold arrays.
+
+    skops makes one object of all nodes of one number. Were these not the same, few bytes could
+    stand for any number of objects, or one array be read again and again.
+    """
+    known: dict[int, dict[str, Any]] = {}
+    arrays = []
+    for node in _nodes(schema):
+        number = node["__id__"]
+        if number in known and known[number] != node:
+            raise ValueError(f"its object {number} must be one, found another one beside it.")
+        if node.get("file") and number not in known:
+            arrays.append(str(node["file"]))
+        known[number] = node
+    return arrays
+
+
+def _check_array(archive: ZipFile, name: str) -> None:
+    """Check that an array is as long as its header says: NumPy makes room before it reads."""
+    with archive.open(name) as file:
+        major, _ = np.lib.format.read_magic(file)
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if major == 1
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read_header(file)
+        n_bytes = file.tell() + math.prod((dtype.itemsize, *shape))
+    found = archive.getinfo(name).file_size
+    is_plain = dtype.kind in "biufU" and dtype.itemsize > 0 and min(shape, default=0) >= 0
+    if not is_plain or n_bytes != found:
+        raise ValueError(
+            f"its array {name!r} must be numbers or text as its header says, {n_bytes} bytes, "
+            f"found {found}."
+        )
+
+
+def _version() -> str:
+    try:
+        return version("sklearn-protopnet")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _skops_io() -> Any:
     try:
-        from skops import io
+        from skops import io as skops_io
     except ImportError as error:
         raise ImportError(
             "Saving and loading files needs skops: pip install sklearn-protopnet[files]"
         ) from error
-    return io
+    return skops_io

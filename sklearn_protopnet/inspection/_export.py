@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._persistence import check_place, replacing
+from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet.inspection._details import explanation_units
 from sklearn_protopnet.inspection._explanation import Explainer, Options

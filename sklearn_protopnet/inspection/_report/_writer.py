@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
+from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet._fitted import FittedClassifier
-from sklearn_protopnet._persistence import check_place, replacing
 from sklearn_protopnet._validation import check_positive, class_indices
 from sklearn_protopnet.inspection._explanation import located_sources
 from sklearn_protopnet.inspection._localizers import check_localizer
