@@ -20,19 +20,25 @@ NAMED_BYTES: Final = 200
 """A temporary folder's name begins with so many bytes of the file's, of the 255 that there are."""
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """Read a file, unless it is one that may never end.
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Find out before a file is read whether it is one, and ends.
 
     Raises
     ------
-    OSError
-        If there is no such file, or it cannot be read.
+    FileNotFoundError
+        If there is no such file.
     ValueError
         If it is a folder, a device, a FIFO or a socket.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError(f"{os.fspath(path)!r} must be a regular file, found another kind.")
-    return Path(path).read_bytes()
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.") from error
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{os.fspath(path)!r} must be a regular file, found a folder, a device, a FIFO or a "
+            "socket."
+        )
 
 
 def check_place(path: str | os.PathLike[str]) -> None:

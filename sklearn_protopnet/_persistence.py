@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import copy
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from sklearn_protopnet._files import check_place, read_regular, replacing
+from sklearn_protopnet._files import check_place, check_regular, replacing
 
 Estimator = TypeVar("Estimator")
 
@@ -106,7 +107,8 @@ def load(path: str | os.PathLike[str], check: Callable[[Any], Estimator]) -> Est
     """
     skops_io = _skops_io()
     name = os.fspath(path)
-    data = read_regular(path)
+    check_regular(path)
+    data = Path(path).read_bytes()
     try:
         with ZipFile(io.BytesIO(data)) as archive:
             written_by = _check_archive(archive, len(data))

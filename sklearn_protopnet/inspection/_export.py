@@ -11,22 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._files import check_place, replacing
+from sklearn_protopnet._files import check_place, check_regular
 from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet.inspection._details import explanation_units
 from sklearn_protopnet.inspection._explanation import Explainer, Options
-from sklearn_protopnet.inspection._export_formats import NUMBERS, READERS, UNREADABLE, WRITERS
+from sklearn_protopnet.inspection._export_formats import FORMATS, Format, with_escaped_formulas
+from sklearn_protopnet.inspection._export_manifest import NUMBERS, TableDigest
 from sklearn_protopnet.inspection._pipelines import open_images
-from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS, build_table
+from sklearn_protopnet.inspection._tables import build_table
 
 CHUNK_ROWS: Final = 50_000
-"""Rows of evidence that are in memory at once, about; 900 bytes each until they are in a file."""
+"""About so many rows of evidence are in memory at once, 900 bytes each until they are in a file."""
 
 LARGEST_CHUNK: Final = 1000
-"""Images that are explained at once, at most."""
-
-NO_UINT64: Final = (".csv", ".db", ".sqlite")
-"""Formats whose integers end at 2**63."""
+"""At most so many images are explained at once."""
 
 
 def export_evidence(
@@ -40,6 +38,7 @@ def export_evidence(
     localizer: str = "receptive_field",
     details: str | Iterable[str] = (),
     sparse: bool = False,
+    escape_formulas: bool = False,
     verbose: int = 0,
 ) -> int:
     """Write the evidence for any number of images to a file.
@@ -47,8 +46,12 @@ def export_evidence(
     Images are explained some at a time: memory does not grow with their number, but for what a
     pipeline makes of them before they reach the classifier. The file appears
     when all is written; if the export ends before, there is none, or the one that was there. An
-    export that is killed leaves a hidden file beside it, which the next export to the same place
-    removes (from the same machine, and not on Windows).
+    export that is killed leaves a hidden folder beside it, which nobody removes.
+
+    Every file has a manifest: the number of rows, the dtypes of the columns, and a digest of their
+    content, which `read_evidence` checks. It is in the metadata of a Parquet file, in a table
+    ``manifest`` of a SQLite file, and beside a CSV file: that of ``evidence.csv`` is
+    ``evidence.csv.json``, and goes where the other goes.
 
     Parameters
     ----------
@@ -73,6 +76,11 @@ def export_evidence(
     sparse : bool, default=False
         Whether to leave out contributions of exactly 0. The others still add up to the logit, but
         for what `top_k` leaves out.
+    escape_formulas : bool, default=False
+        Whether labels and names of samples in a CSV file get an apostrophe before them if they
+        begin with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return, with which a spreadsheet
+        computes them. `read_evidence` takes it away again. By default a file holds what they are:
+        mind that where they come from strangers.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -88,30 +96,33 @@ def export_evidence(
     NotFittedError
         If the estimator is not fitted.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or is no regular file.
     TypeError
         If there is no ProtoPNetClassifier at the estimator's end.
     ValueError
         If the suffix is none of these, if names of samples or classes are neither text, numbers
-        nor truth values, or are integers that the format does not have, or as by
-        `ProtoPNetClassifier.explain`.
+        nor truth values, or are integers that the format does not have, if formulas are to be
+        escaped in another format than CSV, or as by `ProtoPNetClassifier.explain`.
 
     See Also
     --------
     read_evidence : Read the file.
     """
-    suffix = _suffix(path)
-    check_place(Path(path))
+    target, file_format = Path(path), _format_of(path)
+    if escape_formulas and not file_format.is_for_spreadsheets:
+        raise ValueError(f"escape_formulas is for .csv files, got {target.name!r}.")
+    for place in file_format.places(target):
+        check_place(place)
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
     images = open_images(estimator, X)
     explainer = Explainer(images.fitted, images.source, images.names, options)
-    _check_names("sample", explainer.names, suffix)
-    _check_names("class", images.fitted.classes, suffix)
-    n_rows = start = 0
+    _check_names("sample", explainer.names, file_format)
+    _check_names("class", images.fitted.classes, file_format)
+    digest = TableDigest(has_escaped_formulas=escape_formulas)
+    start = 0
     size = 1  # images that are explained at once; the first one tells how many rows each has
     with (
-        replacing(path) as temporary,
-        WRITERS[suffix](temporary) as append,
+        file_format.write(target) as file,
         ProgressBar(len(explainer), "image", visible=bool(verbose)) as bar,
     ):
         while start < len(explainer):
@@ -121,12 +132,14 @@ def export_evidence(
             if sparse:
                 why = why[why["contribution"] != 0]
             if len(why) or start == 0:  # a file without rows has columns too
-                append(why)
-            n_rows += len(why)
+                digest.update(why)
+                file.append(with_escaped_formulas(why) if escape_formulas else why)
             del why
             start += n_images
             bar.update(n_images)
-    return n_rows
+        manifest = digest.manifest()
+        file.finish(manifest.to_json())
+    return manifest.rows
 
 
 def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -141,9 +154,7 @@ def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
     -------
     DataFrame
         What `ProtoPNetClassifier.explain` gives, to the last bit, with its ``attrs``; rows of
-        contribution 0 are missing if they were left out. CSV does not tell integers from one
-        another: labels of ``uint8`` come back as ``int64``. If no row is left, all labels that
-        are no text do.
+        contribution 0 are missing if they were left out.
 
     Raises
     ------
@@ -153,34 +164,32 @@ def read_evidence(path: str | os.PathLike[str]) -> pd.DataFrame:
         If the format needs a package that is not installed.
     ValueError
         If the suffix is none of ``.csv``, ``.parquet``, ``.sqlite`` and ``.db``, or the file is no
-        evidence.
+        evidence, or no longer what was written.
     """
-    read = READERS[_suffix(path)]
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    name = os.fspath(path)
+    file_format = _format_of(path)
+    check_regular(path)
     try:
-        table = read(Path(path))
-    except UNREADABLE as error:
-        raise ValueError(f"{name!r} must be evidence in its format, found: {error}") from error
-    missing = [column for column in EXPLANATION_COLUMNS if column not in table]
-    if missing:
+        table, manifest = file_format.read(Path(path))
+        manifest.check(table)
+    except ImportError:
+        raise
+    except Exception as error:  # pandas, pyarrow and sqlite3 each raise their own
         raise ValueError(
-            f"{name!r} must have the columns of evidence, {len(missing)} are missing: "
-            f"{', '.join(missing[:3])} ..."
-        )
+            f"{os.fspath(path)!r} must be evidence as export_evidence wrote it, found: {error}"
+        ) from error
     columns = {str(name): table[name] for name in table}
     return build_table(columns, "explanation", explanation_units())
 
 
-def _suffix(path: str | os.PathLike[str]) -> str:
+def _format_of(path: str | os.PathLike[str]) -> Format:
+    formats = {suffix: each for each in FORMATS for suffix in each.suffixes}
     suffix = Path(path).suffix.lower()
-    if suffix not in WRITERS:
-        raise ValueError(f"path must end in one of {sorted(WRITERS)}, got {os.fspath(path)!r}.")
-    return suffix
+    if suffix not in formats:
+        raise ValueError(f"path must end in one of {sorted(formats)}, got {os.fspath(path)!r}.")
+    return formats[suffix]
 
 
-def _check_names(kind: str, names: NDArray[Any], suffix: str) -> None:
+def _check_names(kind: str, names: NDArray[Any], file_format: Format) -> None:
     """Check that names of samples or classes are something that a file has."""
     is_number, is_unsigned = names.dtype.kind in NUMBERS, names.dtype.kind == "u"
     others = [] if is_number else [each for each in names if not isinstance(each, str)]
@@ -189,11 +198,11 @@ def _check_names(kind: str, names: NDArray[Any], suffix: str) -> None:
             "Names of samples and classes must be text, numbers or truth values to be written to "
             f"a file, got {names.dtype} such as {others[0]!r} for {kind!r}. {_REMEDIES[kind]}"
         )
-    if is_unsigned and suffix in NO_UINT64 and names.max() > np.iinfo(np.int64).max:
+    if is_unsigned and not file_format.has_uint64 and names.max() > np.iinfo(np.int64).max:
         raise ValueError(
             "Names of samples and classes that are integers must be less than 2**63 to be written "
-            f"to a {suffix} file, got {names.max()} for {kind!r}. A .parquet file has them. Or: "
-            f"{_REMEDIES[kind]}"
+            f"to a {file_format.suffixes[0]} file, got {names.max()} for {kind!r}. A .parquet file "
+            f"has them. Or: {_REMEDIES[kind]}"
         )
 
 
