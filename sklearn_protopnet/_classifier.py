@@ -31,6 +31,7 @@ from torch import nn
 from sklearn_protopnet import _persistence
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
 from sklearn_protopnet._fitted import Evidence, FittedNetwork, fitted_network
+from sklearn_protopnet._fitted_state import check_fitted_state
 from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Transform
 from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS, not_converged
 from sklearn_protopnet._network import (
@@ -882,7 +883,7 @@ class ProtoPNetClassifier(
             If a fitted attribute has been changed to what `load` would refuse.
         """
         check_is_fitted(self)
-        _persistence.dump(self, path)
+        _persistence.dump(self, path, _checked)
 
     def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that images may be rows, arrays of three dimensions, or paths."""
@@ -985,6 +986,7 @@ def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier:
 
 
 def _checked(classifier: ProtoPNetClassifier) -> ProtoPNetClassifier:
-    """Check the parameters and the fitted state that were in a file."""
+    """Check the parameters and the fitted state that are in a file, or are to be."""
     classifier._validate_params()
+    check_fitted_state(classifier)
     return classifier

@@ -1,7 +1,6 @@
 """Whether a classifier's attributes are such as a fit leaves, each by itself and all together.
 
-What is wrong is found before any image is predicted: after a file was read, and before one is
-written.
+What is wrong is found after a file was read and before one is written, not by a prediction.
 
 Shapes: K classes, P prototypes of depth D and H1 x W1 cells, images of H x W pixels and C channels.
 """
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, Final
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_protopnet._network import BACKBONES, Architecture, ReceptiveField, functional
-from sklearn_protopnet._training import HistoryRow
+from sklearn_protopnet._fitted import fitted_network
+from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
+from sklearn_protopnet._training import UNPROJECTED, HistoryRow
 
 FITTED: Final = (
     "classes_",
@@ -57,17 +58,14 @@ STATE: Final = (
 )
 """The entries of `state_` have these names."""
 
-PARTS: Final = ("backbone.", "add_on.")
-"""The arrays of `state_["network"]` have names that begin so."""
+ARCHITECTURE: Final = ("backbone", "feature_stride", "similarity")
+"""The entries of `state_["architecture"]` have these names."""
 
 N_QUANTILES: Final = 101
 """There are so many quantiles: of 0, 1, ..., 100 %."""
 
 KINDS: Final = {"int": Integral, "str": str, "float": Real}
 """A field of a row of the history that is annotated so holds one of these."""
-
-UNPROJECTED: Final = -1
-"""A prototype that is no patch of a training image has this row."""
 
 
 def check_fitted_state(estimator: Any) -> None:
@@ -91,19 +89,21 @@ def check_fitted_state(estimator: Any) -> None:
         "Attributes must be parameters and those that a fit leaves",
         f"missing {sorted(allowed - found)}, unknown {sorted(found - allowed - set(OPTIONAL))}",
     )
-    _require(
-        set(estimator.state_) == set(STATE), f"state_ must have {STATE}", sorted(estimator.state_)
-    )
+    state = estimator.state_
+    _require(set(state) == set(STATE), f"state_ must have {sorted(STATE)}", sorted(state))
     _check_classes(estimator.classes_)
     _check_shapes(estimator)
-    architecture = _architecture_of(estimator)
-    field = _receptive_field_of(estimator)
+    _check_architecture(state["architecture"])
+    field = ReceptiveField(**state["receptive_field"])
+    _check_receptive_field(field, estimator.input_shape_)
     _check_last_layer(estimator)
-    _check_prototypes(estimator, architecture.similarity)
+    _check_prototypes(estimator)
     _check_sources(estimator, field)
     _check_history(estimator)
-    _check_standardization(estimator.state_["standardization"], estimator.input_shape_[2])
-    _check_network(estimator, architecture, field)
+    _check_standardization(state["standardization"], estimator.input_shape_[2])
+    is_frozen = state["is_backbone_frozen"]
+    _require(isinstance(is_frozen, bool), "is_backbone_frozen must be a truth value", "another")
+    _check_network(estimator)
 
 
 def _require(is_right: Any, rule: str, found: Any) -> None:
@@ -167,51 +167,30 @@ def _check_shapes(estimator: Any) -> None:
     )
 
 
-def _architecture_of(estimator: Any) -> Architecture:
-    """Check what the network is to be, against arrays that are there, before it is built."""
-    values = estimator.state_["architecture"]
-    architecture = Architecture(**values)
-    names = {each.name for each in fields(Architecture)} - {"weights"}
-    _require(set(values) == names, f"The architecture must have {sorted(names)}", sorted(values))
-    expected = {
-        "input_shape": (tuple(architecture.image_shape), estimator.input_shape_),
-        "n_classes": (architecture.n_classes, len(estimator.classes_)),
-        "prototypes": (
-            (
-                architecture.n_classes * architecture.n_prototypes_per_class,
-                architecture.prototype_depth,
-                *architecture.prototype_size,
-            ),
-            estimator.prototypes_.shape,
-        ),
-    }
-    for name, (found, wanted) in expected.items():
-        _require(found == wanted, f"The architecture's {name} must be {wanted}", found)
-    for name, known in (("backbone", BACKBONES), ("similarity", functional.SIMILARITIES)):
-        value = getattr(architecture, name)
-        _require(isinstance(value, str) and value in known, f"The {name} must be known", value)
-    stride = architecture.feature_stride
-    _require(stride is None or _is_integer(stride), "feature_stride must be an integer", stride)
-    return architecture
+def _check_architecture(values: Mapping[str, Any]) -> None:
+    found = sorted(values)
+    _require(found == sorted(ARCHITECTURE), f"The architecture must have {ARCHITECTURE}", found)
+    for name, known in (("backbone", BACKBONES), ("similarity", SIMILARITIES)):
+        value = values[name]
+        is_known = isinstance(value, str) and value in known
+        _require(is_known, f"The {name} must be known", repr(value)[:100])
+    stride = values["feature_stride"]
+    is_stride = stride is None or _is_integer(stride)
+    _require(is_stride, "feature_stride must be a positive integer", repr(stride)[:100])
 
 
-def _receptive_field_of(estimator: Any) -> ReceptiveField:
+def _check_receptive_field(field: ReceptiveField, input_shape: tuple[int, int, int]) -> None:
     """Check that every cell's receptive field lies in the image."""
-    field = ReceptiveField(**estimator.state_["receptive_field"])
-    height, width, _ = estimator.input_shape_
-    for name, intervals, n_pixels in (
-        ("rows", field.rows, height),
-        ("columns", field.columns, width),
-    ):
+    axes = ("rows", field.rows, input_shape[0]), ("columns", field.columns, input_shape[1])
+    for name, intervals, n_pixels in axes:
         _check_array(f"The receptive field's {name}", intervals, np.int64, (len(intervals), 2))
         starts, ends = intervals.T
+        is_within = (starts >= 0) & (starts <= ends) & (ends <= n_pixels)
         _require(
-            len(intervals) and ((starts >= 0) & (starts <= ends) & (ends <= n_pixels)).all(),
+            len(intervals) and is_within.all(),
             f"The receptive field's {name} must be intervals of {n_pixels} pixels",
             "others",
         )
-    _require(_is_integer(field.depth), "The receptive field's depth must be an integer", "another")
-    return field
 
 
 def _check_last_layer(estimator: Any) -> None:
@@ -226,11 +205,16 @@ def _check_last_layer(estimator: Any) -> None:
         )
 
 
-def _check_prototypes(estimator: Any, similarity: str) -> None:
+def _check_prototypes(estimator: Any) -> None:
     """Check the prototypes and what is known of each, (P, ...)."""
     vectors, labels = estimator.prototypes_, estimator.prototype_classes_
     classes = estimator.classes_
     n_prototypes = len(vectors)
+    _require(
+        vectors.ndim == 4 and min(vectors.shape) > 0,
+        "prototypes_ must have four axes, none of them empty",
+        vectors.shape,
+    )
     _check_array("prototypes_", vectors, np.float32, vectors.shape)
     _check_array("prototype_classes_", labels, classes.dtype, (n_prototypes,))
     _require(
@@ -240,7 +224,8 @@ def _check_prototypes(estimator: Any, similarity: str) -> None:
     shape = 2, n_prototypes, N_QUANTILES
     _check_array("similarity_quantiles_", quantiles, np.float64, shape, is_finite=False)
     is_missing = np.isnan(quantiles).any(2)  # (2, P): no training image
-    lowest, highest = functional.SIMILARITY_RANGES[similarity]
+    similarity = SIMILARITIES[estimator.state_["architecture"]["similarity"]]
+    lowest, highest = similarity.range
     kept = quantiles[~is_missing]  # (rows, 101)
     is_right = (np.diff(kept) >= 0) & np.isfinite(kept[:, 1:])
     is_within = (kept >= lowest - 1e-9) & (kept <= highest + 1e-9)
@@ -315,26 +300,28 @@ def _check_standardization(values: Mapping[str, Any], n_channels: int) -> None:
     _require((values["scale"] > 0).all(), "The scale of a channel must be positive", "another")
 
 
-def _check_network(estimator: Any, architecture: Architecture, field: ReceptiveField) -> None:
-    """Check the network's arrays against those of one that is built anew."""
-    is_frozen = estimator.state_["is_backbone_frozen"]
-    _require(isinstance(is_frozen, bool), "is_backbone_frozen must be a truth value", "another")
-    network, _ = architecture.build(field=field)
-    network = network.to("meta").eval()
-    height, width, channels = architecture.image_shape
-    with torch.no_grad():
-        features = network.backbone(torch.empty(1, channels, height, width, device="meta"))
-    _require(
-        tuple(features.shape) == (1, field.depth, *field.map_size),
-        f"The receptive field must be that of a map of {tuple(features.shape[1:])}",
-        (field.depth, *field.map_size),
-    )
-    wanted = {k: v for k, v in network.state_dict().items() if k.startswith(PARTS)}
-    found = estimator.state_["network"]
-    differing = sorted(set(wanted) ^ set(found))
-    _require(not differing, "The network's arrays must be the architecture's", differing[:3])
-    for name, expected in wanted.items():
-        dtype = np.int64 if expected.dtype == torch.int64 else np.float32
-        _check_array(name, found[name], dtype, tuple(expected.shape))
+def _check_network(estimator: Any) -> None:
+    """Check the network's arrays against the network that is restored from them."""
+    found, depth = estimator.state_["network"], estimator.state_["receptive_field"]["depth"]
+    for name, array in found.items():
+        dtype = np.int64 if name.endswith("num_batches_tracked") else np.float32
+        _check_array(name, array, dtype, np.shape(array))
         if name.endswith(("running_var", "num_batches_tracked")):
-            _require((found[name] >= 0).all(), f"{name} must be at least 0", "less")
+            _require((array >= 0).all(), f"{name} must be at least 0", "less")
+    n_channels = found["add_on.0.weight"].shape[1]
+    _require(
+        _is_integer(depth) and depth == n_channels,
+        f"The receptive field must be that of {n_channels} channels",
+        repr(depth)[:100],
+    )
+    fitted = fitted_network(copy(estimator).set_params(device="cpu", memory=None))
+    network, field = fitted.network, fitted.field
+    with working_conditions(tiny=fitted.architecture.is_tiny), torch.no_grad():
+        height, width, channels = estimator.input_shape_
+        features = network.backbone(torch.zeros(1, channels, height, width))
+    n_cells = tuple(features.shape[2:])
+    _require(
+        field.map_size == n_cells and np.less_equal(network.prototype_size, n_cells).all(),
+        f"Prototypes and the receptive field must be those of a map of {n_cells} cells",
+        f"{network.prototype_size} and {field.map_size}",
+    )

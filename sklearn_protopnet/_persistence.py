@@ -47,11 +47,18 @@ LOADERS: Final = {
 """Each loader of skops that a file may ask for makes objects of these types."""
 
 
-def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
+def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], Any]) -> None:
     """Write an estimator to a file, all of it or nothing, less its `memory`.
 
     The file is the archive that skops writes, of members that are not compressed, with a manifest
     as the last one.
+
+    Parameters
+    ----------
+    estimator : object
+    path : str or path-like
+    check : callable
+        Raises an error unless the estimator is a sound one.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     TypeError
-        If the estimator holds something that `load` would refuse, such as a backbone that is a
+        If the estimator holds a type that `load` would refuse, such as a backbone that is a
         module.
     """
     skops_io = _skops_io()
@@ -79,6 +86,7 @@ def dump(estimator: Any, path: str | os.PathLike[str]) -> None:
         untrusted = _untrusted_types(json.loads(archive.read(SCHEMA)))
         if untrusted:
             raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
+        check(estimator)
         manifest = {"format": FORMAT, "version": _version(), "sha256": _digest(archive)}
         archive.writestr(MANIFEST, json.dumps(manifest))
     with replacing(path) as temporary:
