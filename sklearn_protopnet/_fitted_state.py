@@ -316,6 +316,9 @@ def _check_network(estimator: Any) -> None:
     )
     fitted = fitted_network(copy(estimator).set_params(device="cpu", memory=None))
     network, field = fitted.network, fitted.field
+    restored = network.state_dict()
+    for name, array in found.items():  # PyTorch takes an axis of one number for none
+        _require(array.shape == restored[name].shape, f"{name} must have its shape", array.shape)
     with working_conditions(tiny=fitted.architecture.is_tiny), torch.no_grad():
         height, width, channels = estimator.input_shape_
         features = network.backbone(torch.zeros(1, channels, height, width))
