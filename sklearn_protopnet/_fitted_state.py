@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
-from sklearn_protopnet._training import UNPROJECTED, HistoryRow
+from sklearn_protopnet._training import NO_SOURCE, HistoryRow
 
 FITTED: Final = (
     "classes_",
@@ -250,8 +250,8 @@ def _check_sources(estimator: Any, field: ReceptiveField) -> None:
     _require(is_number, "prototype_images_ must be an array of numbers", type(images).__name__)
     shape = n_prototypes, *estimator.input_shape_
     _check_array("prototype_images_", images, images.dtype, shape)
-    _require((rows >= UNPROJECTED).all(), "prototype_sample_indices_ must be rows, or -1", "less")
-    is_patch = rows != UNPROJECTED  # (P,)
+    _require((rows >= NO_SOURCE).all(), "prototype_sample_indices_ must be rows, or -1", "less")
+    is_patch = rows != NO_SOURCE  # (P,)
     has_blind_cells = any((a[:, 0] == a[:, 1]).any() for a in (field.rows, field.columns))
     are_boxes = _are_boxes(boxes, sizes, least=int(not has_blind_cells))
     _require(are_boxes[is_patch].all(), "prototype_boxes_ must lie in their images", "others")
