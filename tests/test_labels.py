@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import ArrayImages, Dataset, unstandardized
 from sklearn_protopnet._validation import class_indices, effective_weights, split_validation
+from sklearn_protopnet.inspection import last_layer_path, write_report
 
 CLASSES, LABELS = np.array(["a", "b"]), np.array([0, 0, 0, 1])
 
@@ -139,3 +141,108 @@ class TestSplit:
             for images, labels in ((X, y), (twice, np.tile(y, 2)))
         )
         assert one.loss_curve_ == other.loss_curve_
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """Digits of two classes, which are called 1 and 3."""
+    X, y = digits
+    rows = np.flatnonzero((y == 1) | (y == 3))
+    return X[rows], y[rows]
+
+
+def quick(**changes):
+    return ProtoPNetClassifier(image_shape=(8, 8), **{**QUICK, **changes})
+
+
+class TestByteOrder:
+    """FITS, IDX and HDF5 files hold numbers in another byte order than most machines."""
+
+    @pytest.mark.parametrize("dtype", ["i4", "f8", "U3"])
+    def test_every_door_takes_labels_of_either_order(self, few, dtype, tmp_path):
+        X, y = few
+        swapped = y.astype(dtype).astype(np.dtype(dtype).newbyteorder("S"))
+        assert not swapped.dtype.isnative
+        plain = quick().fit(X, y.astype(dtype))
+        clf = quick(early_stopping=True).fit(X, swapped, X_val=X, y_val=swapped)
+        for fitted in (clf, quick().fit(X, swapped)):
+            assert fitted.classes_.dtype == plain.classes_.dtype
+            assert fitted.classes_.dtype.isnative
+            assert fitted.prototype_classes_.dtype.isnative
+        assert np.array_equal(fitted.coef_, plain.coef_)
+        assert np.array_equal(fitted.predict(X), plain.predict(X))
+        fitted.refit_last_layer(X, swapped)
+        assert np.array_equal(fitted.coef_, plain.coef_)
+        assert fitted.score(X, swapped) == plain.score(X, y.astype(dtype))
+        named = fitted.explain(X[:2], classes=swapped[:1])
+        assert named["class"].unique().tolist() == y[:1].astype(dtype).tolist()
+        assert len(named.groupby("prototype_class").size()) == 2
+        sources = fitted.prototype_table().merge(named, on=["prototype", "prototype_class"])
+        assert len(sources) == len(named)
+        path = last_layer_path(fitted, X, swapped, n_l1_weights=2)
+        assert path.equals(last_layer_path(plain, X, y.astype(dtype), n_l1_weights=2))
+        write_report(fitted, X[:3], tmp_path / "report.html", y=swapped[:3])
+
+
+class TestText:
+    @pytest.mark.parametrize("dtype", ["U9", object])
+    def test_what_utf_8_cannot_hold_is_refused_with_its_row(self, few, dtype):
+        X, y = few
+        names = np.array(["one", "three"], dtype=dtype)[y // 2]
+        row = np.flatnonzero(y == 3)[0]
+        names[names == "three"] = "thr\udce9e"
+        message = rf"Labels in y must be text that UTF-8 can hold, got 'thr\\udce9e' in row {row}"
+        clf = quick()
+        with pytest.raises(ValueError, match=message):
+            clf.fit(X, names)
+        assert not hasattr(clf, "classes_")
+
+    def test_any_other_text_is_taken(self, few):
+        X, y = few
+        names = np.array(["né", "数字 \U0001f600"])[y // 2]
+        assert set(quick().fit(X, names).predict(X)) <= set(names)
+
+
+class TestMessages:
+    def test_missing_labels_are_named_once(self, fitted, digits):
+        X, _ = digits
+        with pytest.raises(ValueError, match=r"y must hold classes of .*, got \[nan\]\.$"):
+            fitted.refit_last_layer(X, np.full(len(X), np.nan))
+
+    def test_many_unknown_labels_are_not_printed(self, fitted, digits):
+        X, _ = digits
+        message = r"got \[100, .*, 109, \.\.\.\] \(300 in all\)\.$"
+        with pytest.raises(ValueError, match=message) as caught:
+            fitted.refit_last_layer(X, np.arange(100, 400))
+        assert len(str(caught.value)) < 300
+
+
+class TestWeightsOfAnySize:
+    """Numbers at either end of their range weigh like any other."""
+
+    @pytest.mark.parametrize("factor", [2.0**1022, 2.0**-1070])
+    def test_what_all_weights_are_multiplied_by_changes_no_bit(self, few, factor):
+        X, y = few
+        weights = np.arange(len(y)) % 3 + 1.0
+        plain = quick().fit(X, y, weights)
+        clf = quick().fit(
+            X, y, factor * weights, X_val=X, y_val=y, sample_weight_val=factor * weights
+        )
+        assert np.array_equal(clf.coef_, plain.coef_)
+        assert clf.history_[-1]["validation_accuracy"] == pytest.approx(plain.score(X, y, weights))
+        clf.refit_last_layer(X, y, sample_weight=factor * weights)
+        assert np.array_equal(clf.coef_, plain.coef_)
+
+    def test_so_do_weights_of_classes(self, few):
+        X, y = few
+        plain = quick(class_weight={1: 1.0, 3: 2.0}).fit(X, y)
+        for factor in (2.0**1022, 2.0**-1070):
+            clf = quick(class_weight={1: factor, 3: 2 * factor}).fit(X, y, np.full(len(y), factor))
+            assert np.array_equal(clf.coef_, plain.coef_)
+
+    def test_a_huge_weight_beside_a_tiny_one_leaves_both(self):
+        found = effective_weights([1e308, 1e-15, 1e308, 1.0], {"b": 1e-300}, CLASSES, LABELS)
+        assert (found > 0).tolist() == [True, True, True, False]  # 1e-608 of the largest
+        assert found[1] / found[0] == pytest.approx(1e-323, rel=0.2)
+        balanced = effective_weights([1e308, 1e308, 1e308, 1e308], "balanced", CLASSES, LABELS)
+        assert balanced[3] / balanced[0] == pytest.approx(3)
