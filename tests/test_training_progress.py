@@ -30,31 +30,30 @@ class Broken(io.StringIO):
         self.write("")
 
 
-@pytest.fixture(params=["none", "closed", "broken at once", "broken later"])
-def stderr(request, monkeypatch):
-    streams = {"none": None, "closed": io.StringIO()}
-    stream = streams.get(request.param, Broken(0 if "once" in request.param else 6))
-    if request.param == "closed":
+def stream_of(kind):
+    if kind == "none":
+        return None
+    stream = Broken(0 if kind == "broken at once" else 6)
+    if kind == "closed":
         stream.close()
-    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
 
 
 def assert_free(lock):
     """Another thread must get the lock."""
-    got = []
+    got = threading.Event()
 
     def take():
-        got.append(lock.acquire(timeout=5))
-        if got[0]:
-            lock.release()
+        with lock:
+            got.set()
 
-    thread = threading.Thread(target=take)
-    thread.start()
-    thread.join()
-    assert got == [True]
+    threading.Thread(target=take, daemon=True).start()
+    assert got.wait(timeout=10)
 
 
-def test_fits_and_exports_go_on(digits, tmp_path, stderr):
+@pytest.mark.parametrize("kind", ["none", "closed", "broken at once", "broken later"])
+def test_fits_and_exports_go_on(digits, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(sys, "stderr", stream_of(kind))  # here: pytest sets it before each call
     X, y = digits[0][:40], digits[1][:40] % 2
     clf = ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **QUICK).fit(X, y)
     export_evidence(clf, X[:3], tmp_path / "evidence.csv", verbose=1)

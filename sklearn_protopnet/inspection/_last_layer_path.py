@@ -15,7 +15,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._training import Similarities
@@ -25,6 +24,7 @@ from sklearn_protopnet._validation import (
     check_positive,
     class_indices,
     effective_weights,
+    scaled_weights,
 )
 from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
 from sklearn_protopnet.inspection._tables import build_table
@@ -184,7 +184,7 @@ def _compare(
     images = open_images(estimator, X)
     similarities = images.fitted.evidence(images.source).similarities
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
-    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    weights = scaled_weights(sample_weight, labels)
     return Similarities(similarities, labels, weights)
 
 
