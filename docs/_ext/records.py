@@ -6,8 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from sphinx.util.docutils import SphinxDirective
 
+from sklearn_protopnet._images._forms import INPUT_FORMS
+from sklearn_protopnet._network._backbones import BACKBONES
 from sklearn_protopnet._network._similarity import SIMILARITIES
+from sklearn_protopnet.inspection._details import DETAILS
 from sklearn_protopnet.inspection._localizers import LOCALIZERS
+from sklearn_protopnet.metrics._report._column import ARGUMENTS
+from sklearn_protopnet.metrics._report._columns import COLUMNS
 
 
 def code(text: object) -> str:
@@ -37,9 +42,45 @@ def localizers() -> Iterator[Iterable[str]]:
         yield name(each.name), each.description, each.cost
 
 
+def backbones() -> Iterator[Iterable[str]]:
+    yield "backbone", "channels of images", '``weights="imagenet"``'
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each in BACKBONES.values():
+        channels = (
+            "any number" if each.channels is None else f"any number, made for {each.channels}"
+        )
+        weights = "no" if each.weights is None else "yes"
+        alike.setdefault((channels, weights), []).append(name(each.name))
+    for (channels, weights), names in alike.items():
+        yield ", ".join(names), channels, weights
+
+
+def input_forms() -> Iterator[Iterable[str]]:
+    yield "``X``", "an image"
+    for each in INPUT_FORMS:
+        yield each.name, each.image
+
+
+def details() -> Iterator[Iterable[str]]:
+    yield "group", "columns", "what they say"
+    for each in DETAILS.values():
+        yield name(each.name), ", ".join(map(code, each.columns)), each.description
+
+
+def report_columns() -> Iterator[Iterable[str]]:
+    yield "column", "what it is", "better", "needs"
+    for each in COLUMNS.values():
+        needs = (code(need) if need in ARGUMENTS else f"group {name(need)}" for need in each.needs)
+        yield code(each.name), each.description, each.better or "", ", ".join(needs)
+
+
 TABLES = {
     "similarities": similarities,
+    "backbones": backbones,
     "localizers": localizers,
+    "input_forms": input_forms,
+    "details": details,
+    "report_columns": report_columns,
 }
 
 

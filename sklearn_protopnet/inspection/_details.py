@@ -43,6 +43,8 @@ class Detail:
     name: str
     columns: Mapping[str, str]
     """The units of its columns, in order; ``""`` of a column without."""
+    description: str
+    """Says for the documentation what its columns say, in their order."""
     compute: Callable[[Context], Values]
     """Gives the columns, in the same order."""
     needs_effects: bool = False
@@ -140,15 +142,43 @@ DETAILS: Final[dict[str, Detail]] = {
     each.name: each
     for each in (
         Detail(
-            "box",
-            {"similarity_in_box": SIMILARITY_UNIT, "similarity_without_box": SIMILARITY_UNIT},
-            _effects,
+            name="box",
+            columns={
+                "similarity_in_box": SIMILARITY_UNIT,
+                "similarity_without_box": SIMILARITY_UNIT,
+            },
+            description="what the similarity becomes if all pixels outside of the box are blurred, "
+            "and if all inside are",
+            compute=_effects,
             needs_effects=True,
         ),
-        Detail("percentile", {"percentile_own": "%", "percentile_others": "%"}, _percentiles),
-        Detail("margin", {"margin": LOGIT_UNIT, "flip_similarity": SIMILARITY_UNIT}, _margins),
-        Detail("digest", {"source_digest": "", "model_digest": ""}, _digests),
-        Detail("convergence", {"convergence_delta": SIMILARITY_UNIT}, _convergence),
+        Detail(
+            name="percentile",
+            columns={"percentile_own": "%", "percentile_others": "%"},
+            description="how many of a hundred training images of the prototype's class, and of "
+            "the other classes, are at most as similar",
+            compute=_percentiles,
+        ),
+        Detail(
+            name="margin",
+            columns={"margin": LOGIT_UNIT, "flip_similarity": SIMILARITY_UNIT},
+            description="the lead over the next class, and the nearest similarity at which the "
+            "prediction would be another one",
+            compute=_margins,
+        ),
+        Detail(
+            name="digest",
+            columns={"source_digest": "", "model_digest": ""},
+            description="digests of the source image and of the model",
+            compute=_digests,
+        ),
+        Detail(
+            name="convergence",
+            columns={"convergence_delta": SIMILARITY_UNIT},
+            description="by how much the map of integrated gradients, or of relevance propagation, "
+            "misses the sum that it should have",
+            compute=_convergence,
+        ),
     )
 }
 """The registry holds every group by its name, in the order in which their columns stand."""
