@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
+from sklearn_protopnet.inspection._view import View
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import (
@@ -25,7 +26,6 @@ from sklearn_protopnet.inspection import (
     localize,
     similarity_maps,
 )
-from sklearn_protopnet.inspection._view import View
 
 mpl.use("Agg")
 

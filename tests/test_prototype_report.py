@@ -8,11 +8,11 @@ from PIL import Image
 from quick import QUICK
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn_protopnet.inspection._view import View
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.datasets import make_part_images, render_part_image
 from sklearn_protopnet.inspection import localize, nearest_patches
-from sklearn_protopnet.inspection._view import View
 from sklearn_protopnet.metrics import (
     box_necessity,
     box_sufficiency,

@@ -19,13 +19,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn_protopnet.inspection._report._pictures import data_uri
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import explain, write_report
 from sklearn_protopnet.inspection._report import _evidence as evidence_module
 from sklearn_protopnet.inspection._report import _page as page_module
 from sklearn_protopnet.inspection._report import _writer as report_module
-from sklearn_protopnet.inspection._report._pictures import data_uri
 
 SMALL = {"image_shape": (8, 8), **QUICK}
 FIELDS = (

@@ -1,4 +1,4 @@
-"""What the displays draw with: a canvas in inches, colours, and numbers as text."""
+"""What the displays draw with: axes measured in inches, images and boxes in them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_protopnet.inspection._pictures import colour_of, picture_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
-"""Okabe and Ito's colours that the colour-blind tell apart; those on which black is legible."""
-
-MINUS: Final = "\N{MINUS SIGN}"
-
 FAINT: Final = "#555555"
+"""Texts that explain have this colour."""
+
 BOX: Final = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX: Final = [f"source_{edge}" for edge in BOX]
+"""Columns of a table hold a box in the image, and one in the training image."""
 
 
 class Canvas:
@@ -27,12 +27,9 @@ class Canvas:
     In a smaller or larger axes everything shrinks or grows, fonts and lines included.
     """
 
-    def __init__(self, width: float, height: float, ax: Axes | None) -> None:
+    def __init__(self, width: float, height: float, ax: Any) -> None:
         self.width, self.height = width, height
-        if ax is None:
-            figure = pyplot_module().figure(figsize=(width, height))
-            ax = figure.add_axes((0, 0, 1, 1))
-        self.ax: Any = ax
+        self.ax = ax
         self.ax.set_axis_off()
         extent, dpi = self.ax.get_window_extent(), self.ax.figure.dpi
         self.scale = min(extent.width / width, extent.height / height) / dpi
@@ -42,7 +39,8 @@ class Canvas:
         return x / self.width, 1 - y / self.height
 
     def text(self, x: float, y: float, text: str, size: float, **options: Any) -> Any:
-        """Write text, by default with its last line on y."""
+        """Write text, by default with its last line on y; no Unicode becomes a question mark."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
         # Names are the user's: a dollar sign in one is no mathematics.
         options = {"va": "bottom", "linespacing": 1.25, "parse_math": False, **options}
         place = self.at(x, y)
@@ -96,6 +94,12 @@ class Canvas:
             )
         )
 
+    def no_image(self, x: float, y: float, side: float, size: float) -> Axes:
+        """Say that there is no training image, where it would be drawn."""
+        axes = self.image(x, y, side, np.full((1, 1, 1), 235, np.uint8))
+        axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=size)
+        return axes
+
     def badge(self, axes: Axes, x: float, y: float, i: int, transform: Any = None) -> None:
         """Write the number of a row on its colour."""
         axes.text(
@@ -115,48 +119,3 @@ class Canvas:
                 "linewidth": self.scale,
             },
         )
-
-
-def pyplot_module() -> Any:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(
-            "Drawing needs matplotlib: pip install sklearn-protopnet[plot]"
-        ) from error
-    return pyplot
-
-
-def picture_of(image: NDArray[Any]) -> NDArray[np.float64]:
-    """Bring an image (H, W, C) to what imshow draws: RGB, RGBA or grey, in [0, 1]."""
-    picture: NDArray[np.float64] = image.astype(np.float64)
-    if image.shape[2] not in {3, 4}:
-        picture = picture.mean(2)  # (H, W)
-    if image.dtype == np.uint8 and image.max() > 1:
-        return picture / 255
-    low, high = float(picture.min()), float(picture.max())
-    return (picture - low) / (high - low if high > low else 1.0)
-
-
-def is_whole_image(box: Any, size: Sequence[int]) -> bool:
-    y0, y1, x0, x1 = box
-    return (y1 - y0, x1 - x0) == tuple(size)
-
-
-def colour_of(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
-
-
-def format_number(value: float, digits: int = 2, *, signed: bool = False) -> str:
-    rounded = round(float(value), digits) + 0.0  # no minus zero
-    text = f"{rounded:+.{digits}f}" if signed else f"{rounded:.{digits}f}"
-    return text.replace("-", MINUS)
-
-
-def format_percent(probability: float) -> str:
-    """Write a probability; never 0 or 100 % unless it is."""
-    if 0 < probability < 0.0005:
-        return "below 0.1 %"
-    if 0.9995 <= probability < 1:
-        return "over 99.9 %"
-    return f"{100 * probability:.1f} %"

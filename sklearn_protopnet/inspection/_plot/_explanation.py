@@ -10,31 +10,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_protopnet._fitted import WHOLE, WIDE
 from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
-from sklearn_protopnet.inspection._pipelines import open_image
-from sklearn_protopnet.inspection._plot._canvas import (
-    BOX,
-    FAINT,
-    SOURCE_BOX,
-    Canvas,
+from sklearn_protopnet.inspection._pictures import (
+    BOX_NOTES,
     colour_of,
     format_number,
     format_percent,
     is_whole_image,
-    pyplot_module,
 )
+from sklearn_protopnet.inspection._pipelines import open_image
+from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
+from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
-APPROXIMATELY: Final = "\N{ALMOST EQUAL TO}"
-
-WIDTHS: Final = {WHOLE: "the whole image", WIDE: "half of the image or more"}
-"""What is said of boxes that are no small part of the image."""
+LOOKS_LIKE: Final = "\N{ALMOST EQUAL TO}"
 
 LEGEND: Final = (
     "Boxes: the parts of the image that count most,\n"
@@ -43,9 +38,16 @@ LEGEND: Final = (
     "all prototypes add up to the logit of the class.\n"
     "The class with the largest logit is predicted."
 )
+"""The picture says this of itself, below the image."""
 
 
-class ExplanationDisplay:
+def _row_top(i: int) -> float:
+    """Where the i-th row begins, in inches from the top."""
+    return 1.5 + 1.65 * i
+
+
+@with_shared_descriptions
+class ExplanationDisplay(CanvasDisplay):
     """Evidence for one class in one image, drawn: this looks like that.
 
     On the left the image with the parts that count most; on the right a row for each of them:
@@ -73,10 +75,7 @@ class ExplanationDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
-        The figure that was drawn on.
-    bounding_ax_ : matplotlib Axes
-        The axes that hold everything else.
+    {canvas_attributes}
     image_ax_ : matplotlib Axes
         The whole image with all the boxes.
     axes_ : ndarray of shape (n_rows, 2) of matplotlib Axes
@@ -127,6 +126,7 @@ class ExplanationDisplay:
         self.source_sizes = source_sizes
 
     @classmethod
+    @with_shared_descriptions
     def from_estimator(
         cls,
         estimator: Any,
@@ -143,11 +143,8 @@ class ExplanationDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier, Pipeline or search over parameters
-            Fitted.
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            What the estimator's ``predict`` takes. Pictures and boxes are of the images
-            that reach the classifier.
+        {estimator}
+        {X}
         sample : int, default=0
             Position in `X` of the image to explain.
         class_label : label, default=None
@@ -156,10 +153,8 @@ class ExplanationDisplay:
             Rows to draw: the largest contributions.
         localizer : str, default="receptive_field"
             How boxes of the rows to draw are found, as for `ProtoPNetClassifier.explain`.
-        image_name : str, default=None
-            What to call the image; with None ``"image <sample>"``, for a frame by its index.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
+        {image_name}
+        {ax}
 
         Returns
         -------
@@ -168,12 +163,7 @@ class ExplanationDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        NotFittedError
-            If the estimator is not fitted.
-        TypeError
-            If there is no ProtoPNetClassifier at its end.
+        {drawing_errors}
         ValueError
             If `sample` is no position in `X`, `top_k` is not positive, or the class or the
             localizer is unknown.
@@ -197,38 +187,19 @@ class ExplanationDisplay:
             image_name=image_name,
         ).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> ExplanationDisplay:
-        """Draw the display.
+    def _size(self) -> tuple[float, float]:
+        return 11.6, max(_row_top(len(self.source_images)) + 1.0, 6.3)
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
-
-        Returns
-        -------
-        self : ExplanationDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        """
-        n_rows = len(self.source_images)
-        bottom = 1.5 + 1.65 * n_rows
-        canvas = Canvas(11.6, max(bottom + 1.0, 6.3), ax)
-        self.figure_, self.bounding_ax_ = canvas.ax.figure, canvas.ax
+    def _draw_canvas(self, canvas: Canvas) -> None:
         self._draw_headings(canvas, self.evidence.iloc[0].to_dict())
         self._draw_image(canvas)
         drawn = [
-            self._draw_row(canvas, 1.5 + 1.65 * i, i, source)
+            self._draw_row(canvas, _row_top(i), i, source)
             for i, source in enumerate(self.source_images)
         ]
         self.axes_ = np.array([pair for pair, _ in drawn], dtype=object)  # (rows, 2)
         self.texts_ = [text for _, text in drawn]
-        self.sum_text_ = self._draw_sum(canvas, bottom)
-        return self
+        self.sum_text_ = self._draw_sum(canvas, _row_top(len(drawn)))
 
     def _draw_image(self, canvas: Canvas) -> None:
         """Draw the whole image with the boxes of all rows."""
@@ -247,19 +218,17 @@ class ExplanationDisplay:
 
     def _draw_headings(self, canvas: Canvas, row: dict[Any, Any]) -> None:
         """Draw the question, the prediction and the headings of the columns."""
-        label, figures = (
-            row["class"],
-            (format_percent(row["probability"]), format_number(row["logit"])),
+        label = row["class"]
+        figures = (
+            f"probability {format_percent(row['probability'])} and logit "
+            f"{format_number(row['logit'])}"
         )
         if label == self.predicted_class:
             question = f"Why class {label}?"
-            answer = "Predicted class: {}, with probability {} and logit {}".format(label, *figures)
+            answer = f"Predicted class: {label}, with {figures}"
         else:
             question = f"What speaks for class {label}?"
-            answer = (
-                "Class {} has probability {} and logit {}. ".format(label, *figures)
-                + f"The predicted class is {self.predicted_class}."
-            )
+            answer = f"Class {label} has {figures}. The predicted class is {self.predicted_class}."
         canvas.text(0.3, 0.45, question, 19, weight="bold")
         canvas.text(0.3, 0.8, answer, 12)
         canvas.text(4.65, 1.45, "This part\nof the image", 11, ha="center")
@@ -277,9 +246,9 @@ class ExplanationDisplay:
         canvas.badge(canvas.ax, *canvas.at(3.75, y + 0.9), i)
         part = canvas.image(4.0, y + 0.25, 1.3, self.image, self.image_size)
         canvas.box(part, row[BOX], colour_of(i))
-        if row["box_kind"] in WIDTHS:
-            canvas.text(4.65, y + 0.17, WIDTHS[row["box_kind"]], 9, ha="center")
-        canvas.text(5.7, y + 0.9, APPROXIMATELY, 20, ha="center", va="center", color=FAINT)
+        if row["box_kind"] in BOX_NOTES:
+            canvas.text(4.65, y + 0.17, BOX_NOTES[row["box_kind"]], 9, ha="center")
+        canvas.text(5.7, y + 0.9, LOOKS_LIKE, 20, ha="center", va="center", color=FAINT)
         likeness = self._draw_source(canvas, 6.1, y, i, source)
         formula = (
             f"{format_number(row['similarity'])} {TIMES} {format_number(row['weight'], 3)} = "
@@ -295,9 +264,8 @@ class ExplanationDisplay:
         """Draw the training patch that a prototype is, or say that there is none."""
         row = self.evidence.iloc[i]
         if row["source_sample"] == NO_SOURCE:
-            axes = canvas.image(x, y + 0.25, 1.3, np.ones((1, 1, 1), np.uint8) * 235)
+            axes = canvas.no_image(x, y + 0.25, 1.3, 10)
             text = f"prototype {row['prototype']} of class {row['prototype_class']}"
-            axes.text(0, 0, "no training\nimage", ha="center", va="center")
         else:
             size = source.shape[:2] if self.source_sizes is None else self.source_sizes[i]
             axes = canvas.image(x, y + 0.25, 1.3, source, size)

@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._last_layer_path import last_layer_path
 from sklearn_protopnet.inspection._pipelines import find_classifier
-from sklearn_protopnet.inspection._plot._canvas import pyplot_module
+from sklearn_protopnet.inspection._plot._display import Display, pyplot_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, VALIDATION, SHARE = "#0072B2", "#D55E00", "#BBBBBB"
-"""Okabe and Ito's colours that the colour-blind tell apart, and a grey."""
+"""Scores have colours of Okabe and Ito, which the colour-blind tell apart, and the share a grey."""
 
 
-class LastLayerPathDisplay:
+@with_shared_descriptions
+class LastLayerPathDisplay(Display):
     """Score and sparsity of the last layer against `l1_weight`.
 
     Create it with `from_estimator`.
@@ -67,6 +69,7 @@ class LastLayerPathDisplay:
         self.l1_weight = l1_weight
 
     @classmethod
+    @with_shared_descriptions
     def from_estimator(
         cls,
         estimator: Any,
@@ -84,8 +87,7 @@ class LastLayerPathDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier, Pipeline or search over parameters
-            Fitted.
+        {estimator}
         X : array-like, frame, CPU tensor, list of images or paths of images
             Training images, as the estimator's ``predict`` takes them.
         y : array-like of shape (n,)
@@ -98,8 +100,7 @@ class LastLayerPathDisplay:
             Weights of the training images.
         X_val, y_val : as X and y, default=None
             Images to score.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
+        {ax}
 
         Returns
         -------
@@ -108,12 +109,7 @@ class LastLayerPathDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        NotFittedError
-            If the estimator is not fitted.
-        TypeError
-            If there is no ProtoPNetClassifier at its end.
+        {drawing_errors}
         ValueError
             If images, labels or penalties are not valid.
         """
@@ -130,27 +126,13 @@ class LastLayerPathDisplay:
         )
         return cls(path=path, l1_weight=find_classifier(estimator).l1_weight_).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> LastLayerPathDisplay:
-        """Draw the display.
+    def _new_axes(self) -> Axes:
+        ax: Axes
+        _, ax = pyplot_module().subplots(figsize=(6.4, 4.0), layout="constrained")
+        return ax
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
-
-        Returns
-        -------
-        self : LastLayerPathDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        """
-        if ax is None:
-            _, ax = pyplot_module().subplots(figsize=(6.4, 4.0), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+    def _draw(self, ax: Axes) -> None:
+        self.ax_ = ax
         self.share_ax_ = ax.twinx()
         penalties = self.path["l1_weight"]
         share = self.path["off_class_share"]
@@ -175,4 +157,3 @@ class LastLayerPathDisplay:
         ax.set_zorder(self.share_ax_.get_zorder() + 1)
         ax.patch.set_visible(False)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
-        return self

@@ -11,20 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explained_classes import known_classes
+from sklearn_protopnet.inspection._pictures import colour_of
 from sklearn_protopnet.inspection._pipelines import find_classifier
-from sklearn_protopnet.inspection._plot._canvas import (
-    SOURCE_BOX,
-    Canvas,
-    colour_of,
-    pyplot_module,
-)
+from sklearn_protopnet.inspection._plot._canvas import SOURCE_BOX, Canvas
+from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class PrototypeDisplay:
+@with_shared_descriptions
+class PrototypeDisplay(CanvasDisplay):
     """All that a classifier compares images to: its prototypes, a row for each class.
 
     Each cell is the training image that a prototype comes from, with the box of the patch that
@@ -41,10 +40,7 @@ class PrototypeDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
-        The figure that was drawn on.
-    bounding_ax_ : matplotlib Axes
-        The axes that hold everything else.
+    {canvas_attributes}
     axes_ : ndarray of shape (n_classes, n_columns) of matplotlib Axes
         The cells; None where a class has fewer prototypes than another.
 
@@ -80,6 +76,7 @@ class PrototypeDisplay:
         self.sizes = sizes
 
     @classmethod
+    @with_shared_descriptions
     def from_estimator(
         cls,
         estimator: Any,
@@ -89,20 +86,17 @@ class PrototypeDisplay:
         localizer: str = "receptive_field",
         ax: Axes | None = None,
     ) -> PrototypeDisplay:
-        """Look the prototypes up and draw them.
+        """Take the prototypes from a classifier and draw them.
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier, Pipeline or search over parameters
-            Fitted.
+        {estimator}
         classes : array-like of labels, default=None
             Classes whose prototypes to draw, in this order; all with None.
         max_per_class : int, default=10
             Prototypes of a class to draw at most: those with the lowest numbers.
-        localizer : str, default="receptive_field"
-            How boxes are found, as for `ProtoPNetClassifier.explain`.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
+        {localizer}
+        {ax}
 
         Returns
         -------
@@ -111,12 +105,7 @@ class PrototypeDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        NotFittedError
-            If the estimator is not fitted.
-        TypeError
-            If there is no ProtoPNetClassifier at its end.
+        {drawing_errors}
         ValueError
             If a class or the localizer is unknown, there is no class, or `max_per_class` is not
             positive.
@@ -133,33 +122,28 @@ class PrototypeDisplay:
         sizes = classifier.prototype_image_sizes_[chosen["prototype"]]
         return cls(table=chosen, images=images, sizes=sizes).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> PrototypeDisplay:
-        """Draw the display.
+    def _classes(self) -> list[Any]:
+        """Labels of the rows of the picture."""
+        labels: list[Any] = self.table["prototype_class"].drop_duplicates().tolist()
+        return labels
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
-
-        Returns
-        -------
-        self : PrototypeDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        """
+    def _columns(self) -> list[int]:
+        """Column of each prototype."""
         labels = self.table["prototype_class"]
-        classes = labels.drop_duplicates().tolist()
-        column = labels.groupby(labels).cumcount()
-        longest = max(len(str(label)) for label in classes)
-        left, n_columns = 0.9 + 0.1 * longest, int(column.max()) + 1
-        width = max(left + 1.15 * n_columns, 5.2)
-        canvas = Canvas(width + 0.2, 1.1 + 1.4 * len(classes), ax)
-        self.figure_, self.bounding_ax_ = canvas.ax.figure, canvas.ax
-        self.axes_ = np.full((len(classes), n_columns), None, dtype=object)
+        columns: list[int] = labels.groupby(labels).cumcount().tolist()
+        return columns
+
+    def _left(self) -> float:
+        """Inches that the labels take."""
+        return 0.9 + 0.1 * max(len(str(label)) for label in self._classes())
+
+    def _size(self) -> tuple[float, float]:
+        width = self._left() + 1.15 * (max(self._columns()) + 1)
+        return max(width, 5.2) + 0.2, 1.1 + 1.4 * len(self._classes())
+
+    def _draw_canvas(self, canvas: Canvas) -> None:
+        classes, columns, left = self._classes(), self._columns(), self._left()
+        self.axes_ = np.full((len(classes), max(columns) + 1), None, dtype=object)
         caption = (
             "A prototype is the boxed part of a training image.\n"
             "Above it: number of the prototype, row of the image."
@@ -168,22 +152,20 @@ class PrototypeDisplay:
         canvas.text(0.2, 0.88, caption, 10)
         for i, label in enumerate(classes):
             canvas.text(0.2, 1.75 + 1.4 * i, f"class {label}", 12, weight="bold", va="center")
-        for j, image in zip(range(len(self.table)), self.images, strict=True):
-            i = classes.index(labels.iloc[j])
-            corner = left + 1.15 * column.iloc[j], 1.0 + 1.4 * i
-            self.axes_[i, column.iloc[j]] = self._draw_cell(canvas, *corner, j, image)
-        return self
+        for j, label in enumerate(self.table["prototype_class"]):
+            row, column = classes.index(label), columns[j]
+            corner = left + 1.15 * column, 1.0 + 1.4 * row
+            self.axes_[row, column] = self._draw_cell(canvas, *corner, j)
 
-    def _draw_cell(self, canvas: Canvas, x: float, y: float, j: int, image: NDArray[Any]) -> Axes:
+    def _draw_cell(self, canvas: Canvas, x: float, y: float, j: int) -> Axes:
         """Draw one prototype below and to the right of (x, y)."""
         row = self.table.iloc[[j]].to_dict("records")[0]  # numbers stay integers
         if row["source_sample"] == NO_SOURCE:
-            axes = canvas.image(x, y + 0.25, 1.0, np.ones((1, 1, 1), np.uint8) * 235)
-            axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=8)
+            axes = canvas.no_image(x, y + 0.25, 1.0, 8)
             origin = ""
         else:
             size = None if self.sizes is None else self.sizes[j]
-            axes = canvas.image(x, y + 0.25, 1.0, image, size)
+            axes = canvas.image(x, y + 0.25, 1.0, self.images[j], size)
             canvas.box(axes, [row[name] for name in SOURCE_BOX], colour_of(0), 2.5)
             origin = f": row {row['source_sample']}"
         canvas.text(x + 0.5, y + 0.19, f"{row['prototype']}{origin}", 8.5, ha="center")

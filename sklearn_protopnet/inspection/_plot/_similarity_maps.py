@@ -9,15 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._analysis import explain
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._localization import localize
+from sklearn_protopnet.inspection._pictures import colour_of, format_number, picture_of
 from sklearn_protopnet.inspection._pipelines import only_image, open_image
-from sklearn_protopnet.inspection._plot._canvas import (
-    Canvas,
-    colour_of,
-    format_number,
-    picture_of,
-    pyplot_module,
-)
+from sklearn_protopnet.inspection._plot._canvas import Canvas
+from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,19 +23,21 @@ if TYPE_CHECKING:
 
 SIDE: Final = 2.0
 STEP: Final = 2.2
-"""Inches of a panel, and from one to the next."""
+"""A panel has so many inches a side, and the next one begins so many after it."""
 
 OPACITY: Final = 0.65
-"""Of the map over the image."""
+"""A map hides so much of the image below it."""
 
 LEGEND: Final = (
     "Each square is a place of the feature map, about where it lies, and its colour how similar\n"
     "the patch there is to the prototype. The box holds the pixels that count for the most\n"
     "similar patch: what a square sees is larger than the square."
 )
+"""The picture says this of itself, below the maps."""
 
 
-class SimilarityMapDisplay:
+@with_shared_descriptions
+class SimilarityMapDisplay(CanvasDisplay):
     """Where in an image patches are similar to prototypes, drawn at the resolution that it has.
 
     On the left the image; then for each prototype its map over the image, and the box of the
@@ -67,10 +66,7 @@ class SimilarityMapDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
-        The figure that was drawn on.
-    bounding_ax_ : matplotlib Axes
-        The axes that hold everything else.
+    {canvas_attributes}
     image_ax_ : matplotlib Axes
         The image alone.
     axes_ : ndarray of shape (n_prototypes,) of matplotlib Axes
@@ -123,6 +119,7 @@ class SimilarityMapDisplay:
         self.image_size = image_size
 
     @classmethod
+    @with_shared_descriptions
     def from_estimator(
         cls,
         estimator: Any,
@@ -139,11 +136,8 @@ class SimilarityMapDisplay:
 
         Parameters
         ----------
-        estimator : ProtoPNetClassifier, Pipeline or search over parameters
-            Fitted.
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            What the estimator's ``predict`` takes. Pictures and boxes are of the images
-            that reach the classifier.
+        {estimator}
+        {X}
         sample : int, default=0
             Position in `X` of the image.
         prototypes : array-like of int, default=None
@@ -151,12 +145,9 @@ class SimilarityMapDisplay:
             predicted class.
         top_k : int, default=3
             How many, with None.
-        localizer : str, default="receptive_field"
-            How boxes are found, as for `ProtoPNetClassifier.explain`.
-        image_name : str, default=None
-            What to call the image; with None ``"image <sample>"``, for a frame by its index.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
+        {localizer}
+        {image_name}
+        {ax}
 
         Returns
         -------
@@ -165,12 +156,7 @@ class SimilarityMapDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        NotFittedError
-            If the estimator is not fitted.
-        TypeError
-            If there is no ProtoPNetClassifier at its end.
+        {drawing_errors}
         ValueError
             If `sample` is no position in `X`, `top_k` is not positive, or a prototype or the
             localizer is unknown.
@@ -193,27 +179,10 @@ class SimilarityMapDisplay:
             image_size=source.sizes[0],
         ).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> SimilarityMapDisplay:
-        """Draw the display.
+    def _size(self) -> tuple[float, float]:
+        return max(0.4 + STEP * (len(self.maps) + 1) + 0.8, 7.4), 1.1 + SIDE + 1.0
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw in; a new figure with None.
-
-        Returns
-        -------
-        self : SimilarityMapDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
-        """
-        width = 0.4 + STEP * (len(self.maps) + 1) + 0.8
-        canvas = Canvas(max(width, 7.4), 1.1 + SIDE + 1.0, ax)
-        self.figure_, self.bounding_ax_ = canvas.ax.figure, canvas.ax
+    def _draw_canvas(self, canvas: Canvas) -> None:
         name = "image" if self.image_name is None else self.image_name
         canvas.text(0.2, 0.4, f"Where {name} is similar to prototypes", 15, weight="bold")
         self.image_ax_ = canvas.image(0.2, 1.0, SIDE, self.image, self.image_size)
@@ -227,7 +196,6 @@ class SimilarityMapDisplay:
         self.colorbar_.set_label("similarity", size=10 * canvas.scale)
         self.colorbar_.ax.tick_params(labelsize=9 * canvas.scale)
         canvas.text(0.2, 1.0 + SIDE + 0.2, LEGEND, 10, va="top")
-        return self
 
     def _draw_map(self, canvas: Canvas, x: float, y: float, i: int) -> Axes:
         """Draw one prototype's map below and to the right of (x, y)."""

@@ -1,43 +1,31 @@
 """A report: what a classifier looks at in any number of images, in one HTML file.
 
-Shapes: n images, P prototypes, K classes, k rows of evidence for an image.
+Shapes: n images.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix
+from numpy.typing import ArrayLike
 
 from sklearn_protopnet._files import check_place, replacing
-from sklearn_protopnet._fitted import FittedClassifier
-from sklearn_protopnet._validation import check_positive, class_indices
+from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import located_sources
 from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._pipelines import open_images
-from sklearn_protopnet.inspection._plot._canvas import COLOURS
-from sklearn_protopnet.inspection._plot._explanation import WIDTHS
-from sklearn_protopnet.inspection._report import _page as page
-from sklearn_protopnet.inspection._report._evidence import Found, Labels, Settings, Spool, look
-from sklearn_protopnet.inspection._report._pictures import LARGEST_PIXELATED
-
-IMAGES_PER_BLOCK: Final = 25
-"""Images that the page reads at once."""
-
-STATIC_ROWS: Final = 20
-"""Images of the table that is shown where scripts do not run."""
+from sklearn_protopnet.inspection._report._content import Report
+from sklearn_protopnet.inspection._report._evidence import Labels, Settings, spool_images
+from sklearn_protopnet.inspection._report._html import page_pieces
 
 
+@with_shared_descriptions
 def write_report(
     estimator: Any,
     X: Any,
@@ -67,11 +55,8 @@ def write_report(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
-    X : array-like, frame, CPU tensor, list of images or paths of images
-        What the estimator's ``predict`` takes. Pictures and boxes are of the images that reach
-        the classifier.
+    {estimator}
+    {X}
     path : str or path-like
         The file to write; through a link, the one that it points to.
     y : array-like of shape (n,), default=None
@@ -79,8 +64,7 @@ def write_report(
     top_k : int, default=4
         Prototypes that are shown for each image, those of the largest contributions; the others
         are summed up.
-    localizer : str, default="receptive_field"
-        How boxes are found, as for `ProtoPNetClassifier.explain`.
+    {localizer}
     title : str, default="What the classifier looks at"
         Heading of the page.
     max_images : int, default=10_000
@@ -154,120 +138,18 @@ def write_report(
         replacing(target) as temporary,
         TemporaryFile(dir=temporary.parent) as texts,
         TemporaryFile(dir=temporary.parent) as pictures,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
+        # What is no Unicode, as in some names of files, becomes a question mark.
+        temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
-        found = Found(Spool(texts), Spool(pictures))
-        look(fitted, source, names, settings, found, verbose=verbose)
-        report = _Report(classifier, settings, found, title, int(max_images))
-        file.writelines(report.parts())
+        report = Report(
+            classes=fitted.classes,
+            last_layer_gap=classifier.last_layer_gap_,
+            settings=settings,
+            images=spool_images(
+                fitted, source, names, settings, (texts, pictures), verbose=verbose
+            ),
+            title=title,
+            max_images=int(max_images),
+        )
+        file.writelines(page_pieces(report.content()))
     return target
-
-
-@dataclass(frozen=True)
-class _Report:
-    """All that the page says."""
-
-    classifier: FittedClassifier
-    settings: Settings
-    found: Found
-    title: str
-    max_images: int
-
-    def parts(self) -> Iterator[str]:
-        """Write the page, one piece after the other."""
-        labels, truth = self.settings.labels
-        predicted, margins = self.found.predicted, self.found.margins
-        is_right = np.zeros(len(predicted), bool) if truth is None else truth == predicted
-        order = np.lexsort((margins, is_right))  # wrong ones first, then the least certain
-        counts = (
-            None
-            if truth is None
-            else confusion_matrix(truth, predicted, labels=np.arange(len(labels)))
-        )
-        yield page.head(self.title)
-        yield page.summary(self._facts(counts), labels, counts)
-        yield from page.gallery(
-            self.settings.record,
-            self._prototype_labels(),
-            labels,
-            self.settings.record.images,
-            self.settings.record.sizes,
-            largest=self.settings.image_size,
-        )
-        first = [json.loads(self.found.texts[i]) for i in order[:STATIC_ROWS]]
-        yield page.images_section(first, labels, self._notes(len(order)))
-        yield from page.data_script("report-data", self._data(order))
-        yield page.foot()
-        shown = order[: self.max_images]
-        for k, start in enumerate(range(0, len(shown), IMAGES_PER_BLOCK)):
-            block = shown[start : start + IMAGES_PER_BLOCK]
-            yield from page.data_script(f"images-{k}", _array(self.found.pictures, block))
-        yield page.end()
-
-    def _prototype_labels(self) -> NDArray[np.int64]:
-        """Numbers of the prototypes' classes, (P,)."""
-        return class_indices(self.settings.record.classes, self.classifier.classes_)
-
-    def _facts(self, counts: NDArray[np.int64] | None) -> dict[str, str]:
-        record = self.settings.record
-        n_images, n_prototypes = len(self.found.predicted), len(record.classes)
-        n_distinct = len(np.unique(record.vectors, axis=0))
-        facts = {"Images": f"{n_images:,}"}
-        if counts is not None:
-            n_right = int(np.trace(counts))
-            facts["Accuracy"] = f"{100 * n_right / n_images:.1f} % ({n_right:,} right)"
-            facts["Wrong predictions"] = f"{n_images - n_right:,}"
-        return {
-            **facts,
-            "Classes": f"{len(record.coef):,}",
-            "Prototypes": f"{n_prototypes:,} ({n_distinct:,} distinct)",
-            "Weights that are 0": f"{100 * np.mean(record.coef == 0):.1f} %",
-            "Gap of the last layer": f"at most {self.classifier.last_layer_gap_:.1e}",
-            "Boxes": self.settings.localizer,
-            "sklearn-protopnet": version("sklearn-protopnet"),
-        }
-
-    def _notes(self, n_images: int) -> list[str]:
-        order = "Those where the next class is closest come first."
-        if self.settings.labels.truth is not None:
-            order = "Wrong predictions come first, then those where the next class is closest."
-        notes = [f"{order} The margin is by how much the logit of the next class is smaller."]
-        if n_images > self.max_images:
-            notes.append(
-                f"The pictures of the first {self.max_images:,} images are stored, those of the "
-                f"other {n_images - self.max_images:,} were left out. All have their evidence."
-            )
-        return notes
-
-    def _data(self, order: NDArray[np.int64]) -> Iterator[str]:
-        """Write all that the script takes, but for images."""
-        record, sizes = self.settings.record, self.settings.record.sizes
-        facts = {
-            "labels": self.settings.labels.names,
-            "hasTruth": self.settings.labels.truth is not None,
-            "imagesPerBlock": IMAGES_PER_BLOCK,
-            "largestPixelated": LARGEST_PIXELATED,
-            "nColours": len(COLOURS),
-            "widths": ["", *(f": {said}" for said in WIDTHS.values())],
-            "prototypes": [
-                {
-                    "sample": int(record.samples[j]),
-                    "box": record.boxes[j].tolist(),
-                    "height": int(sizes[j, 0]),
-                    "width": int(sizes[j, 1]),
-                    "label": int(label),
-                }
-                for j, label in enumerate(self._prototype_labels())
-            ],
-        }
-        yield f'{page.as_json(facts)[:-1]},"rows":'
-        yield from _array(self.found.texts, order)
-        yield "}"
-
-
-def _array(texts: Spool, order: NDArray[np.int64]) -> Iterator[str]:
-    """Write texts of JSON as an array of JSON."""
-    for place, i in enumerate(order):
-        yield "[" if place == 0 else ",\n"
-        yield texts[i]
-    yield "]"

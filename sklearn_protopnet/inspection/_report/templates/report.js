@@ -12,8 +12,9 @@
   ];
 
   const byId = (id) => document.getElementById(id);
-  const data = JSON.parse(byId("report-data").textContent);
-  const rows = data.rows.map((values, rank) => {
+  const jsonOf = (id) => JSON.parse(byId(id).textContent);
+  const data = jsonOf("report-data");
+  const rows = jsonOf("report-rows").map((values, rank) => {
     const row = { rank };
     FIELDS.forEach((field, i) => { row[field] = values[i]; });
     row.isWrong = data.hasTruth && row.truth !== row.predicted;
@@ -75,7 +76,7 @@
 
   let blocks = new Map();
 
-  // Images lie in blocks of JSON behind this script, and are read when they are seen.
+  // Images lie in blocks of JSON behind this script, and are read when they are shown.
   function imageOf(row) {
     const number = Math.floor(row.rank / data.imagesPerBlock);
     if (!blocks.has(number)) {
@@ -165,18 +166,18 @@
   }
 
   function partOf(row, part, ends) {
-    const [prototype, similarity, weight, contribution, y0, y1, x0, x1, width] = part;
+    const [prototype, similarity, weight, contribution, y0, y1, x0, x1, note] = part;
     const alt = `${nameOf(row)} with the part that looks like prototype ${prototype}.`;
     const boxes = [{ box: [y0, y1, x0, x1], colour: part.place }];
-    const seen = picture(imageOf(row), row.height, row.width, boxes, alt);
-    const caption = make("figcaption", {}, `this part${data.widths[width]}`);
+    const image = picture(imageOf(row), row.height, row.width, boxes, alt);
+    const caption = make("figcaption", {}, `this part${data.boxNotes[note]}`);
     const formula = `${formatNumber(similarity)} ${TIMES} ${formatNumber(weight, 3)} = `
       + formatNumber(contribution, 2, true);
     const kind = `box-fill c${part.place % data.nColours}`;
     return make(
       "li", {},
       make("span", { class: `badge ${kind}` }, String(part.place + 1)),
-      make("figure", {}, seen, caption),
+      make("figure", {}, image, caption),
       make("span", { class: "like", role: "img", "aria-label": "looks like" }, "\u2248"),
       source(part),
       make(
@@ -229,12 +230,12 @@
   }
 
   // A cell that spans hidden columns would make room for them.
-  const isSeen = (heading) => getComputedStyle(heading).display !== "none";
+  const isShown = (heading) => getComputedStyle(heading).display !== "none";
 
   function evidenceOf(row) {
     const [claim, truth] = row.claims;
     const cell = make(
-      "td", { colspan: headings.filter(isSeen).length + 1 },
+      "td", { colspan: headings.filter(isShown).length + 1 },
       make("h3", {}, "Why class ", labelOf(row.predicted), "?"),
       answerTo(row),
       evidenceFor(row, claim),

@@ -1,30 +1,26 @@
-"""Images in a report: small files within the page, with boxes drawn over them.
-
-Boxes are ``y0, y1, x0, x1``, half-open, in pixels of the image as it was given.
-"""
+"""Images in a report: small files within the page."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sklearn_protopnet.inspection._plot._canvas import picture_of
+from sklearn_protopnet.inspection._pictures import picture_of
 
 QUALITY: Final = 70
-"""Of JPEG files."""
+"""JPEG files have this quality."""
 
 LARGEST_PNG: Final = 32
-"""Sides up to which an image is kept as it is; larger ones are photographs to JPEG."""
+"""An image of such sides or smaller is kept as it is; larger ones are photographs to JPEG."""
 
 LARGEST_PIXELATED: Final = 64
-"""Sides up to which pixels are shown as squares."""
+"""An image of such sides or smaller is shown with its pixels as squares."""
 
 
 def data_uri(image: NDArray[Any], size: Sequence[int], largest: int) -> str:
@@ -55,27 +51,3 @@ def _opaque(picture: NDArray[np.float64]) -> Image.Image:
         alpha = picture[..., 3:]
         picture = picture[..., :3] * alpha + 1 - alpha  # (H, W, 3)
     return Image.fromarray(np.rint(255 * picture).astype(np.uint8))
-
-
-def svg(uri: str, size: Sequence[int], box: Sequence[int], label: str) -> str:
-    """Draw an image with one box.
-
-    Parameters
-    ----------
-    uri : str
-    size : (int, int)
-        Its height and width, in whose pixels the box is.
-    box : sequence of 4 int
-    label : str
-        What those read who do not see it.
-    """
-    height, width = (int(side) for side in size)
-    y0, y1, x0, x1 = (int(edge) for edge in box)
-    kind = " pixelated" if max(height, width) <= LARGEST_PIXELATED else ""
-    place = f'x="{x0}" y="{y0}" width="{x1 - x0}" height="{y1 - y0}"'
-    return (
-        f'<svg class="picture{kind}" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(label)}"><image href="{uri}" width="{width}" height="{height}" '
-        f'preserveAspectRatio="none"/><rect class="around" {place}/>'
-        f'<rect class="box c0" {place}/></svg>'
-    )

@@ -1,0 +1,49 @@
+"""Descriptions of parameters and errors that many public functions have, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import cleandoc
+from typing import Any, Final, TypeVar
+
+Documented = TypeVar("Documented", bound=Callable[..., Any])
+
+_DESCRIPTIONS: Final = {
+    "{estimator}": """
+        estimator : ProtoPNetClassifier, Pipeline or search over parameters
+            Fitted.""",
+    "{X}": """
+        X : array-like, frame, CPU tensor, list of images or paths of images
+            What the estimator's ``predict`` takes. Pictures and boxes are of the images that
+            reach the classifier.""",
+    "{localizer}": """
+        localizer : str, default="receptive_field"
+            How boxes are found, as for `ProtoPNetClassifier.explain`.""",
+    "{image_name}": """
+        image_name : str, default=None
+            What to call the image; with None ``"image <sample>"``, for a frame by its index.""",
+    "{ax}": """
+        ax : matplotlib Axes, default=None
+            Axes to draw in; a new figure with None.""",
+    "{canvas_attributes}": """
+        figure_ : matplotlib Figure
+            The figure that was drawn on.
+        bounding_ax_ : matplotlib Axes
+            The axes that hold everything else.""",
+    "{drawing_errors}": """
+        ImportError
+            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If there is no ProtoPNetClassifier at its end.""",
+}
+"""A line of a docstring that is one of these keys stands for the text beside it."""
+
+
+def with_shared_descriptions(documented: Documented) -> Documented:
+    """Write out the shared descriptions that the docstring of a function or a class names."""
+    lines = cleandoc(documented.__doc__ or "").splitlines()
+    full = [cleandoc(_DESCRIPTIONS[line]) if line in _DESCRIPTIONS else line for line in lines]
+    documented.__doc__ = "\n".join(full) + "\n"
+    return documented

@@ -1,0 +1,208 @@
+"""What a report says beside the evidence of its images: plain values for the page's template.
+
+Shapes: n images, P prototypes, L labels: the K classes first, then those that the classifier does
+not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from sklearn_protopnet._fitted import PrototypeRecord
+from sklearn_protopnet._validation import class_indices
+from sklearn_protopnet.inspection._pictures import BOX_NOTES, COLOURS
+from sklearn_protopnet.inspection._report._evidence import ImageRow, Settings, SpooledImages
+from sklearn_protopnet.inspection._report._image_files import LARGEST_PIXELATED, data_uri
+
+IMAGES_PER_BLOCK: Final = 25
+"""The page reads so many images at once."""
+
+STATIC_ROWS: Final = 20
+"""The table that is shown where scripts do not run has so many images."""
+
+MOST_CONFUSION_CLASSES: Final = 15
+"""A confusion table of more labels than this is not readable: the most frequent confusions are."""
+
+MOST_CONFUSIONS: Final = 20
+"""So many of them are listed."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page says."""
+
+    classes: NDArray[Any]
+    last_layer_gap: float
+    settings: Settings
+    images: SpooledImages
+    title: str
+    max_images: int
+
+    def content(self) -> dict[str, Any]:
+        """Give what `report.html.jinja` names; iterators where it would be large."""
+        labels, truth = self.settings.labels
+        predicted, margins = self.images.predicted, self.images.margins
+        is_right = np.zeros(len(predicted), bool) if truth is None else truth == predicted
+        order = np.lexsort((margins, is_right))  # wrong ones first, then the least certain
+        prototypes = prototype_facts(self.settings.record, self.classes)
+        counts = None
+        if truth is not None:
+            counts = confusion_matrix(truth, predicted, labels=np.arange(len(labels)))
+        return {
+            "title": self.title,
+            "has_truth": truth is not None,
+            "labels": labels,
+            "facts": self._facts(counts),
+            "largest_pixelated": LARGEST_PIXELATED,
+            **confusions(counts, labels),
+            "classes": galleries(
+                self.settings.record, prototypes, labels, self.settings.image_size
+            ),
+            "notes": self._notes(len(order)),
+            "first": [ImageRow(*json.loads(self.images.rows[i])) for i in order[:STATIC_ROWS]],
+            "data": {
+                "labels": labels,
+                "hasTruth": truth is not None,
+                "imagesPerBlock": IMAGES_PER_BLOCK,
+                "largestPixelated": LARGEST_PIXELATED,
+                "nColours": len(COLOURS),
+                "boxNotes": ["", *(f": {note}" for note in BOX_NOTES.values())],
+                "prototypes": prototypes,
+            },
+            "rows": (self.images.rows[i] for i in order),
+            "blocks": self._blocks(order[: self.max_images]),
+        }
+
+    def _blocks(self, order: NDArray[np.int64]) -> Iterator[list[str]]:
+        """Give pictures as the script reads them."""
+        for start in range(0, len(order), IMAGES_PER_BLOCK):
+            yield [self.images.pictures[i] for i in order[start : start + IMAGES_PER_BLOCK]]
+
+    def _facts(self, counts: NDArray[np.int64] | None) -> dict[str, str]:
+        """Say how good the classifier is, and how large."""
+        record = self.settings.record
+        n_images, n_prototypes = len(self.images.predicted), len(record.classes)
+        n_distinct = len(np.unique(record.vectors, axis=0))
+        facts = {"Images": f"{n_images:,}"}
+        if counts is not None:
+            n_right = int(np.trace(counts))
+            facts["Accuracy"] = f"{100 * n_right / n_images:.1f} % ({n_right:,} right)"
+            facts["Wrong predictions"] = f"{n_images - n_right:,}"
+        return {
+            **facts,
+            "Classes": f"{len(record.coef):,}",
+            "Prototypes": f"{n_prototypes:,} ({n_distinct:,} distinct)",
+            "Weights that are 0": f"{100 * np.mean(record.coef == 0):.1f} %",
+            "Gap of the last layer": f"at most {self.last_layer_gap:.1e}",
+            "Boxes": self.settings.localizer,
+            "sklearn-protopnet": version("sklearn-protopnet"),
+        }
+
+    def _notes(self, n_images: int) -> list[str]:
+        """Say what is to be known of the images that are shown."""
+        order = "Those where the next class is closest come first."
+        if self.settings.labels.truth is not None:
+            order = "Wrong predictions come first, then those where the next class is closest."
+        notes = [f"{order} The margin is by how much the logit of the next class is smaller."]
+        if n_images > self.max_images:
+            notes.append(
+                f"The pictures of the first {self.max_images:,} images are stored, those of the "
+                f"other {n_images - self.max_images:,} were left out. All have their evidence."
+            )
+        return notes
+
+
+def confusions(counts: NDArray[np.int64] | None, labels: list[str]) -> dict[str, Any]:
+    """Say what is taken for what: all of it, or what is confused most often.
+
+    Parameters
+    ----------
+    counts : int64 array of shape (L, L), or None
+        Images by true and predicted class.
+    labels : list of L str
+    """
+    if counts is None:
+        return {"confusion": None, "confused": []}
+    if len(labels) > MOST_CONFUSION_CLASSES:
+        wrong = counts * ~np.eye(len(counts), dtype=bool)
+        order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+        pairs = [divmod(int(k), len(counts)) for k in order if wrong.flat[k]]
+        confused = [(labels[i], labels[j], int(wrong[i, j])) for i, j in pairs]
+        return {"confusion": None, "confused": confused}
+    columns = np.flatnonzero(counts.any(axis=0) | counts.any(axis=1))
+    rows = np.flatnonzero(counts.any(axis=1))
+    confusion = {
+        "predicted": [labels[j] for j in columns],
+        "rows": [(labels[i], [(labels[j], int(counts[i, j])) for j in columns]) for i in rows],
+    }
+    return {"confusion": confusion, "confused": []}
+
+
+def prototype_facts(record: PrototypeRecord, classes: NDArray[Any]) -> list[dict[str, Any]]:
+    """Say which part of which training image each prototype is, (P,)."""
+    return [
+        {
+            "sample": int(sample),
+            "box": box.tolist(),
+            "height": int(height),
+            "width": int(width),
+            "label": int(label),
+        }
+        for sample, box, (height, width), label in zip(
+            record.samples,
+            record.boxes,
+            record.sizes,
+            class_indices(record.classes, classes),
+            strict=True,
+        )
+    ]
+
+
+def galleries(
+    record: PrototypeRecord, prototypes: list[dict[str, Any]], labels: list[str], largest: int
+) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Show all prototypes, class by class.
+
+    Parameters
+    ----------
+    record : PrototypeRecord
+    prototypes : list of P dict
+    labels : list of L str
+    largest : int
+        Pixels of the longer side of an image, at most.
+
+    Yields
+    ------
+    str
+        The class.
+    iterator of dict
+        Its prototypes; the address of an image is None where there is none.
+    """
+    n_duplicates = record.n_duplicates  # (P,)
+    numbers = np.array([prototype["label"] for prototype in prototypes])  # (P,)
+    for k in np.unique(numbers):
+        yield (
+            labels[k],
+            (
+                {
+                    **prototypes[j],
+                    "number": int(j),
+                    "weight": record.coef[k, j],
+                    "n_duplicates": int(n_duplicates[j]),
+                    "uri": (
+                        data_uri(record.images[j], record.sizes[j], largest)
+                        if record.has_source[j]
+                        else None
+                    ),
+                }
+                for j in np.flatnonzero(numbers == k)
+            ),
+        )
