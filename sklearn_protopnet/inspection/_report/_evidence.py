@@ -14,7 +14,6 @@ from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -103,9 +102,9 @@ class Spool:
     def append(self, value: Any) -> None:
         self._ends.append(self._ends[-1] + self._file.write(as_json(value).encode("ascii")))
 
-    def __getitem__(self, i: int) -> Markup:
+    def __getitem__(self, i: int) -> str:
         self._file.seek(self._ends[i])
-        return Markup(self._file.read(self._ends[i + 1] - self._ends[i]).decode("ascii"))
+        return self._file.read(self._ends[i + 1] - self._ends[i]).decode("ascii")
 
 
 @dataclass(frozen=True)

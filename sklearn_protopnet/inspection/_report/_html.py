@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
 
 from sklearn_protopnet.inspection._pictures import COLOURS, format_number, format_percent
 
@@ -40,10 +39,10 @@ def page_pieces(content: Mapping[str, Any]) -> Iterator[str]:
     style = environment.get_template("report.css.jinja").render(colours=COLOURS)
     script, _, _ = loader.get_source(environment, "report.js")
     page = environment.get_template("report.html.jinja")
-    yield from page.generate(content, style=Markup(style), script=Markup(script))
+    yield from page.generate(content, style=style, script=script)
 
 
-def as_json(value: Any) -> Markup:
+def as_json(value: Any) -> str:
     """Write plain values as JSON that may stand within HTML: all in ASCII, and without ``<``."""
     return htmlsafe_json_dumps(value, allow_nan=False, separators=(",", ":"))
 
