@@ -101,13 +101,7 @@ class Browser:
         page = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.send(f"{domain}.enable")
-        page.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
+        page.resize(width, height)
         features = [{"name": k.replace("_", "-"), "value": v} for k, v in media.items()]
         page.send("Emulation.setEmulatedMedia", features=features)
         page.send("Page.navigate", url=path.as_uri())
@@ -122,6 +116,15 @@ class Page:
 
     def send(self, method, **params):
         return self._browser.send(method, self._session, **params)
+
+    def resize(self, width, height=800):
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
 
     def run(self, code):
         """Run a function's body in the page and give what it returns."""
