@@ -10,7 +10,6 @@ from sklearn_protopnet.metrics._faithfulness import (
     box_sufficiency,
     deletion_auc,
     insertion_auc,
-    spatial_misalignment,
 )
 from sklearn_protopnet.metrics._interventions import causal_parts
 from sklearn_protopnet.metrics._masks import (
@@ -22,13 +21,13 @@ from sklearn_protopnet.metrics._masks import (
 from sklearn_protopnet.metrics._parts import (
     consistency,
     coverage,
-    location_change,
     part_presence,
     part_rates,
     purity,
     stability,
 )
-from sklearn_protopnet.metrics._report._table import prototype_report
+from sklearn_protopnet.metrics._report._prototype_report import prototype_report
+from sklearn_protopnet.metrics._robustness import location_change, spatial_misalignment
 from sklearn_protopnet.metrics._scorers import (
     distinct_prototypes_scorer,
     neg_global_size_scorer,

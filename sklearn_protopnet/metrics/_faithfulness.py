@@ -15,10 +15,10 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.metrics._checks import numbers
 
 NO_DIFFERENCE: Final = 0.1
-"""Share of a score by which that of the baseline must differ: less is not worth sharing out."""
+"""The score of the baseline must differ by this share: less is not worth sharing out."""
 
 Score = Callable[[NDArray[Any]], ArrayLike]
-"""Gives a number for each of images (M, H, W, C)."""
+"""A score gives a number for each of images (M, H, W, C)."""
 
 
 def deletion_auc(
@@ -121,9 +121,6 @@ def box_sufficiency(score: Score, image: ArrayLike, box: ArrayLike, baseline: Ar
     are this package's own. It is 1 for the box of a receptive field, whatever replaces the pixels.
     Needs no annotation.
 
-    The column of this name in the table of `ProtoPNetClassifier.explain` is the score after, and
-    not the share.
-
     Parameters
     ----------
     score : callable
@@ -162,9 +159,6 @@ def box_necessity(score: Score, image: ArrayLike, box: ArrayLike, baseline: Arra
     After comprehensiveness of DeYoung et al., ACL 2020, who take the difference of probabilities,
     and words of a text; the share, and boxes, are this package's own. Needs no annotation.
 
-    The column of this name in the table of `ProtoPNetClassifier.explain` is the score after: what
-    is left, and not the share that goes. There, smaller is better.
-
     Parameters
     ----------
     score : callable
@@ -195,49 +189,6 @@ def box_necessity(score: Score, image: ArrayLike, box: ArrayLike, baseline: Arra
     0.75
     """
     return 1 - _left(score, image, box, baseline, keeps_inside=False)
-
-
-def spatial_misalignment(similarities: ArrayLike, similarities_attacked: ArrayLike) -> float:
-    """Compute the share of a similarity that pixels outside of its box can take; 0 is best.
-
-    Sacha et al., "Interpretability Benchmark for Evaluating Spatial Misalignment of Prototypical
-    Parts Explanations", AAAI 2024 (activation change). It is 0 for the box of a receptive field.
-    Needs no annotation, and an attack: that of `prototype_report`, for example.
-
-    Parameters
-    ----------
-    similarities : array-like of shape (n_pairs,)
-        Of images and prototypes. Those that are not positive have no share, and do not count.
-    similarities_attacked : array-like of shape (n_pairs,)
-        The same after pixels outside of the box were changed.
-
-    Returns
-    -------
-    float
-        Mean over pairs; NaN if none counts.
-
-    Raises
-    ------
-    ValueError
-        If there is no pair, or shapes do not match.
-
-    Examples
-    --------
-    >>> from sklearn_protopnet.metrics import spatial_misalignment
-    >>> spatial_misalignment([4.0, 2.0], [1.0, 2.0])
-    0.375
-    """
-    before = numbers("similarities", similarities, 1)
-    after = numbers("similarities_attacked", similarities_attacked, 1)
-    if after.shape != before.shape:
-        raise ValueError(
-            "similarities_attacked must have the shape of similarities, "
-            f"{before.shape}, got {after.shape}."
-        )
-    counts = before > 0
-    if not counts.any():
-        return float("nan")
-    return float((1 - after[counts] / before[counts]).mean())
 
 
 def _checked(

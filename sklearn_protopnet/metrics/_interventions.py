@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_protopnet.metrics._checks import check_share, numbers, truths
 
 NO_PART = -1
-"""Number of the part where no part is the cause."""
+"""The number of no part stands where none is the cause."""
 
 
 def causal_parts(

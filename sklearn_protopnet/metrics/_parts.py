@@ -246,56 +246,6 @@ def coverage(presence: ArrayLike) -> float:
     return float(_presence("presence", presence).any(2).mean())
 
 
-def location_change(boxes: ArrayLike, boxes_changed: ArrayLike) -> float:
-    """Compute how far boxes move if the image changes a bit; 0 is best.
-
-    One minus the intersection over union of a box before and after, after the location change of
-    Sacha et al., AAAI 2024, who take pixels of high similarity under attack. Needs no annotation.
-
-    Parameters
-    ----------
-    boxes : array-like of shape (n_pairs, 4)
-        ``y0, y1, x0, x1``, half-open, of images and prototypes.
-    boxes_changed : array-like of shape (n_pairs, 4)
-        The same of the changed images.
-
-    Returns
-    -------
-    float
-        Mean over pairs, from 0 to 1: 0 if all stay where they are, 1 if none overlaps itself. A
-        box without pixels stays where it is only if it does not change.
-
-    Raises
-    ------
-    ValueError
-        If there is no pair, or shapes do not match.
-
-    Examples
-    --------
-    >>> from sklearn_protopnet.metrics import location_change
-    >>> location_change([[0, 4, 0, 4]], [[0, 4, 2, 4]])
-    0.5
-    """
-    before, after = numbers("boxes", boxes, 2), numbers("boxes_changed", boxes_changed, 2)
-    if before.shape[1] != 4 or after.shape != before.shape:
-        raise ValueError(
-            "boxes and boxes_changed must have one shape (n_pairs, 4), got "
-            f"{before.shape} and {after.shape}."
-        )
-    starts = np.maximum(before[:, ::2], after[:, ::2])  # (n, 2)
-    stops = np.minimum(before[:, 1::2], after[:, 1::2])
-    shared = np.maximum(stops - starts, 0).prod(1)  # (n,)
-    union = _areas(before) + _areas(after) - shared
-    same = (before == after).all(1).astype(np.float64)
-    return float(1 - np.divide(shared, union, out=same, where=union > 0).mean())
-
-
-def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pixels of boxes (n, 4); (n,)."""
-    areas: NDArray[np.float64] = np.maximum(boxes[:, 1::2] - boxes[:, ::2], 0).prod(1)
-    return areas
-
-
 def _presence(name: str, presence: ArrayLike) -> NDArray[np.bool_]:
     array = numbers(name, presence, 3)
     return truths(name, array, array.shape)

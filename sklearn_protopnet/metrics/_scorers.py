@@ -1,12 +1,14 @@
 """Scorers, for searches and cross-validation: larger is better.
 
 They take an estimator as it is, so that they need no ``make_scorer``: ``scoring={"sparsity":
-sparsity_scorer}``.
+sparsity_scorer}``. What they have in common, their docstrings get in one place.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
 
 from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
 from sklearn_protopnet.metrics._size import (
@@ -16,86 +18,67 @@ from sklearn_protopnet.metrics._size import (
     sparsity,
 )
 
+Scorer = Callable[..., float]
+"""A scorer takes an estimator, images and labels, of which the last may be left out."""
 
+SECTIONS: Final = """
+
+Larger is better.
+
+Parameters
+----------
+estimator : ProtoPNetClassifier, Pipeline or search over parameters
+    Fitted.
+X : array-like, frame, CPU tensor, list of images or paths of images
+    What the estimator's ``predict`` takes; not looked at if no images are needed.
+y : ignored
+    Here since scikit-learn passes it.
+
+Returns
+-------
+float
+    The score.
+
+Raises
+------
+NotFittedError
+    If the estimator is not fitted.
+TypeError
+    If there is no ProtoPNetClassifier at its end.
+"""
+"""These sections end the docstring of every scorer."""
+
+
+def _documented(scorer: Scorer) -> Scorer:
+    """Add `SECTIONS` to the docstring of a scorer."""
+    scorer.__doc__ = inspect.cleandoc(scorer.__doc__ or "") + SECTIONS
+    return scorer
+
+
+@_documented
 def sparsity_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by `sparsity`.
 
-    Larger is better. Needs no annotation.
-
-    Parameters
-    ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
-    X, y : ignored
-        Here since scikit-learn passes them.
-
-    Returns
-    -------
-    float
-        Share of weights that are exactly 0.
-
-    Raises
-    ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    The share of weights that are exactly 0. Needs no annotation, and no images.
     """
     return sparsity(find_classifier(estimator).coef_)
 
 
+@_documented
 def neg_global_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the negative of `global_size`.
 
-    Larger is better. Needs no annotation.
-
-    Parameters
-    ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
-    X, y : ignored
-        Here since scikit-learn passes them.
-
-    Returns
-    -------
-    float
-        Minus the number of prototypes that any class uses.
-
-    Raises
-    ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    Minus the number of prototypes that any class uses. Needs no annotation, and no images.
     """
     return -float(global_size(find_classifier(estimator).coef_))
 
 
+@_documented
 def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the negative of `local_size`, for the predicted classes.
 
-    Larger is better. Needs images, and no annotation.
-
-    Parameters
-    ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
-    X : array-like, frame, CPU tensor, list of images or paths of images
-        What the estimator's ``predict`` takes.
-    y : ignored
-        Here since scikit-learn passes it.
-
-    Returns
-    -------
-    float
-        Minus the mean number of prototypes that have a say in a decision.
-
-    Raises
-    ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    Minus the mean number of prototypes that have a say in a decision. Needs images, and no
+    annotation.
     """
     images = open_images(estimator, X)
     evidence = images.fitted.evidence(images.source)
@@ -103,29 +86,11 @@ def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # no
     return -local_size(coef[evidence.logits.argmax(1)] * evidence.similarities)
 
 
+@_documented
 def distinct_prototypes_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the share of its prototypes that differ: `n_distinct_prototypes`.
 
-    Larger is better. Needs no annotation.
-
-    Parameters
-    ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
-    X, y : ignored
-        Here since scikit-learn passes them.
-
-    Returns
-    -------
-    float
-        At most 1.
-
-    Raises
-    ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    At most 1. Needs no annotation, and no images.
     """
     prototypes = find_classifier(estimator).prototypes_
     return n_distinct_prototypes(prototypes) / len(prototypes)

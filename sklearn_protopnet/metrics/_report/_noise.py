@@ -1,7 +1,4 @@
-"""Images with a little noise, to find out whether explanations stay as they are.
-
-Shapes: n images, N of them in a chunk, of H x W pixels and C channels.
-"""
+"""Images with a little noise, to find out whether explanations stay as they are."""
 
 from __future__ import annotations
 
@@ -17,9 +14,11 @@ from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._network import Chunk
 
 DEVIATION: Final = 0.2
+"""The noise has this deviation, in standard deviations of the training pixels: that of the code
+that Huang et al. (ICCV 2023) published."""
+
 LARGEST: Final = 0.25
-"""Of the noise, in standard deviations of the training pixels: settings of the code that Huang et
-al. (ICCV 2023) published."""
+"""The noise is cut off here, in the same unit, as in the same code."""
 
 
 @dataclass(frozen=True)
