@@ -100,7 +100,8 @@ class PartsInBoxes:
     @cached_property
     def _is_known(self) -> NDArray[np.bool_]:
         """Whether any part counts for a prototype, (P,)."""
-        return np.any(self._is_counted, axis=1)
+        is_known: NDArray[np.bool_] = self._is_counted.sum(1) > 0
+        return is_known
 
     @cached_property
     def _presence(self) -> NDArray[np.bool_]:
