@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from quick import QUICK
 from torchvision.transforms import v2
 
+from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import AUGMENTATIONS, ArrayImages, Changes, transform_by
 from sklearn_protopnet._network import Architecture
 
@@ -236,6 +238,18 @@ class TestCallables:
         message = re.escape(f"{rule}dtype, got {found} for (2, 10, 12) in torch.float64.")
         with pytest.raises(ValueError, match=message):
             changed(noise(), augment, range(6))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("X", [noise(6), noise(6, dtype=np.float32).reshape(6, -1)])
+def test_pixels_stay_finite(bad, X):
+    def spoil(image):
+        image[0, 0, 0] = bad
+        return image
+
+    clf = ProtoPNetClassifier(image_shape=SHAPE, augment=spoil, **QUICK)
+    with pytest.raises(ValueError, match="augment must give finite pixels, got NaN or infinity"):
+        clf.fit(X, [0, 1] * 3)
 
 
 def test_networks_are_built_the_same_while_other_threads_vary_images():

@@ -4,12 +4,10 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils import Bunch
 
-from sklearn_protopnet import datasets
 from sklearn_protopnet.datasets import load_image_folder
 
 
@@ -86,24 +84,15 @@ def test_what_is_hidden_or_no_image_is_passed_over(tmp_path):
     assert found(tmp_path) == [("a/1.png", "a")]
 
 
-@pytest.mark.parametrize(
-    "extension",
-    [
+def test_images_are_what_pillow_opens(tmp_path):
+    extensions = [
         *("png", "jpg", "jpeg", "jfif", "bmp", "gif", "tif", "tiff", "webp", "jp2", "avif"),
         *("pgm", "ppm", "pbm", "tga", "PNG", "JpG"),
-    ],
-)
-def test_images_are_what_pillow_opens(tmp_path, extension):
-    make(tmp_path, f"a/1.{extension}")
-    assert found(tmp_path) == [(f"a/1.{extension}", "a")]
-
-
-def test_extensions_by_default_are_of_formats_that_open():
-    extensions = datasets._image_folder._image_extensions()
-    registered = Image.registered_extensions()
-    assert {registered[extension] for extension in extensions} <= set(Image.OPEN)
-    assert ".pdf" in registered
-    assert not extensions & {".pdf", ".mpg", ".mpeg", ".ps", ".eps", ".h5", ".wmf", ".palm"}
+    ]
+    make(tmp_path, *(f"a/{number:02}.{name}" for number, name in enumerate(extensions)))
+    make(tmp_path, *(f"a/x.{name}" for name in ("pdf", "mpg", "ps", "eps", "h5", "wmf", "palm")))
+    expected = [(f"a/{number:02}.{name}", "a") for number, name in enumerate(extensions)]
+    assert found(tmp_path) == expected
 
 
 @pytest.mark.parametrize("extensions", [[".fits"], ("FITS",), {".Fits"}])
@@ -148,11 +137,16 @@ def test_circle_of_links_ends(tmp_path, target):
     assert found(root) == [("a/x/1.png", "a"), ("b/2.png", "b")]
 
 
-def test_dangling_link_is_found(tmp_path):
-    """It is for the reader to say that the image is missing, not for the data to shrink."""
-    make(tmp_path, "a/1.png")
-    (tmp_path / "a" / "2.png").symlink_to("nowhere.png")
-    assert [path for path, _ in found(tmp_path)] == ["a/1.png", "a/2.png"]
+def test_only_regular_files_are_images(tmp_path):
+    root = make(tmp_path / "root", "a/1.png", "b/2.png")
+    os.mkfifo(root / "a" / "pipe.png")
+    (root / "a" / "nowhere.png").symlink_to("nothing.png")
+    (root / "a" / "itself.png").symlink_to("itself.png")
+    (root / "a" / "null.png").symlink_to("/dev/null")
+    (root / "a" / "other.png").symlink_to(root / "b" / "2.png")
+    (root / "c").symlink_to("c")
+    (root / "a" / "folder.png").mkdir()
+    assert found(root) == [("a/1.png", "a"), ("a/other.png", "a"), ("b/2.png", "b")]
 
 
 def test_names_of_any_kind(tmp_path):
@@ -164,15 +158,20 @@ def test_names_of_any_kind(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
-def test_name_that_is_no_text(tmp_path):
+def test_names_that_are_no_text(tmp_path):
     make(tmp_path, "a/1.png")
     try:
         make(tmp_path, os.fsdecode(b"a/\xff.png"))
     except OSError:
         pytest.skip("the file system allows text only")
-    paths = load_image_folder(tmp_path).data
+    paths = load_image_folder(os.fsencode(tmp_path)).data
     assert len(paths) == 2
     assert all(os.path.exists(path) for path in paths)
+    make(tmp_path, os.fsdecode(b"caf\xe9/1.png"))
+    for categories in (None, [os.fsdecode(b"caf\xe9")]):
+        with pytest.raises(ValueError, match=r"names in UTF-8, found 'caf\\udce9' in .* Rename it"):
+            load_image_folder(tmp_path, categories=categories)
+    assert load_image_folder(tmp_path, categories=["a"]).target_names == ["a"]
 
 
 def test_missing_folder(tmp_path):
@@ -202,9 +201,20 @@ def test_categories_that_do_not_exist_are_named(pets):
 
 
 @pytest.mark.parametrize("parameter", ["categories", "allowed_extensions"])
-def test_one_str_is_no_list_of_them(pets, parameter):
+def test_names_and_extensions_are_lists_of_str(pets, parameter):
     with pytest.raises(TypeError, match=rf"{parameter} must be a list of str, .* Use \['cat'\]"):
         load_image_folder(pets, **{parameter: "cat"})
+    for wrong in ([5], ["cat", None], [b"cat"], 5):
+        with pytest.raises(
+            TypeError, match=f"{parameter} must be a list of str, got (5|None|b'cat')"
+        ):
+            load_image_folder(pets, **{parameter: wrong})
+
+
+@pytest.mark.parametrize("path", [None, 5, ["pets"]])
+def test_a_folder_is_a_path(path):
+    with pytest.raises(TypeError, match="container_path must be a path, got"):
+        load_image_folder(path)
 
 
 class ByFirstLetter(ClassifierMixin, BaseEstimator):

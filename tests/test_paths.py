@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,15 +13,14 @@ import pandas as pd
 import polars as pl
 import pytest
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from quick import QUICK
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from sklearn_protopnet import ProtoPNetClassifier, load
-from sklearn_protopnet._images import _loader as _source
 from sklearn_protopnet._images._resizing import resize
-from sklearn_protopnet._validation import check_training_images
 from sklearn_protopnet.inspection import ExplanationDisplay, PrototypeDisplay, last_layer_path
 
 mpl.use("Agg")
@@ -82,14 +82,6 @@ def assert_same_reasons(one, other):
     pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_chunks():
-    """Ten images in chunks of 4, which costs less than 256 and has borders of chunks in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_source, "LARGEST_CHUNK", 4)
-        yield
-
-
 @pytest.fixture(scope="module")
 def images():
     return noise()
@@ -130,7 +122,7 @@ class TestFilesAndArrays:
     def test_files_are_their_decoded_images_to_the_last_bit(self, fitted, paths, images):
         other = ProtoPNetClassifier(**SMALL).fit(images, Y)
         assert_same_fit(fitted, other)
-        assert fitted.image_shape_ == (16, 16, 3)
+        assert fitted.image_shape_ == fitted.input_shape_ == (16, 16, 3)
         assert fitted.n_features_in_ == 768
         why = fitted.explain(paths, classes="all")
         for clf, X in ((fitted, images), (other, paths)):
@@ -176,7 +168,7 @@ class TestFilesAndArrays:
         twice = ProtoPNetClassifier(**SMALL).fit([*paths, *copies], np.tile(Y, 2))
         assert_same_fit(fitted, twice)
 
-    @pytest.mark.parametrize("augment", [None, "paper"])
+    @pytest.mark.parametrize("augment", ["paper"])
     def test_processes_give_the_same_bits(self, paths, images, augment):
         settings = {**SMALL, "batch_size": 3, "augment": augment}
         alone = ProtoPNetClassifier(**settings).fit(paths, Y)
@@ -184,6 +176,30 @@ class TestFilesAndArrays:
             shared = ProtoPNetClassifier(**settings, n_jobs=2).fit(X, Y)
             assert_same_fit(alone, shared)
             assert_same_reasons(alone.explain(X), shared.explain(X))
+
+    def test_processes_know_the_formats_that_the_user_registered(
+        self, images, tmp_path, monkeypatch
+    ):
+        class Turned(ImageFile):
+            """Rows from the last to the first, of one size."""
+
+            format = "TURNED"
+
+            def _open(self):
+                self._mode, self._size = "L", (8, 8)
+                self.tile = [("raw", (0, 0, 8, 8), 4, ("L", 0, -1))]
+
+        pixels = np.random.default_rng(0).integers(0, 256, (10, 8, 8), dtype=np.uint8)
+        paths = [tmp_path / f"{row}.turned" for row in range(10)]
+        for path, image in zip(paths, pixels, strict=True):
+            path.write_bytes(b"TURN" + image[::-1].tobytes())
+        expected = ProtoPNetClassifier(**QUICK).fit(pixels, Y)
+        Image.init()
+        monkeypatch.setitem(Image.OPEN, "TURNED", (Turned, lambda start: start[:4] == b"TURN"))
+        monkeypatch.setattr(Image, "ID", [*Image.ID, "TURNED"])
+        for n_jobs in (1, 2):
+            clf = ProtoPNetClassifier(**QUICK, n_jobs=n_jobs).fit(paths, Y)
+            assert_same_fit(clf, expected)
 
     def test_images_that_vary_give_another_network_with_patches_of_plain_images(
         self, fitted, images
@@ -211,14 +227,14 @@ class TestColours:
     def test_grey_files_among_colour_files_are_grey_in_colour(self, greys, images, tmp_path):
         mixed = [*greys[:4], *images[4:]]
         clf = ProtoPNetClassifier(**SMALL).fit(write(tmp_path, mixed), Y)
-        assert clf.image_shape_ == (16, 16, 3)
+        assert clf.input_shape_ == (16, 16, 3)
         repeated = [np.dstack([grey] * 3) for grey in greys[:4]]
         assert_same_fit(clf, ProtoPNetClassifier(**SMALL).fit([*repeated, *images[4:]], Y))
 
     def test_one_colour_file_is_enough_wherever_it_stands(self, greys, images, tmp_path):
         mixed = [*greys[:9], images[9]]
         clf = ProtoPNetClassifier(**SMALL).fit(write(tmp_path, mixed), Y)
-        assert clf.image_shape_ == (16, 16, 3)
+        assert clf.input_shape_ == (16, 16, 3)
 
     def test_a_grey_classifier_sees_colour_files_in_grey(self, grey_fitted, paths, images):
         luma = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
@@ -285,13 +301,15 @@ class TestReasons:
 
     def test_sources_are_patches_of_the_files(self, fitted, paths):
         prototypes = fitted.prototype_table()
-        sources = np.array(paths)[prototypes["sample"]]
+        sources = np.array(paths)[prototypes["source_sample"]]
         at_home = fitted.explain(sources, classes="all")
         at_home = at_home[at_home["sample"] == at_home["prototype"]].drop_duplicates("sample")
         assert (at_home["distance"] == 0).all()
         assert np.array_equal(at_home[BOX], at_home[SOURCE_BOX])
-        assert np.array_equal(at_home[SOURCE_BOX], prototypes[BOX])
-        assert np.array_equal(fitted.prototype_image_sizes_, np.array(SIZES)[prototypes["sample"]])
+        assert np.array_equal(at_home[SOURCE_BOX], prototypes[SOURCE_BOX])
+        assert np.array_equal(
+            fitted.prototype_image_sizes_, np.array(SIZES)[prototypes["source_sample"]]
+        )
 
     def test_an_explanation_is_drawn_in_pixels_of_the_file(self, fitted, paths):
         for X, name in ((paths, 4), (pd.Series(paths, index=list("abcdefghij")), "e")):
@@ -315,9 +333,9 @@ class TestReasons:
         display = PrototypeDisplay.from_estimator(fitted)
         table = fitted.prototype_table()
         for each, (_, row) in zip(display.axes_.ravel(), table.iterrows(), strict=True):
-            height, width = SIZES[row["sample"]]
+            height, width = SIZES[row["source_sample"]]
             assert each.images[0].get_extent() == [-0.5, width - 0.5, height - 0.5, -0.5]
-            assert boxes_in(each) == [row[BOX].tolist()]
+            assert boxes_in(each) == [row[SOURCE_BOX].tolist()]
 
 
 def boxes_in(axes):
@@ -362,7 +380,7 @@ class TestSizes:
             clf = ProtoPNetClassifier(image_shape=image_shape, **SMALL).fit(X, Y)
             assert_equal_values(clf.state_, reference.state_)
             assert np.array_equal(clf.coef_, reference.coef_)
-            assert clf.image_shape_ == (16, 16, 1)
+            assert (clf.image_shape_, clf.input_shape_) == ((20, 12, 1), (16, 16, 1))
             assert_same_reasons(clf.explain(X), reference.explain(images))
             assert clf.explain(X)["y1"].max() > 16
             assert (clf.prototype_image_sizes_ == [20, 12]).all()
@@ -395,31 +413,61 @@ class TestBadFiles:
         """A path of every kind that is no image, and the error that it leads to."""
         kinds = {
             "missing": (tmp_path / "no.png", FileNotFoundError),
+            "broken link": (tmp_path / "link.png", FileNotFoundError),
             "truncated": (tmp_path / "cut.png", ValueError),
             "text": (tmp_path / "text.png", ValueError),
             "empty": (tmp_path / "empty.png", ValueError),
+            "three bytes": (tmp_path / "tiny.png", ValueError),
             "folder": (tmp_path, IsADirectoryError),
+            "pipe": (tmp_path / "pipe.png", ValueError),
+            "device": (Path("/dev/zero"), ValueError),
         }
+        kinds["broken link"][0].symlink_to("nowhere.png")
         kinds["truncated"][0].write_bytes(Path(paths[0]).read_bytes()[:-300])
         kinds["text"][0].write_text("no image")
         kinds["empty"][0].touch()
+        kinds["three bytes"][0].write_bytes(b"\x0a\x05\x01")
+        os.mkfifo(kinds["pipe"][0])  # which has nobody to write to it
         return kinds
 
-    @pytest.mark.parametrize("kind", ["missing", "truncated", "text", "empty", "folder"])
-    def test_one_error_names_file_and_row_and_changes_nothing(self, fitted, paths, bad, kind):
-        path, error = bad[kind]
-        message = f"^Row 7 of X: .*{re.escape(repr(str(path)))}"
-        message_val = message.replace("X", "X_val", 1)
-        X = [*paths[:7], path, *paths[8:]]
-        before = dict(vars(fitted))
-        for method in (fitted.predict, fitted.explain, lambda X: fitted.fit(X, Y)):
-            with pytest.raises(error, match=message):
-                method(X)
-        with pytest.raises(error, match=message_val):
-            fitted.fit(paths, Y, X_val=X, y_val=Y)
-        assert vars(fitted) == before
-        with pytest.raises(error, match=message):
-            ProtoPNetClassifier(**SMALL).fit(X, Y)
+    def test_one_error_names_file_and_row_and_changes_nothing(self, fitted, paths, bad):
+        for path, error in bad.values():
+            message = f"^Row 7 of X: .*{re.escape(repr(str(path)))}"
+            message_val = message.replace("X", "X_val", 1)
+            X = [*paths[:7], path, *paths[8:]]
+            before = dict(vars(fitted))
+            refit = fitted.refit_last_layer
+            for enter in (
+                fitted.predict,
+                fitted.explain,
+                *(partial(f, y=Y) for f in (fitted.fit, refit)),
+            ):
+                with pytest.raises(error, match=message):
+                    enter(X)
+            with pytest.raises(error, match=message_val):
+                fitted.fit(paths, Y, X_val=X, y_val=Y)
+            assert vars(fitted) == before
+
+    @pytest.mark.parametrize("n_jobs", [None, 2])
+    def test_a_file_must_stay_what_its_header_said(self, images, tmp_path, n_jobs):
+        paths = write(tmp_path, images)
+        for other in (images[3][:-1], images[3][..., 0].astype(np.uint16)):
+
+            def replace(image, other=other):  # when the first image varies, all headers are read
+                Image.fromarray(other).save(paths[3])
+                return image
+
+            clf = ProtoPNetClassifier(**SMALL, augment=replace, n_jobs=n_jobs)
+            message = f"Row 3 of X: {re.escape(repr(paths[3]))} must stay the image that it was, of"
+            with pytest.raises(ValueError, match=message):
+                clf.fit(paths, Y)
+            Image.fromarray(images[3]).save(paths[3])
+
+    @pytest.mark.parametrize("empty", ["", np.str_("")])
+    def test_an_empty_path_is_no_folder(self, fitted, paths, empty):
+        for form in (list, np.array, pd.Series):
+            with pytest.raises(ValueError, match=r"^Row 1 of X must be the path of an image"):
+                fitted.predict(form([paths[0], empty]))
 
     def test_what_is_no_path_among_paths_is_named_by_its_row(self, fitted, paths):
         with pytest.raises(TypeError, match="got float in row 3"):
@@ -550,18 +598,23 @@ class TestDepths:
         return [str(path) for path in paths]
 
     def test_what_a_file_gives_does_not_depend_on_the_files_beside_it(self, files):
-        clf = ProtoPNetClassifier(image_size=(4, 5))
-        together, _ = check_training_images(clf, files, [0, 1, 2])
-        assert together.depth == 32
-        assert not together.are_bytes
+        clf = ProtoPNetClassifier(**SMALL).fit(files, [0, 1, 0])
+        together = clf.transform(files)
+        np.testing.assert_allclose(together, together[[1, 1, 1]], rtol=1e-6)
         for row, path in enumerate(files):
-            alone, _ = check_training_images(clf, [path], [0])
-            assert alone.depth == (8, 16, 32)[row]
-            pixels = together.read(np.array([row]))
-            assert pixels.dtype == np.float32
-            assert np.array_equal(pixels, alone.read(np.array([0])))
+            np.testing.assert_allclose(clf.transform([path])[0], together[row], rtol=1e-6)
 
-    def test_files_of_8_bits_are_bytes(self, files):
-        images, _ = check_training_images(ProtoPNetClassifier(), files[:1], [0])
-        assert images.read(np.array([0])).dtype == np.uint8
-        assert images.are_bytes
+    def test_bytes_and_files_of_16_bits_are_standardised_as_published_weights_expect(self, files):
+        settings = {**SMALL, "image_size": (32, 32), "backbone": "efficientnet_lite0"}
+        settings |= {"weights": "imagenet", "feature_stride": 2, "pretraining_epochs": 0}
+        clf = ProtoPNetClassifier(**settings)
+        means = []
+        for X in (files[:2], files):
+            pictures = [Image.open(path) for path in X]
+            for each in (X, pictures):
+                clf.fit(each, np.arange(len(X)) % 2)
+                means.append(clf.state_["standardization"]["mean"].tolist())
+            for picture in pictures:
+                picture.close()
+        assert means[0] == means[1] == [127]
+        assert means[2] == means[3] != [127]
