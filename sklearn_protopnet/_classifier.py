@@ -30,7 +30,7 @@ from torch import nn
 
 from sklearn_protopnet import _persistence
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
-from sklearn_protopnet._fitted import Evidence, FittedNetwork, fitted_network
+from sklearn_protopnet._fitted import FittedNetwork, fitted_network
 from sklearn_protopnet._fitted_state import check_fitted_state
 from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Transform
 from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS, not_converged
@@ -39,6 +39,7 @@ from sklearn_protopnet._network import (
     PRECISIONS,
     SIMILARITIES,
     Architecture,
+    Evidence,
     resolve_device,
     resolve_precision,
     working_conditions,

@@ -24,10 +24,11 @@ from sklearn_protopnet._images import ArrayImages, Images, ImageSource, Standard
 from sklearn_protopnet._network import (
     Architecture,
     Chunk,
+    Evidence,
     PrototypeNetwork,
     ReceptiveField,
     backbone_maps,
-    inspect_maps,
+    chunks_of_evidence,
     resolve_device,
     working_conditions,
 )
@@ -72,23 +73,6 @@ class FittedClassifier(Protocol):
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute similarities."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the network finds in images."""
-
-    distances: NDArray[np.float64]
-    """(n, P) squared distance between each prototype and its nearest patch."""
-    similarities: NDArray[np.float64]
-    """(n, P)"""
-    logits: NDArray[np.float64]
-    """(n, K)"""
-    positions: NDArray[np.int64]
-    """(n, P) number of the patch that is nearest to the prototype."""
-
-    def __getitem__(self, part: slice) -> Evidence:
-        return Evidence(*(array[part] for array in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -189,21 +173,13 @@ class FittedNetwork:
 
     def evidence(self, source: ImageSource) -> Evidence:
         """Compare images with all prototypes."""
-        with working_conditions(tiny=self.architecture.is_tiny):
-            distances, similarities, positions = _gathered(
-                len(source),
-                (
-                    (part.index, [part.distances, part.similarities, part.positions])
-                    for part in inspect_maps(self.network, self.maps(source, source.rows))
-                ),
-            )
-        return Evidence(
-            distances=distances,
-            similarities=similarities,
-            # One sum for each number: those of a matrix product may depend on the other images.
-            logits=np.vecdot(similarities[:, None], self.prototypes.coef),  # (n, K)
-            positions=positions,
+        chunks = chunks_of_evidence(
+            self.network, self.maps(source, source.rows), self.prototypes.coef
         )
+        with working_conditions(tiny=self.architecture.is_tiny):
+            return Evidence(
+                *_gathered(len(source), ((index, [*vars(part).values()]) for index, part in chunks))
+            )
 
     def similarity_maps(self, source: ImageSource) -> NDArray[np.float64]:
         """Compare every patch of images with every prototype, (n, P, h, w)."""

@@ -8,15 +8,15 @@ from sklearn_protopnet._network._backbones import (
     build_backbone,
     published_standardization,
 )
-from sklearn_protopnet._network._inference import (
+from sklearn_protopnet._network._evidence import (
     Chunk,
-    Inspection,
+    Evidence,
     backbone_maps,
-    inspect_maps,
-    inspect_patches,
+    chunks_of_evidence,
+    evidence_of,
     latent_patches,
 )
-from sklearn_protopnet._network._prototype_network import Evidence, PrototypeNetwork
+from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
 from sklearn_protopnet._network._runtime import (
     PRECISIONS,
@@ -36,16 +36,15 @@ __all__ = [
     "Backbone",
     "Chunk",
     "Evidence",
-    "Inspection",
     "LinearHead",
     "PrototypeNetwork",
     "ReceptiveField",
     "Similarity",
     "backbone_maps",
     "build_backbone",
+    "chunks_of_evidence",
+    "evidence_of",
     "functional",
-    "inspect_maps",
-    "inspect_patches",
     "latent_patches",
     "published_standardization",
     "resolve_device",

@@ -8,25 +8,11 @@ K classes, L patches of an image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._similarity import Similarity
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one forward pass saw; losses, tables and pictures are views of it."""
-
-    distances: Tensor
-    """(N, P) squared distance between each prototype and its nearest patch."""
-    similarities: Tensor
-    """(N, P)"""
-    logits: Tensor
-    """(N, K)"""
 
 
 class PrototypeNetwork(nn.Module):
@@ -89,18 +75,26 @@ class PrototypeNetwork(nn.Module):
         """Latent patches of maps (N, F, H, W) as the projection copies them, (N, L, D1)."""
         return functional.extract_patches(self.add_on(maps), self.prototype_size)
 
-    def forward(self, maps: Tensor) -> Evidence:
-        """Evidence of backbone maps for a training step: differentiable, distances in float32."""
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare backbone maps with the prototypes, for a training step: in float32.
+
+        Returns
+        -------
+        distances : Tensor of shape (N, P)
+            Squared, to the nearest patch; differentiable.
+        logits : Tensor of shape (N, K)
+        """
         patches = self.raw_patches(maps)  # (N, L, D1)
         with torch.autocast(maps.device.type, enabled=False):
             vectors = self.comparable(patches.float())  # (N, L, D1)
             prototypes = self.comparable(self.prototypes.flatten(1))  # (P, D1)
-            distances = functional.squared_distances(vectors, prototypes)  # (N, P, L)
-            return self._conclude(distances.amin(2))
+            distances = functional.squared_distances(vectors, prototypes).amin(2)  # (N, P)
+            similarities = self.similarity(distances)
+            return distances, similarities @ self.head.to(similarities.dtype).T
 
     @torch.no_grad()
-    def inspect(self, raw_patches: Tensor) -> tuple[Evidence, Tensor]:
-        """Evidence to report, with exact float64 distances, and where it was seen.
+    def compare(self, raw_patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compare patches with the prototypes, to report: exact, in float64.
 
         Parameters
         ----------
@@ -108,15 +102,15 @@ class PrototypeNetwork(nn.Module):
 
         Returns
         -------
-        evidence : Evidence
-            In float64.
+        distances, similarities : float64 Tensors of shape (N, P)
+            Of the patch of each image that is nearest to each prototype.
         positions : int64 Tensor of shape (N, P)
-            The patch of each image that is nearest to each prototype.
+            The number of that patch.
         """
         distances, positions = functional.nearest_patches(
             raw_patches, self.prototypes.flatten(1), self.comparable
         )
-        return self._conclude(distances), positions
+        return distances, self.similarity(distances), positions
 
     def similarities_at(self, raw_patches: Tensor, prototypes: Tensor, positions: Tensor) -> Tensor:
         """Similarity of given patches to given prototypes, wherever the most similar one is.
@@ -155,11 +149,6 @@ class PrototypeNetwork(nn.Module):
             n - k + 1 for n, k in zip(maps.shape[2:], self.prototype_size, strict=True)
         )
         return self.similarity(distances.reshape(*distances.shape[:2], height, width))
-
-    def _conclude(self, distances: Tensor) -> Evidence:
-        similarities = self.similarity(distances)  # (N, P)
-        logits = similarities @ self.head.to(similarities.dtype).T  # (N, K)
-        return Evidence(distances, similarities, logits)
 
 
 def initial_head(prototype_classes: Tensor, n_classes: int) -> Tensor:

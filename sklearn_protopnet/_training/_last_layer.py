@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._images import Dataset
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
-from sklearn_protopnet._network import Chunk, PrototypeNetwork, inspect_maps
+from sklearn_protopnet._network import Chunk, PrototypeNetwork, chunks_of_evidence
 from sklearn_protopnet._training._history import NAN, HistoryRow
 from sklearn_protopnet._training._projection import NO_SOURCE
 
@@ -63,10 +63,11 @@ def dataset_similarities(
     values = np.empty((len(dataset), n_prototypes))  # at once: parts would need twice that
     distances = np.full(n_prototypes, np.nan)
     sources = np.full(n_prototypes, NO_SOURCE) if sources is None else sources
-    for part in inspect_maps(network, maps):
-        values[part.index] = part.similarities
-        here = np.flatnonzero(np.isin(sources, part.index))
-        distances[here] = part.distances[sources[here] - part.index[0], here]
+    coef = np.zeros((0, n_prototypes))  # no logits are asked for
+    for index, evidence in chunks_of_evidence(network, maps, coef):
+        values[index] = evidence.similarities
+        here = np.flatnonzero(np.isin(sources, index))
+        distances[here] = evidence.distances[sources[here] - index[0], here]
     return Similarities(values, dataset.labels, dataset.weights), distances
 
 

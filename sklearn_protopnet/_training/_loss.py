@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sklearn_protopnet._network import Evidence
-
 
 @dataclass(frozen=True)
 class Costs:
@@ -28,7 +26,14 @@ class Costs:
         )
 
 
-def costs(evidence: Evidence, labels: Tensor, weights: Tensor, prototype_classes: Tensor) -> Costs:
+def costs(
+    distances: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    prototype_classes: Tensor,
+) -> Costs:
     """Cross-entropy, cluster and separation costs (Chen et al. 2019, section 2.2).
 
     ``Clst`` is the mean distance from an image to the nearest prototype of its own class,
@@ -36,7 +41,9 @@ def costs(evidence: Evidence, labels: Tensor, weights: Tensor, prototype_classes
 
     Parameters
     ----------
-    evidence : Evidence
+    distances : Tensor of shape (N, P)
+        Squared, of each prototype to the nearest patch.
+    logits : Tensor of shape (N, K)
     labels : int64 Tensor of shape (N,)
     weights : Tensor of shape (N,)
         Sample weights, of mean 1 over the training set.
@@ -47,10 +54,10 @@ def costs(evidence: Evidence, labels: Tensor, weights: Tensor, prototype_classes
     Costs
     """
     own = prototype_classes == labels[:, None]  # (N, P)
-    to_own = evidence.distances.masked_fill(~own, torch.inf).amin(1)  # (N,)
-    to_others = evidence.distances.masked_fill(own, torch.inf).amin(1)  # (N,)
+    to_own = distances.masked_fill(~own, torch.inf).amin(1)  # (N,)
+    to_others = distances.masked_fill(own, torch.inf).amin(1)  # (N,)
     return Costs(
-        cross_entropy=weighted_cross_entropy(evidence.logits, labels, weights),
+        cross_entropy=weighted_cross_entropy(logits, labels, weights),
         cluster=(weights * to_own).mean(),
         separation=-(weights * to_others).mean(),
     )

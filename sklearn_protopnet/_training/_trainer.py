@@ -23,8 +23,8 @@ from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
 from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
-    inspect_maps,
-    inspect_patches,
+    chunks_of_evidence,
+    evidence_of,
     latent_patches,
 )
 from sklearn_protopnet._training._feature_cache import FeatureCache
@@ -260,10 +260,12 @@ class Trainer:
 
     def _prototype_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
         """Compute the loss of the prototypes."""
-        evidence = self.network(maps)
-        parts = costs(evidence, labels, weights, self.network.prototype_classes)
+        distances, logits = self.network(maps)
+        parts = costs(
+            distances, logits, labels, weights, prototype_classes=self.network.prototype_classes
+        )
         loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
-        return loss, parts, evidence.logits
+        return loss, parts, logits
 
     def _project(self, stage: ProjectionStage) -> Projection:
         """Stage 2; one pass also gives the accuracy before it."""
@@ -277,7 +279,8 @@ class Trainer:
                     f"Features must stay finite; some are not in stage {stage.name!r}, after epoch "
                     f"{self.epoch}. Lower learning rates or weights of the costs may help."
                 )
-            predicted[index] = inspect_patches(self.network, index, patches).logits.argmax(1)
+            evidence = evidence_of(self.network, patches, len(index), self._coef)
+            predicted[index] = evidence.logits.argmax(1)
             labels = self.labels[index].to(self.device)
             projector.add(patches[: len(index)], torch.from_numpy(index).to(self.device), labels)
         before = self.dataset.accuracy(predicted)
@@ -300,7 +303,7 @@ class Trainer:
             validation, _ = dataset_similarities(network, features.chunks(), dataset)
         task = LastLayerTask(
             network.prototype_classes.cpu().numpy(),
-            network.head.cpu().numpy().copy(),
+            self._coef.copy(),
             training,
             validation,
             HistoryRow(self.round, stage.name, self.epoch, time.perf_counter() - start),
@@ -333,9 +336,16 @@ class Trainer:
             for index, maps in features.chunks():
                 predicted[index] = self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
         else:
-            for part in inspect_maps(self.network, features.chunks()):
-                predicted[part.index] = part.logits.argmax(1)
+            chunks = chunks_of_evidence(self.network, features.chunks(), self._coef)
+            for index, evidence in chunks:
+                predicted[index] = evidence.logits.argmax(1)
         return dataset.accuracy(predicted)
+
+    @property
+    def _coef(self) -> NDArray[np.float64]:
+        """Weights of the last layer, (K, P)."""
+        coef: NDArray[np.float64] = self.network.head.cpu().numpy()
+        return coef
 
     def _record(self, stage: Stage, seconds: float, *losses: float, **figures: float) -> None:
         seconds, self.preparation = seconds + self.preparation, 0.0

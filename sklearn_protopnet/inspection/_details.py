@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import Evidence, FittedNetwork
-from sklearn_protopnet._network import SIMILARITIES
+from sklearn_protopnet._fitted import FittedNetwork
+from sklearn_protopnet._network import SIMILARITIES, Evidence
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
 from sklearn_protopnet.inspection._tables import LOGIT_UNIT, SIMILARITY_UNIT, UNITS, Explained

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import Evidence, FittedNetwork, LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._fitted import FittedNetwork, LocatedBoxes, PrototypeRecord
 from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet._network import Evidence
 from sklearn_protopnet.inspection._details import (
     DETAILS,
     Context,

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.extmath import softmax
 
-from sklearn_protopnet._fitted import Evidence, LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._fitted import LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._network import Evidence
 
 SCHEMA_VERSION: Final = 2
 """Readers of a table know by this number what its columns mean."""

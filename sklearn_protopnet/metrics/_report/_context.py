@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import RECEPTIVE_FIELD, Evidence, FittedNetwork, PrototypeRecord
+from sklearn_protopnet._fitted import RECEPTIVE_FIELD, FittedNetwork, PrototypeRecord
 from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet._network import Evidence
 from sklearn_protopnet.inspection._localizers import (
     ImageQueries,
     LocalizedPatches,
