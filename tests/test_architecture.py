@@ -19,6 +19,8 @@ MAX_LINES = 320
 LONGER = {
     "_classifier.py": "the whole public interface, of which two thirds are docstrings",
     "_fitted.py": "what a fit leaves, and the types by which all rooms above know it",
+    "_fitted_state.py": "a check for each value that a fit leaves",
+    "metrics/_report/_columns.py": "a record for each column",
     "_training/_trainer.py": "the one loop that all stages run in",
     "inspection/_plot/_explanation.py": "one display, of which a third is its documentation",
 }
