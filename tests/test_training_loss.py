@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_protopnet._network import Evidence
 from sklearn_protopnet._training._loss import costs
 
 
@@ -17,21 +16,21 @@ def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def evidence(distances, logits):
+def costs_of(pair, labels, weights, classes):
+    """Costs of a pair of distances and logits."""
     distances, logits = (
-        values if isinstance(values, torch.Tensor) else tensor(values)
-        for values in (distances, logits)
+        values if isinstance(values, torch.Tensor) else tensor(values) for values in pair
     )
-    return Evidence(distances, similarities=-distances, logits=logits)
+    return costs(distances, logits, labels, weights, prototype_classes=classes)
 
 
 def test_the_costs_of_two_images_by_hand():
-    seen = evidence(
+    pair = (
         [[1.0, 2.0, 3.0, 4.0], [5.0, 1.0, 2.0, 0.5]],
         [[0.0, math.log(3)], [0.0, 0.0]],
     )
     labels, classes = torch.tensor([0, 1]), torch.tensor([0, 0, 1, 1])
-    found = costs(seen, labels, tensor([1.5, 0.5]), classes)
+    found = costs_of(pair, labels, tensor([1.5, 0.5]), classes)
     assert found.cross_entropy.item() == pytest.approx(
         (1.5 * math.log(4) + 0.5 * math.log(2)) / 2, rel=1e-15
     )
@@ -44,8 +43,8 @@ def test_the_costs_of_two_images_by_hand():
 
 def test_a_class_without_images_in_the_batch_only_separates():
     distances = [[3.0, 0.25, 7.0], [1.0, 6.0, 0.5]]
-    seen = evidence(distances, np.zeros((2, 3)).tolist())
-    found = costs(seen, torch.tensor([0, 0]), torch.ones(2), torch.tensor([0, 1, 2]))
+    pair = (distances, np.zeros((2, 3)).tolist())
+    found = costs_of(pair, torch.tensor([0, 0]), torch.ones(2), torch.tensor([0, 1, 2]))
     assert found.cluster.item() == (3.0 + 1.0) / 2
     assert found.separation.item() == -(0.25 + 0.5) / 2
 
@@ -54,7 +53,7 @@ def test_a_class_without_images_in_the_batch_only_separates():
 def test_only_the_nearest_prototypes_get_a_gradient_however_far_they_are(scale):
     distances = (scale * tensor([[2.0, 1.0, 4.0, 3.0], [9.0, 8.0, 6.0, 7.0]])).requires_grad_()
     weights, classes = tensor([0.5, 1.5]), torch.tensor([0, 0, 1, 1])
-    found = costs(evidence(distances, torch.zeros(2, 2)), torch.tensor([0, 1]), weights, classes)
+    found = costs_of((distances, torch.zeros(2, 2)), torch.tensor([0, 1]), weights, classes)
     (of_cluster,) = torch.autograd.grad(found.cluster, distances, retain_graph=True)
     (of_separation,) = torch.autograd.grad(found.separation, distances)
     assert of_cluster.tolist() == [[0, 0.25, 0, 0], [0, 0, 0.75, 0]]
@@ -81,8 +80,8 @@ def batches(draw):
 def test_costs_are_weighted_means_over_the_images(batch):
     distances, logits, labels, weights, classes = batch
     n_images = len(labels)
-    found = costs(
-        evidence(distances, logits), torch.tensor(labels), tensor(weights), torch.tensor(classes)
+    found = costs_of(
+        (distances, logits), torch.tensor(labels), tensor(weights), torch.tensor(classes)
     )
     own, others, entropies = [], [], []
     for row, scores, label in zip(distances, logits, labels, strict=True):
@@ -102,14 +101,14 @@ def test_costs_are_weighted_means_over_the_images(batch):
 def test_a_weight_counts_like_repetitions(batch):
     distances, logits, labels, weights, classes = batch
     index = np.repeat(np.arange(len(labels)), weights)
-    weighted = costs(
-        evidence(distances, logits), torch.tensor(labels), tensor(weights), torch.tensor(classes)
+    weighted = costs_of(
+        (distances, logits), torch.tensor(labels), tensor(weights), torch.tensor(classes)
     )
     if len(index) == 0:
         assert weighted.total(1, 1).item() == 0
         return
-    repeated = costs(
-        evidence(tensor(distances)[index], tensor(logits)[index]),
+    repeated = costs_of(
+        (tensor(distances)[index], tensor(logits)[index]),
         torch.tensor(labels)[index],
         torch.ones(len(index)),
         torch.tensor(classes),
@@ -122,8 +121,6 @@ def test_a_weight_counts_like_repetitions(batch):
 def test_the_cross_entropy_is_that_of_torch_and_does_not_overflow():
     logits = tensor([[1e4, -1e4, 0.0], [3.0, 1.0, 2.0]])
     labels = torch.tensor([1, 2])
-    found = costs(
-        evidence(torch.ones(2, 3), logits), labels, torch.ones(2), torch.tensor([0, 1, 2])
-    )
+    found = costs_of((torch.ones(2, 3), logits), labels, torch.ones(2), torch.tensor([0, 1, 2]))
     assert torch.equal(found.cross_entropy, nn.functional.cross_entropy(logits, labels))
     assert found.cross_entropy.item() == pytest.approx(1e4, rel=1e-3)

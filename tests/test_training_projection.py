@@ -238,7 +238,7 @@ def test_a_projected_prototype_is_at_distance_exactly_0_of_its_source(similarity
     network = network_of([0, 0, 1, 1], similarity=similarity)
     patches = random_patches(6, 8, seed=5)
     projection = project(network, patches, [0, 1, 0, 1, 0, 1])
-    evidence, positions = network.inspect(patches)
+    distances, _, positions = network.compare(patches)
     for p in range(4):
-        assert evidence.distances[projection.images[p], p] == 0
+        assert distances[projection.images[p], p] == 0
         assert positions[projection.images[p], p] == projection.positions[p]
