@@ -391,10 +391,6 @@ class TestBatches:
         assert filled.is_contiguous(memory_format=torch.channels_last)
         assert all(torch.equal(row, values[i % 3]) for i, row in enumerate(filled))
 
-    def test_a_full_chunk_in_the_right_order_is_not_copied(self):
-        values = torch.zeros(3, 2, 4, 5).contiguous(memory_format=torch.channels_last)
-        assert fill_up(values, 3) is values
-
 
 class Readers:
     """Readers that note when they were asked for and when they were called."""

@@ -365,8 +365,8 @@ class TestSizes:
 
     def test_files_of_several_sizes_are_named_with_the_remedy(self, paths):
         message = (
-            f"one size unless image_size is set, got {SIZES[0]} in row 0 for {paths[0]!r} and {SIZES[1]} "
-            f"in row 1 for {paths[1]!r}."
+            f"one size unless image_size is set, got {SIZES[0]} in row 0 for {paths[0]!r} and "
+            f"{SIZES[1]} in row 1 for {paths[1]!r}."
         )
         for form in (list, np.array, pd.Series):
             with pytest.raises(ValueError, match=re.escape(message)):
