@@ -515,6 +515,7 @@ class ProtoPNetClassifier(
                 "standardization": asdict(data.training.loader.standardization),
                 "receptive_field": asdict(trained.receptive_field),
                 "is_backbone_frozen": task.settings.is_backbone_frozen,
+                "is_resized": self.image_size is not None,
             }
         missing = self.prototype_classes_[sources.rows == NO_SOURCE]
         if len(missing):

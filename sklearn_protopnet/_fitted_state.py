@@ -52,6 +52,7 @@ OPTIONAL: Final = ("feature_names_in_", "_sklearn_output_config")
 STATE: Final = (
     "architecture",
     "is_backbone_frozen",
+    "is_resized",
     "network",
     "receptive_field",
     "standardization",
@@ -101,8 +102,8 @@ def check_fitted_state(estimator: Any) -> None:
     _check_sources(estimator, field)
     _check_history(estimator)
     _check_standardization(state["standardization"], estimator.input_shape_[2])
-    is_frozen = state["is_backbone_frozen"]
-    _require(isinstance(is_frozen, bool), "is_backbone_frozen must be a truth value", "another")
+    for name in ("is_backbone_frozen", "is_resized"):
+        _require(isinstance(state[name], bool), f"{name} must be a truth value", "another")
     _check_network(estimator)
 
 

@@ -69,8 +69,19 @@ def check_training_images(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # as above
-def check_images(estimator: BaseEstimator, X: Any, *, input_name: str = "X") -> Images:
+def check_images(
+    estimator: BaseEstimator, X: Any, *, input_name: str = "X", is_resized: bool | None = None
+) -> Images:
     """Check images like those of `fit`, by `image_shape_` and `input_shape_`.
+
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier
+    X : images
+    input_name : str
+        What errors call them.
+    is_resized : bool, default=None
+        Whether images may have other sizes than the network takes; as in the fit with None.
 
     Raises
     ------
@@ -78,7 +89,8 @@ def check_images(estimator: BaseEstimator, X: Any, *, input_name: str = "X") -> 
         If X is none of what it may be, or unlike the images of the fit.
     """
     shape, (*network_size, channels) = estimator.image_shape_, estimator.input_shape_
-    is_resized = estimator.image_size is not None or shape[:2] != estimator.input_shape_[:2]
+    if is_resized is None:
+        is_resized = estimator.state_["is_resized"]
     size = (network_size[0], network_size[1]) if is_resized else None
     found = read_input(X, Expected(input_name, size, shape, channels))
     if isinstance(found, Images):

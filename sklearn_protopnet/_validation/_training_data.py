@@ -136,7 +136,9 @@ def check_validation_data(
         if sample_weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val, got neither.")
         return None
-    images = check_images(estimator, X_val, input_name="X_val")
+    images = check_images(
+        estimator, X_val, input_name="X_val", is_resized=estimator.image_size is not None
+    )
     labels = check_labels("y_val", y_val, "X_val", len(images), classes)
     weights = scaled_weights(sample_weight_val, labels)
     return Dataset(unstandardized(images), np.arange(len(images)), labels, weights)
