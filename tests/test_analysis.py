@@ -1,5 +1,9 @@
 """Questions to a classifier, and their answers."""
 
+import copy
+from threading import Thread
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,19 +19,87 @@ from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import (
     activated_prototypes,
     explain,
+    last_layer_path,
+    localize,
     nearest_patches,
 )
 from sklearn_protopnet.inspection._analysis import ACTIVATED_COLUMNS, NEAREST_COLUMNS
+from sklearn_protopnet.inspection._explained_classes import explained_classes, known_classes
 
 SMALL = {"image_shape": (8, 8), **QUICK}
+LABELS = np.array(["ant", "bee", "cat"])
+
+
+class TestExplainedClasses:
+    logits = np.array([[0.0, 2.0, 1.0], [5.0, -1.0, 5.0], [3.0, 3.0, 3.0]])
+
+    @pytest.mark.parametrize(
+        ("classes", "expected"),
+        [
+            ("predicted", [[1], [0], [0]]),
+            ("all", [[0, 1, 2]] * 3),
+            ("bee", [[1]] * 3),
+            (("cat", "ant"), [[2, 0]] * 3),
+            (np.array(["bee", "cat"]), [[1, 2]] * 3),
+        ],
+    )
+    def test_words_and_labels(self, classes, expected):
+        assert explained_classes(classes, LABELS, self.logits).tolist() == expected
+
+    def test_top_classes_by_hand(self):
+        for n_top_classes, expected in (
+            (1, [[1], [0], [0]]),
+            (np.uint8(2), [[1, 2], [0, 2], [0, 1]]),
+            (3, [[1, 2, 0], [0, 2, 1], [0, 1, 2]]),
+        ):
+            found = explained_classes("predicted", LABELS, self.logits, n_top_classes)
+            assert found.tolist() == expected
+
+    @pytest.mark.parametrize("classes", [7, [7, 2], np.array([2]), np.array([2, 7], dtype=">i4")])
+    def test_numbers(self, classes):
+        found = explained_classes(classes, np.array([2, 7, 10]), self.logits)
+        assert found[0].tolist() == [[2, 7, 10].index(k) for k in np.atleast_1d(classes)]
+
+    @pytest.mark.parametrize(
+        "classes",
+        [
+            *("dog", "", ["ant", "dog"], [], 0, [["ant", "bee"]], [None], None, ["predicted"]),
+            *({"ant", "bee"}, {"ant": 1}, [{"ant"}], [["ant"], ["ant", "bee"]]),
+        ],
+        ids=repr,
+    )
+    def test_unknown_labels_are_named(self, classes):
+        message = r"labels among \['ant', 'bee', 'cat'\], got "
+        with pytest.raises(ValueError, match=message) as caught:
+            explained_classes(classes, LABELS, self.logits)
+        assert repr(classes) in str(caught.value)
+
+    @pytest.mark.parametrize("n_classes", [3, 30])  # NumPy compares many in another way
+    @pytest.mark.parametrize("classes", ["2", ["2", "1"], [1, "2"], 2.5, [[1, 2]], True + 1j])
+    def test_numbers_and_text_are_not_mixed_up(self, classes, n_classes):
+        with pytest.raises(ValueError, match=r"labels among .*, got "):
+            explained_classes(classes, np.arange(n_classes), self.logits)
+        texts = np.sort(np.arange(n_classes).astype(str))
+        with pytest.raises(ValueError, match=r"labels among .*, got "):
+            explained_classes([1, 2], texts, self.logits)
+
+    def test_labels_in_any_order_and_each_once(self):
+        labels = np.sort(np.arange(12).astype(str))  # "10" and "11" come before "2"
+        assert known_classes(["2", "10", "2"], labels).tolist() == [4, 2]
+        assert known_classes(np.array([2, 10, 2.0]), np.arange(12)).tolist() == [2, 10]
+
+    @pytest.mark.parametrize("labels", [np.array([False, True]), np.array([0, 1])])
+    def test_truth_values_are_the_numbers_0_and_1(self, labels):
+        assert known_classes([True], labels).tolist() == [1]
+        assert known_classes(np.array([1, 0]), labels).tolist() == [1, 0]
 
 
 class TestExplain:
     def test_a_classifier(self, fitted, digits):
         X, _ = digits
         pd.testing.assert_frame_equal(
-            explain(fitted, X[:9], classes="all", top_k=3, localizer="prp"),
-            fitted.explain(X[:9], classes="all", top_k=3, localizer="prp"),
+            explain(fitted, X[:2], classes=[3, 1], top_k=3, localizer="prp"),
+            fitted.explain(X[:2], classes=[3, 1], top_k=3, localizer="prp"),
         )
 
     def test_the_top_classes_of_each_image(self, fitted, digits):
@@ -55,14 +127,6 @@ class TestExplain:
         found = fitted.explain(X[:5], n_top_classes=10).sort_values(names, ignore_index=True)
         pd.testing.assert_frame_equal(found, fitted.explain(X[:5], classes="all"))
 
-    def test_top_classes_of_a_pipeline_and_of_two_classes(self, digits):
-        X, y = digits
-        X, y = X[y < 2], y[y < 2]
-        pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL)).fit(X, y)
-        found = explain(pipeline, X[:9], n_top_classes=2, top_k=1)
-        predicted = pipeline.predict(X[:9])
-        assert_array_equal(found["class"], np.stack([predicted, 1 - predicted], axis=1).ravel())
-
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
@@ -85,23 +149,23 @@ class TestExplain:
             with pytest.raises(ValueError, match=message):
                 ask(digits[0][:2], **settings)
 
-    def test_a_pipeline_explains_what_reaches_the_classifier(self, digits):
-        X, y = digits
-        pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL)).fit(X, y)
-        expected = pipeline[-1].explain(pipeline[:-1].transform(X[:9]))
-        pd.testing.assert_frame_equal(explain(pipeline, X[:9]), expected)
-
-    def test_a_pipeline_of_one_step_and_one_within_another(self, digits):
-        X, y = digits
-        pipeline = make_pipeline(make_pipeline(ProtoPNetClassifier(**SMALL))).fit(X, y)
-        expected = pipeline[-1][-1].explain(X[:9])
-        pd.testing.assert_frame_equal(explain(pipeline, X[:9]), expected)
+    def test_a_pipeline_explains_what_reaches_the_classifier(self, fitted, digits):
+        X, _ = digits
+        scaler = StandardScaler().fit(X)
+        expected = fitted.explain(scaler.transform(X[:9]), n_top_classes=2)
+        for pipeline in (
+            make_pipeline(scaler, fitted),
+            make_pipeline(make_pipeline(scaler, fitted)),
+        ):
+            pd.testing.assert_frame_equal(explain(pipeline, X[:9], n_top_classes=2), expected)
+        expected = fitted.explain(X[:9])
+        pd.testing.assert_frame_equal(explain(make_pipeline(fitted), X[:9]), expected)
 
     def test_a_search_over_a_pipeline(self, digits):
         X, y = digits
         pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL))
-        grid = {"protopnetclassifier__l1_weight": [1e-4, 1e-3]}
-        search = GridSearchCV(pipeline, grid, cv=2).fit(X[:60], y[:60])
+        search = GridSearchCV(pipeline, {"protopnetclassifier__l1_weight": [1e-3]}, cv=2)
+        search.fit(X[:60], y[:60])
         expected = explain(search.best_estimator_, X[:9])
         pd.testing.assert_frame_equal(explain(search, X[:9]), expected)
 
@@ -113,13 +177,80 @@ class TestExplain:
             FunctionTransformer(lambda frame: frame.reset_index(drop=True)),
         ],
     )
-    def test_samples_have_the_names_of_the_frame(self, digits, front):
+    def test_samples_have_the_names_of_the_frame(self, fitted, digits, front):
         """An array is made of the frame, or it stays, or another one takes its place."""
-        X, y = digits
+        X, _ = digits
         frame = pd.DataFrame(X, index=[f"cell {i}" for i in range(len(X))])
-        pipeline = make_pipeline(front, ProtoPNetClassifier(**SMALL)).fit(frame, y)
-        found = explain(pipeline, frame[4:7], top_k=1)
-        assert found["sample"].tolist() == ["cell 4", "cell 5", "cell 6"]
+        pipeline = make_pipeline(front.fit(frame), fitted)
+        for found in (
+            explain(pipeline, frame[4:7], top_k=1),
+            activated_prototypes(pipeline, frame[4:7], k=1),
+        ):
+            assert found["sample"].tolist() == ["cell 4", "cell 5", "cell 6"]
+
+    @pytest.mark.parametrize(
+        "index",
+        [
+            np.array([7, 3], dtype=">i4"),
+            np.array([7, 3], dtype=">f8"),
+            pd.date_range("2026-01-01", periods=2),
+            [("x", 1), ("x", 2)],
+        ],
+    )
+    def test_any_index_names_samples_and_tables_can_be_merged_by_it(self, fitted, digits, index):
+        frame = pd.DataFrame(digits[0][:2])
+        frame.index = pd.Index(index)
+        why = fitted.explain(frame, top_k=2)
+        names = list(frame.index)
+        assert why["sample"].tolist() == list(np.repeat(frame.index, 2))
+        assert why.groupby("sample")["rank"].max().tolist() == [2, 2]
+        for found in (activated_prototypes(fitted, frame, k=2), nearest_patches(fitted, frame)):
+            merged = why.merge(found, on=["sample", "prototype"])
+            assert_array_equal(merged["similarity_x"], merged["similarity_y"])
+        assert len(why.merge(pd.DataFrame({"sample": names}), on="sample")) == 4
+
+    def test_every_number_has_native_byte_order_whatever_came_in(self, digits):
+        X, y = digits
+        X, y = X[y < 3].astype(">f8"), y[y < 3].astype(">i4")
+        clf = ProtoPNetClassifier(**SMALL).fit(X, y)
+        frame = pd.DataFrame(X[:4], index=np.arange(4, dtype=">i8"))
+        for table in (
+            clf.explain(frame, classes=y[:1], details="all"),
+            clf.prototype_table(),
+            clf.history_table(),
+            nearest_patches(clf, frame),
+            activated_prototypes(clf, frame),
+            last_layer_path(clf, X, y, l1_weights=np.array([1e-3], dtype=">f4")),
+        ):
+            assert all(getattr(dtype, "isnative", True) for dtype in table.dtypes)
+        assert clf.explain(X[:4]).groupby("class")["contribution"].sum().notna().all()
+
+    def test_integers_of_numpy_are_integers(self, fitted, digits):
+        X, _ = digits
+        for kind in (np.uint8, np.int64):
+            options = {"top_k": kind(2), "n_top_classes": kind(3)}
+            expected = fitted.explain(X[:2], top_k=2, n_top_classes=3)
+            pd.testing.assert_frame_equal(fitted.explain(X[:2], **options), expected)
+            found = localize(fitted, X[:2], prototypes=kind(2), localizer="receptive_field")
+            assert found.prototypes.tolist() == [2]
+            assert len(nearest_patches(fitted, X[:2], k=kind(1))) == 30
+
+    def test_an_image_is_explained_alike_alone_and_among_others(self, fitted, digits):
+        X, _ = digits
+        together = fitted.explain(X[:40], classes="all")
+        alone = fitted.explain(X[23:24], classes="all")
+        alone["sample"] = 23
+        rows = together[together["sample"] == 23].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, rows, check_exact=False, rtol=1e-6)
+
+    def test_explaining_changes_nothing(self, fitted, digits):
+        X = digits[0][:3].copy()
+        before, expected = fitted.prototypes_.copy(), fitted.explain(X)
+        table = fitted.explain(X)
+        table.loc[:, ["weight", "source_y0"]] = 0
+        pd.testing.assert_frame_equal(fitted.explain(X), expected)
+        assert_array_equal(fitted.prototypes_, before)
+        assert_array_equal(X, digits[0][:3])
 
     @pytest.mark.parametrize(
         "estimator",
@@ -158,17 +289,18 @@ class TestNearestPatches:
         first = nearest_patches(fitted, X, k=1)
         assert (first["distance"] == 0).all()
         what = fitted.prototype_table()
-        is_source = first["sample"].to_numpy() == what["sample"].to_numpy()
+        is_source = first["sample"].to_numpy() == what["source_sample"].to_numpy()
         assert is_source.mean() > 0.8  # the same patch may be in an earlier image
         box = ["y0", "y1", "x0", "x1"]
-        assert_array_equal(first[box][is_source], what[box][is_source])
+        source_box = [f"source_{edge}" for edge in box]
+        assert_array_equal(first[box][is_source], what[source_box][is_source])
 
     def test_boxes_are_those_of_explain(self, fitted, digits):
         X, _ = digits
         columns = ["sample", "prototype", "y0", "y1", "x0", "x1", "box_kind"]
-        for localizer in ("receptive_field", "prp"):
-            found = nearest_patches(fitted, X[:7], k=2, localizer=localizer)[columns]
-            why = fitted.explain(X[:7], localizer=localizer)[columns]
+        for localizer in ("receptive_field", "upsample"):
+            found = nearest_patches(fitted, X[:3], k=2, localizer=localizer)[columns]
+            why = fitted.explain(X[:3], localizer=localizer)[columns]
             merged = found.merge(why, on=["sample", "prototype"], suffixes=("", "_of_explain"))
             assert len(merged) == len(found)
             for name in columns[2:]:
@@ -193,16 +325,6 @@ class TestActivatedPrototypes:
             assert rows["rank"].tolist() == [1, 2, 3, 4]
         assert_array_equal(found["prototype_class"], fitted.prototype_classes_[found["prototype"]])
 
-    def test_samples_have_the_names_of_a_frame(self, digits):
-        X, y = digits
-        frame = pd.DataFrame(X, index=[f"cell {i}" for i in range(len(X))])
-        clf = ProtoPNetClassifier(**SMALL).fit(frame, y)
-        found = activated_prototypes(clf, frame[:2], k=1)
-        assert found["sample"].tolist() == ["cell 0", "cell 1"]
-        pipeline = make_pipeline(StandardScaler(), clf).fit(frame, y)
-        found = activated_prototypes(pipeline, frame[:2], k=1)
-        assert found["sample"].tolist() == ["cell 0", "cell 1"]
-
     def test_more_than_there_are_are_all(self, fitted, digits):
         assert len(activated_prototypes(fitted, digits[0][:2], k=99)) == 2 * 30
 
@@ -224,3 +346,92 @@ def test_questions_that_have_no_answer(fitted, digits, function, settings, messa
 def test_an_estimator_that_cannot_explain(digits):
     with pytest.raises(TypeError, match="must be a ProtoPNetClassifier"):
         explain(StandardScaler().fit(digits[0]), digits[0])
+
+
+class TestFittedStateOnly:
+    """After a fit, parameters of the constructor say nothing of what the classifier is."""
+
+    BY_CONTRACT = ("class_weight", "device", "l1_weight", "l2_weight", "memory", "n_jobs")
+    """What a refit or a call takes from the constructor."""
+
+    OTHERS: ClassVar = {
+        "image_shape": (4, 16),
+        "image_size": None,
+        "backbone": "resnet18",
+        "weights": "imagenet",
+        "feature_stride": 4,
+        "prototype_depth": 7,
+        "n_prototypes_per_class": 5,
+        "prototype_size": (3, 3),
+        "similarity": "cosine",
+        "cluster_weight": 0.1,
+        "separation_weight": 0.1,
+        "pretraining_epochs": 7,
+        "warmup_epochs": 7,
+        "joint_epochs": 7,
+        "projection_interval": 7,
+        "learning_rate": 0.1,
+        "backbone_learning_rate": 0.1,
+        "decay_factor": 0.5,
+        "decay_interval": 7,
+        "weight_decay": 0.1,
+        "batch_size": 7,
+        "augment": "paper",
+        "early_stopping": True,
+        "validation_fraction": 0.4,
+        "n_iter_no_change": 7,
+        "precision": "float32",
+        "random_state": 7,
+        "verbose": 0,
+    }
+
+    def answers(self, clf, X, y):
+        yield from (clf.predict_proba(X), clf.decision_function(X), clf.transform(X))
+        yield clf.explain(X[:3], details="all", localizer="prp", top_k=2)
+        yield clf.prototype_table(localizer="upsample")
+        yield localize(clf, X[:3], localizer="upsample").boxes
+        yield from (clf.get_feature_names_out(), clf.history_table())
+        clf.refit_last_layer(X, y)
+        yield from (clf.coef_, clf.explain(X[:3]))
+
+    @pytest.mark.parametrize("image_size", [None, (10, 12)])
+    def test_other_parameters_change_no_answer(self, digits, image_size):
+        X, y = digits
+        X, y = X[y < 3], y[y < 3]
+        settings = SMALL if image_size is None else {**QUICK, "image_size": image_size}
+        X = X if image_size is None else X.reshape(-1, 8, 8)
+        clf = ProtoPNetClassifier(**settings).fit(X, y)
+        assert {*self.OTHERS, *self.BY_CONTRACT} == {*clf.get_params()}
+        other = copy.deepcopy(clf).set_params(**self.OTHERS)
+        for expected, found in zip(self.answers(clf, X, y), self.answers(other, X, y), strict=True):
+            if isinstance(expected, pd.DataFrame):
+                expected, found = (
+                    t.drop(columns="seconds", errors="ignore") for t in (expected, found)
+                )
+                pd.testing.assert_frame_equal(found, expected, check_exact=True)
+            else:
+                assert_array_equal(found, expected)
+
+
+def test_tables_add_up_while_another_thread_solves_for_the_last_layer(fitted, digits):
+    X, y = digits
+    clf, is_done = copy.deepcopy(fitted), []
+
+    def refit():
+        for l1_weight in (1e-2, 1e-4) * 4:
+            clf.refit_last_layer(X[::5], y[::5], l1_weight=l1_weight)
+        is_done.append(True)
+
+    thread = Thread(target=refit)
+    thread.start()
+    coefs = set()
+    while not is_done and thread.is_alive():
+        why = clf.explain(X[:2], classes="all")
+        parts = why.groupby(["sample", "class"])
+        logits = parts["logit"].first()
+        sums = parts["contribution"].sum()
+        pd.testing.assert_series_equal(sums, logits, check_names=False, rtol=1e-9, atol=1e-12)
+        coefs.add(float(why["weight"].abs().sum()))
+    thread.join()
+    assert is_done
+    assert len(coefs) > 1

@@ -1,6 +1,7 @@
-"""Attribution: which pixels make a patch similar, on networks whose answer is known."""
+"""Attribution and what boxes do, on networks whose answer is known."""
 
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,12 +9,21 @@ import torch
 from torch import nn
 
 from sklearn_protopnet import build_backbone
-from sklearn_protopnet._network import PrototypeNetwork
+from sklearn_protopnet._network import SIMILARITIES, PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import trace_receptive_field
-from sklearn_protopnet.inspection import _attribution
-from sklearn_protopnet.inspection._attribution import METHODS, Queries, blurred, patch_similarities
+from sklearn_protopnet.inspection._attribution import (
+    WINDOW_SIDES,
+    Queries,
+    blurred,
+    integrated_gradients,
+    patch_similarities,
+    windows_of,
+)
+from sklearn_protopnet.inspection._box_effects import ATTACK_RANGE, attack_effects, box_effects
+from sklearn_protopnet.inspection._localizers import LOCALIZERS
 from sklearn_protopnet.inspection._relevance import Propagation
 
+METHODS = {name: localizer.attribute for name, localizer in LOCALIZERS.items()}
 RELEVANCE = ["integrated_gradients", "occlusion", "prp"]
 
 
@@ -28,7 +38,7 @@ def network_of(backbone, size, *, prototype_size=(1, 1), similarity="log", depth
         n_classes=2,
         prototype_depth=depth,
         prototype_size=prototype_size,
-        similarity=similarity,
+        similarity=SIMILARITIES[similarity],
     )
     return network.eval(), field
 
@@ -57,10 +67,41 @@ def image_of(size, seed=0):
     return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("prototype_size", [(1, 1), (2, 2), (1, 3)])
+def weighted_sum(size):
+    """Its only patch is the sum of all pixels, weighted by their number; prototypes are 0."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            numbers = torch.arange(float(np.prod(size))).reshape(1, 1, *size)
+            self.weights = nn.Parameter(numbers / numbers.sum())
+
+        def forward(self, images):
+            return (images.sum(1, keepdim=True) * self.weights).sum((2, 3), keepdim=True)
+
+    network = PrototypeNetwork(
+        Sum(),
+        1,
+        torch.tensor([0, 1]),
+        n_classes=2,
+        prototype_depth=1,
+        prototype_size=(1, 1),
+        similarity=SIMILARITIES["linear"],
+    )
+    network.add_on = nn.Identity()
+    with torch.no_grad():
+        network.prototypes.zero_()
+    return network.eval()
+
+
+def queries_of(n, box):
+    return Queries(torch.zeros(n, dtype=int), torch.zeros(n, dtype=int), torch.tensor([box] * n))
+
+
 @pytest.mark.parametrize("method", RELEVANCE)
 @pytest.mark.parametrize(
-    ("backbone", "stride"), [("auto", None), ("resnet18", 4), ("efficientnet_lite0", 4)]
+    ("backbone", "stride", "prototype_size"),
+    [("auto", None, (2, 2)), ("resnet18", 4, (1, 1)), ("efficientnet_lite0", 4, (1, 3))],
 )
 def test_nothing_counts_that_the_patch_does_not_depend_on(backbone, stride, method, prototype_size):
     size = (32, 40)
@@ -83,8 +124,15 @@ def test_the_receptive_field_is_one_inside_of_its_box():
         assert each.sum() == (y1 - y0) * (x1 - x0)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-@pytest.mark.parametrize("similarity", ["log", "linear", "cosine"])
+@pytest.mark.parametrize(
+    ("method", "similarity"),
+    [
+        *product(sorted(METHODS), ["log"]),
+        ("prp", "linear"),
+        ("prp", "cosine"),
+        ("integrated_gradients", "cosine"),
+    ],
+)
 def test_queries_do_not_know_of_one_another(method, similarity):
     size = (32, 32)
     network, field = network_of(named("auto", size), size, similarity=similarity)
@@ -152,17 +200,16 @@ class TestIntegratedGradients:
         gain = ends[1] - ends[0]
         assert torch.allclose(found.maps.double().sum((1, 2)) - found.deltas, gain, atol=1e-12)
 
-    def test_the_delta_vanishes_with_more_steps(self, monkeypatch):
+    def test_the_delta_vanishes_with_more_steps(self):
         size = (32, 32)
         network, field = network_of(named("auto", size), size)
-        image, queries = image_of(size), queries_at(field, [3, 9, 20])
-        deltas = {}
-        for steps in (4, 256):
-            monkeypatch.setattr(_attribution, "STEPS", steps)
-            found = METHODS["integrated_gradients"](network, image, queries)
-            deltas[steps] = found.deltas.abs().max().item()
-        assert deltas[256] < 1e-5
-        assert deltas[256] < deltas[4] / 20
+        queries = queries_at(field, [3, 9, 20])
+        few, many = (
+            integrated_gradients(network, image_of(size), queries, n_steps).deltas.abs().max()
+            for n_steps in (4, 256)
+        )
+        assert many < 1e-5
+        assert many < few / 20
 
 
 class TestBlurred:
@@ -207,30 +254,30 @@ class TestOcclusion:
         assert found[4, 4] == found[4, 7] == found.max() > 0
         assert found[10, 10] == 0
 
-    def test_a_map_by_hand(self, monkeypatch):
-        """Windows of 1 and 3 of 3 pixels in a row, of a similarity that is their sum: 3, 1, 0."""
-        monkeypatch.setattr(_attribution, "WINDOW_SIDES", (1 / 3, 1))
-        monkeypatch.setattr(_attribution, "blurred", torch.zeros_like)
-        image = torch.tensor([3.0, 1.0, 0.0]).reshape(1, 1, 1, 3)
-        monkeypatch.setattr(
-            _attribution,
-            "patch_similarities",
-            lambda _, images, __: images.double().sum((1, 2, 3))[:, None],
-        )
-        queries = Queries(torch.tensor([0]), torch.tensor([0]), torch.tensor([[0, 1, 0, 3]]))
-        (found,) = METHODS["occlusion"](None, image, queries).maps
-        assert found.tolist() == [[(3 + 4) / 2, (1 + 4) / 2, (0 + 4) / 2]]
+    def test_a_map_by_hand(self):
+        """Windows of 2 and of 3 pixels of 9; each pixel has the mean of those that hold it."""
+        network, image = weighted_sum((1, 9)), image_of((1, 9))
+        baseline, queries = blurred(image), queries_of(1, (0, 1, 0, 9))
+        expected = np.zeros(9)
+        for length in (2, 3):
+            drops = []
+            for start in range(9 - length + 1):
+                changed = image.clone()
+                changed[..., start : start + length] = baseline[..., start : start + length]
+                before, after = patch_similarities(network, torch.cat([image, changed]), queries)
+                drops.append((before - after).item())
+            for x in range(9):
+                expected[x] += np.mean(drops[max(0, x - length + 1) : x + 1]) / 2
+        (found,) = METHODS["occlusion"](network, image, queries).maps
+        assert found[0].tolist() == pytest.approx(expected, rel=1e-6)
 
     def test_the_cost_is_what_the_documentation_says(self):
         def n_windows(side):
             box = torch.tensor([[0, side, 0, side]])
-            return sum(
-                len(_attribution.windows_of(box, share)) for share in _attribution.WINDOW_SIDES
-            )
+            return sum(len(windows_of(box, share)) for share in WINDOW_SIDES)
 
-        small, large = (
-            [n_windows(side) for side in sides] for sides in (range(1, 18), range(18, 300))
-        )
+        small = [n_windows(side) for side in range(1, 18)]
+        large = [n_windows(side) for side in range(18, 300, 3)]
         assert (min(small), max(small)) == (2, 250)
         assert 120 < np.mean(large) < 140
         assert max(large) <= 180
@@ -239,7 +286,7 @@ class TestOcclusion:
         boxes = ([0, 1, 0, 1], [3, 4, 2, 20], [0, 13, 5, 12], [10, 64, 0, 64])
         for box, side in product(boxes, (0.01, 1 / 5, 1 / 3, 1)):
             seen = np.zeros((64, 64), dtype=int)
-            for y0, y1, x0, x1 in _attribution.windows_of(torch.tensor([box]), side):
+            for y0, y1, x0, x1 in windows_of(torch.tensor([box]), side):
                 seen[y0:y1, x0:x1] += 1
             y0, y1, x0, x1 = box
             assert seen[y0:y1, x0:x1].min() >= 1
@@ -247,9 +294,9 @@ class TestOcclusion:
 
 
 class TestRelevance:
-    @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 2)])
     @pytest.mark.parametrize(
-        ("backbone", "stride"), [("auto", None), ("vgg11_bn", 4), ("resnet18", 8)]
+        ("backbone", "stride", "prototype_size"),
+        [("auto", None, (2, 2)), ("vgg11_bn", 4, (1, 1)), ("resnet18", 8, (1, 1))],
     )
     def test_relevance_is_handed_back_whole(self, backbone, stride, prototype_size):
         size = (64, 64)
@@ -365,3 +412,89 @@ class TestRelevance:
         relevance = 3.0
         (found,) = torch.autograd.grad(after, image, relevance / after.detach())
         assert torch.allclose(found * image, torch.tensor(relevance))
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "size", "prototype_size"),
+    [
+        ("auto", None, (64, 72), (2, 2)),
+        ("resnet18", 4, (64, 72), (1, 1)),
+        ("densenet121", 4, (96, 104), (1, 1)),
+        ("efficientnet_lite0", 4, (64, 72), (2, 2)),
+    ],
+)
+def test_noise_outside_of_a_receptive_field_changes_no_similarity(
+    name, stride, size, prototype_size
+):
+    network, field = network_of(named(name, size, stride), size, prototype_size=prototype_size)
+    n_rows, n_columns = (n - k + 1 for n, k in zip(field.map_size, prototype_size, strict=True))
+    image, noise = image_of(size), 3 * image_of(size, seed=1)
+    for place in ((0, 0), (n_rows // 2, n_columns // 2), (n_rows - 1, n_columns // 2)):
+        position = int(np.ravel_multi_index(place, (n_rows, n_columns)))
+        (box,) = queries_at(field, [position], prototype_size).boxes.tolist()
+        every = Queries(torch.arange(3), torch.full((3,), position), torch.tensor([box] * 3))
+        inside = np.s_[:, :, box[0] : box[1], box[2] : box[3]]
+        assert image[inside].numel() < image.numel()
+        outside, within = noise.clone(), image.clone()
+        outside[inside], within[inside] = image[inside], noise[inside]
+        with torch.no_grad():
+            plain, noisy, other = patch_similarities(
+                network, torch.cat([image, outside, within]), every
+            )
+        assert (noisy - plain).abs().le(1e-5 * plain).all()
+        assert ((other - plain).abs() / plain).max() > 1e-4  # noise inside does change them
+
+
+class TestBoxEffects:
+    """Of images whose queries go in one pass, and of those that take a pass each."""
+
+    BOXES: ClassVar = [[0, 3, 0, 4], [0, 0, 0, 0], [1, 3, 0, 4]]
+
+    @pytest.mark.parametrize("size", [(3, 4), (600, 601)])
+    def test_what_is_left_by_hand(self, size):
+        network, image = weighted_sum(size), image_of(size) + 1
+        queries = queries_of(3, (0, size[0], 0, size[1]))
+        found = box_effects(network, image, queries, torch.tensor(self.BOXES))
+        weights, baseline = network.backbone.weights.detach()[0, 0], blurred(image)
+        for (y0, y1, x0, x1), effects in zip(self.BOXES, found, strict=True):
+            inside = torch.zeros(size, dtype=bool)
+            inside[y0:y1, x0:x1] = True
+            for is_kept, effect in zip((inside, ~inside), effects, strict=True):
+                left = torch.where(is_kept, image, baseline)[0].sum(0)
+                total = (left.double() * weights.double()).sum().item()
+                assert effect.item() == pytest.approx(-(total**2), rel=1e-4)
+
+    @pytest.mark.parametrize("size", [(3, 4), (600, 601)])
+    def test_an_attack_by_hand(self, size):
+        """Every pixel outside that counts goes as far as it may."""
+        network, image = weighted_sum(size), torch.ones(1, 3, *size)
+        queries = queries_of(3, (0, size[0], 0, size[1]))
+        before, after = attack_effects(network, image, queries, torch.tensor(self.BOXES)).T
+        weights = network.backbone.weights.detach()[0, 0].double()
+        protected = [weights[y0:y1, x0:x1].sum().item() for y0, y1, x0, x1 in self.BOXES]
+        assert before.tolist() == pytest.approx([-9.0] * 3, rel=1e-4)
+        expected = [-((3 + 3 * (1 - share) * ATTACK_RANGE) ** 2) for share in protected]
+        assert after.tolist() == pytest.approx(expected, rel=1e-4)
+        assert image.eq(1).all()
+        assert network.backbone.weights.grad is None
+
+    def test_a_box_that_holds_all_that_counts_is_safe_to_the_last_bit(self):
+        size = (64, 72)
+        network, field = network_of(named("auto", size), size)
+        queries, image = queries_at(field, [0, 9, 20]), image_of(size)
+        safe = attack_effects(network, image, queries, queries.boxes)
+        assert torch.equal(safe[:, 0], safe[:, 1])
+        nothing = torch.zeros_like(queries.boxes)
+        attacked = attack_effects(network, image, queries, nothing)
+        assert (attacked[:, 1] < attacked[:, 0]).all()
+
+    def test_a_backbone_that_passes_no_gradients_on(self):
+        class Closed(nn.Module):
+            def forward(self, images):
+                with torch.no_grad():
+                    return images.mean(1, keepdim=True)
+
+        network, field = network_of(Closed(), (8, 8))
+        queries = queries_at(field, [0])
+        with pytest.raises(ValueError, match="must pass gradients on"):
+            attack_effects(network.requires_grad_(False), image_of((8, 8)), queries, queries.boxes)

@@ -1,21 +1,26 @@
 """Evidence on request: what it says is so."""
 
+import copy
 import pickle
 from hashlib import blake2b
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier, load
+from sklearn_protopnet._fitted import Evidence
 from sklearn_protopnet._training import Similarities, similarity_quantiles
 from sklearn_protopnet.inspection import (
     export_evidence,
     image_digest,
     localize,
     read_evidence,
+    similarity_maps,
 )
+from sklearn_protopnet.inspection._attribution import blurred
 from sklearn_protopnet.inspection._details import (
     DETAILS,
     check_details,
@@ -23,11 +28,11 @@ from sklearn_protopnet.inspection._details import (
     margins,
     percentiles,
 )
-from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS, SampleEvidence
+from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS
 from sklearn_protopnet.metrics import box_necessity, box_sufficiency
 
 COLUMNS = {
-    "box": ["box_sufficiency", "box_necessity"],
+    "box": ["similarity_in_box", "similarity_without_box"],
     "percentile": ["percentile_own", "percentile_others"],
     "margin": ["margin", "flip_similarity"],
     "digest": ["source_digest", "model_digest"],
@@ -56,18 +61,24 @@ class TestColumns:
     def test_none_unless_asked_for(self, fitted, digits):
         assert tuple(fitted.explain(digits[0][:2]).columns) == EXPLANATION_COLUMNS
 
-    @pytest.mark.parametrize("name", list(DETAILS))
-    def test_each_group_adds_its_own(self, fitted, digits, name):
-        table = fitted.explain(digits[0][:2], details=[name])
-        assert table.columns.tolist() == [*EXPLANATION_COLUMNS, *COLUMNS[name]]
-        assert fitted.explain(digits[0][:2], details=name).equals(table)
-
-    def test_all_in_one_order(self, fitted, digits):
-        table = fitted.explain(digits[0][:2], details="all", top_k=2)
-        every = [column for name in DETAILS for column in COLUMNS[name]]
-        assert table.columns.tolist() == [*EXPLANATION_COLUMNS, *every]
+    def test_each_group_adds_its_own(self, fitted, digits):
+        assert list(DETAILS) == list(COLUMNS)
+        every = fitted.explain(digits[0][:2], details="all", top_k=2)
+        added = [column for columns in COLUMNS.values() for column in columns]
+        assert every.columns.tolist() == [*EXPLANATION_COLUMNS, *added]
         reverse = fitted.explain(digits[0][:2], details=reversed(list(DETAILS)), top_k=2)
-        assert reverse.equals(table)
+        assert reverse.equals(every)
+        for name, columns in COLUMNS.items():
+            table = fitted.explain(digits[0][:2], details=name, top_k=2)
+            assert table.equals(every[[*EXPLANATION_COLUMNS, *columns]])
+
+    def test_each_column_has_its_unit_and_is_documented(self, fitted, digits):
+        table = fitted.explain(digits[0][:1], details="all", top_k=1)
+        for name, detail in DETAILS.items():
+            assert f'``"{name}"``' in ProtoPNetClassifier.explain.__doc__
+            for column, unit in detail.columns.items():
+                assert f"``{column}``" in ProtoPNetClassifier.explain.__doc__
+                assert table.attrs["units"].get(column, "") == unit
 
     @pytest.mark.parametrize("details", ["magic", ["box", "magic"], [["box"]], [None], 3])
     def test_a_group_that_is_none(self, fitted, digits, details):
@@ -81,60 +92,36 @@ class TestColumns:
         path = tmp_path / "evidence.parquet"
         export_evidence(fitted, digits[0][:3], path, details="all", localizer="prp", top_k=2)
         expected = fitted.explain(digits[0][:3], details="all", localizer="prp", top_k=2)
-        assert read_evidence(path).equals(expected)
+        found = read_evidence(path)
+        assert found.equals(expected)
+        assert found.attrs == expected.attrs
 
 
 class TestBoxes:
-    def test_they_are_what_is_left_and_metrics_are_shares_of_it(self, fitted, digits):
+    @pytest.mark.parametrize("localizer", ["prp", "upsample"])
+    def test_they_are_what_is_left_and_metrics_are_shares_of_it(self, fitted, digits, localizer):
         X, _ = digits
-        columns = ["prototype", "similarity", "box_sufficiency", "box_necessity"]
-        why = fitted.explain(X[:1], details="box", localizer="prp", top_k=1)
-        p, similarity, left_inside, left_outside = why[columns].iloc[0]
-        box = why[["y0", "y1", "x0", "x1"]].iloc[0].to_numpy()
-        view = fitted._view(X[:1])
-        (positions,) = view.arrays("positions")
-        asked = [np.array([int(p)])]
-        ((_, look),) = view.examined(positions, asked, lambda look: look)
+        table = fitted.explain(X[:2], details="box", localizer=localizer, top_k=2)
+        for row in table.itertuples():
+            image = X[row.sample].reshape(8, 8, 1)
+            baseline = blurred(torch.from_numpy(image).permute(2, 0, 1)[None])[0, 0, ..., None]
 
-        def score(variants):
-            return look.similarities(variants)[:, 0]
+            def score(variants, p=row.prototype, image=image):
+                maps = similarity_maps(fitted, np.concatenate([image[None], variants]))[:, p]
+                place = np.unravel_index(maps[0].argmax(), maps[0].shape)
+                return maps[1:, *place]
 
-        image, baseline = look.pixels, look.baseline
-        assert_allclose(
-            box_sufficiency(score, image, box, baseline), left_inside / similarity, rtol=1e-5
-        )
-        assert_allclose(
-            box_necessity(score, image, box, baseline), 1 - left_outside / similarity, rtol=1e-4
-        )
+            images = score, image, (row.y0, row.y1, row.x0, row.x1), baseline.numpy()
+            in_box, without_box = (
+                each / row.similarity
+                for each in (row.similarity_in_box, row.similarity_without_box)
+            )
+            assert_allclose(box_sufficiency(*images), in_box, rtol=1e-5)
+            assert_allclose(box_necessity(*images), 1 - without_box, rtol=1e-4, atol=1e-6)
 
     def test_a_receptive_field_is_sufficient(self, fitted, digits):
         table = fitted.explain(digits[0][:20], details="box")
-        assert_allclose(table["box_sufficiency"], table["similarity"], rtol=1e-5)
-
-    @pytest.mark.parametrize("localizer", ["prp", "upsample"])
-    def test_of_boxes_by_any_localizer(self, fitted, digits, localizer):
-        """What is left of an image is blurred by hand, box by box."""
-        from sklearn_protopnet.inspection._attribution import blurred
-
-        view = fitted._view(digits[0][:2])
-        table = fitted.explain(digits[0][:2], details="box", localizer=localizer, top_k=3)
-        ((_, images),) = view.source.chunks(view.rows)
-        (positions,) = view.arrays("positions")
-        for row in table.itertuples():
-            image = images[row.sample : row.sample + 1]
-            outside = blurred(image)
-            inside = image.clone()
-            box = np.s_[:, :, row.y0 : row.y1, row.x0 : row.x1]
-            outside[box], inside[box] = image[box], blurred(image)[box]
-            found = [
-                view.network.similarities_at(
-                    view.network.raw_patches(view.network.backbone(each)),
-                    [row.prototype],
-                    [positions[row.sample, row.prototype]],
-                ).item()
-                for each in (outside, inside)
-            ]
-            assert_allclose([row.box_sufficiency, row.box_necessity], found, rtol=1e-5)
+        assert_allclose(table["similarity_in_box"], table["similarity"], rtol=1e-5)
 
 
 class TestPercentiles:
@@ -184,7 +171,7 @@ class TestPercentiles:
     def test_a_prototype_is_the_most_similar_to_its_source(self, fitted, digits):
         X, _ = digits
         what = fitted.prototype_table()
-        table = fitted.explain(X[what["sample"]], details="percentile")
+        table = fitted.explain(X[what["source_sample"]], details="percentile")
         own = table[table["sample"] == table["prototype"]]  # image i is the source of prototype i
         assert len(own) == len(what)
         assert (own["percentile_own"] == 100).all()
@@ -201,8 +188,7 @@ class TestPercentiles:
 def evidence_of(similarities, coef):
     similarities = np.asarray(similarities, dtype=float)
     logits = similarities @ np.asarray(coef, dtype=float).T
-    nothing = np.zeros(len(similarities))
-    return SampleEvidence(nothing, nothing, similarities, nothing, nothing, logits, nothing)
+    return Evidence(similarities, similarities, logits, np.zeros(similarities.shape, int))
 
 
 class TestMargins:
@@ -237,17 +223,9 @@ class TestMargins:
         assert np.isnan(found[0, 1])
 
     @pytest.mark.parametrize("similarity", ["log", "cosine", "linear"])
-    def test_the_prediction_flips_there(self, digits, similarity):
-        X, y = digits
-        clf = ProtoPNetClassifier(
-            image_shape=(8, 8),
-            n_prototypes_per_class=2,
-            prototype_depth=8,
-            pretraining_epochs=2,
-            joint_epochs=2,
-            similarity=similarity,
-            random_state=0,
-        ).fit(X, y)
+    def test_the_prediction_flips_there(self, three_classes, similarity):
+        X, y = three_classes
+        clf = small(pretraining_epochs=3, joint_epochs=2, similarity=similarity).fit(X, y)
         similarities, predicted = clf.transform(X[:30]), clf.predict(X[:30])
         table = clf.explain(X[:30], details="margin")
         assert table["flip_similarity"].notna().any()
@@ -276,14 +254,6 @@ class TestDigests:
         unequal = np.unique(X[np.unique(table["source_sample"])], axis=0)
         assert table["source_digest"].nunique() == len(unequal)
 
-    def test_copies_have_the_digest_of_the_model(self, fitted, digits, tmp_path):
-        X, _ = digits
-        fitted.save(tmp_path / "clf.skops")
-        copies = [load(tmp_path / "clf.skops"), pickle.loads(pickle.dumps(fitted))]
-        expected = fitted.explain(X[:2], details="digest")
-        for copy in copies:
-            assert copy.explain(X[:2], details="digest").equals(expected)
-
     def test_another_last_layer_is_another_model(self, fitted, digits):
         X, y = digits
         before = fitted.explain(X[:1], details="digest")
@@ -292,39 +262,33 @@ class TestDigests:
         assert before["model_digest"][0] != after["model_digest"][0]
         assert set(before["source_digest"]) == set(after["source_digest"])
 
-    @pytest.mark.parametrize(
-        "labels",
-        [
-            np.array([0, 1, 2]),
-            np.array([0.0, 1.0, 2.0]),
-            np.array(["u", "v", "w"]),
-            np.array(["u", "v", "w"], dtype=object),
-        ],
-        ids=["int", "float", "str", "object"],
-    )
+    @pytest.mark.parametrize("labels", [[0, 1, 2], np.array(["u", "v", "w"], dtype=object)])
     def test_the_digest_is_the_same_in_copies_and_other_fits(self, three_classes, tmp_path, labels):
         X, y = three_classes
-        clf = small().fit(X, labels[y])
+        clf = small().fit(X, np.asarray(labels)[y])
         clf.save(tmp_path / "clf.skops")
         copies = [
             load(tmp_path / "clf.skops"),
-            pickle.loads(pickle.dumps(clf)),
             pickle.loads(pickle.dumps(clf, protocol=2)),
-            small().fit(X, labels[y]),
+            small().fit(X, np.asarray(labels)[y]),
         ]
         found = [model_digest_of(each, X) for each in copies]
-        assert found == [model_digest_of(clf, X)] * 4
+        assert found == [model_digest_of(clf, X)] * 3
 
-    def test_other_classes_are_another_model(self, three_classes):
-        X, y = three_classes
-        names = [["u", "v", "w"], ["u", "v", "x"], [0, 1, 2], [0, 1, 3], ["0", "1", "2"]]
-        found = [model_digest_of(small().fit(X, np.array(each)[y]), X) for each in names]
-        assert len(set(found)) == 5
+    def test_other_classes_are_another_model_and_how_wide_their_text_is_makes_none(
+        self, fitted, digits
+    ):
+        def renamed(names, dtype=None):
+            clf = copy.copy(fitted)
+            clf.classes_ = np.array([*names, *fitted.classes_[len(names) :]], dtype=dtype)
+            owners = np.searchsorted(fitted.classes_, fitted.prototype_classes_)
+            clf.prototype_classes_ = clf.classes_[owners]
+            return model_digest_of(clf, digits[0])
 
-    def test_how_wide_text_is_makes_no_other_classes(self, three_classes):
-        X, y = three_classes
-        texts = [np.array(["u", "v", "w"], dtype=dtype) for dtype in ("U1", "U9", object)]
-        assert len({model_digest_of(small().fit(X, each[y]), X) for each in texts}) == 1
+        names = [range(10), [0, 1], [0, -1], [0.5]]
+        assert len({renamed(each) for each in names}) == 3
+        texts = [renamed(list("abcdefghij"), dtype) for dtype in ("U1", "U9", object)]
+        assert len({*texts, renamed(list("0123456789")), renamed(range(10))}) == 3
 
     def test_other_rows_of_the_sources_are_another_model(self, three_classes):
         """The same images in another order give the same network, of other rows."""
@@ -343,7 +307,7 @@ class TestImageDigest:
             assert image_digest(fitted.prototype_images_[row.prototype]) == row.source_digest
             assert image_digest(image) == image_digest(image[..., None]) == row.source_digest
 
-    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     def test_of_images_that_were_resized(self, dtype):
         X = np.random.default_rng(0).integers(0, 9, (12, 10, 12, 3)).astype(dtype)
         clf = small(image_shape=None, image_size=(8, 9)).fit(X, np.arange(12) % 2)

@@ -1,5 +1,7 @@
 """Localizers: from maps to boxes, in tables and alone."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,25 +9,23 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from quick import QUICK
 from sklearn.exceptions import NotFittedError
+from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._fitted import LocatedBoxes
 from sklearn_protopnet.inspection import (
     ExplanationDisplay,
     PrototypeDisplay,
     localize,
     similarity_maps,
 )
-from sklearn_protopnet.inspection._attribution import WINDOW_SIDES, windows_of
-from sklearn_protopnet.inspection._boxes import (
-    LOCALIZERS,
-    percentile_box,
-    receptive_field_kinds,
-    relevance_box,
-)
+from sklearn_protopnet.inspection._attribution import WINDOW_SIDES, receptive_field, windows_of
+from sklearn_protopnet.inspection._boxes import percentile_box, relevance_box
+from sklearn_protopnet.inspection._localizers import LOCALIZERS, Localizer
 
 BOX = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX = [f"source_{edge}" for edge in BOX]
-OTHERS = [name for name in LOCALIZERS if name != "receptive_field"]
+OTHERS = [name for name, localizer in LOCALIZERS.items() if not localizer.is_exact]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ class TestPercentileBox:
 
 def test_kinds_of_receptive_fields():
     boxes = np.array([[[0, 10, 0, 10], [0, 10, 0, 5], [0, 10, 0, 4]], [[0, 10, 0, 10]] * 3])
-    kinds = receptive_field_kinds(boxes, np.array([[10, 10], [10, 30]]))
-    assert kinds.tolist() == [
+    located = LocatedBoxes.of_receptive_fields(boxes, np.array([[10, 10], [10, 30]]))
+    assert located.kinds.tolist() == [
         ["whole_image", "wide_receptive_field", "receptive_field"],
         ["receptive_field"] * 3,
     ]
@@ -103,11 +103,11 @@ def test_kinds_of_receptive_fields():
 class TestLocalize:
     @pytest.mark.parametrize("localizer", LOCALIZERS)
     def test_maps_and_boxes_are_in_pixels_of_the_image(self, clf, images, localizer):
-        found = localize(clf, images[:3], prototypes=[2, 0], localizer=localizer)
+        found = localize(clf, images[:2], prototypes=[2, 0], localizer=localizer)
         assert found.prototypes.tolist() == [2, 0]
-        assert [each.shape for each in found.maps] == [(2, 40, 56)] * 3
+        assert [each.shape for each in found.maps] == [(2, 40, 56)] * 2
         assert {each.dtype for each in found.maps} == {np.dtype(np.float32)}
-        assert found.boxes.shape == (3, 2, 4)
+        assert found.boxes.shape == (2, 2, 4)
         y0, y1, x0, x1 = np.moveaxis(found.boxes, 2, 0)
         assert ((y0 >= 0) & (y0 < y1) & (y1 <= 40)).all()
         assert ((x0 >= 0) & (x0 < x1) & (x1 <= 56)).all()
@@ -115,8 +115,8 @@ class TestLocalize:
 
     @pytest.mark.parametrize("localizer", ["integrated_gradients", "occlusion", "prp"])
     def test_boxes_lie_within_the_receptive_field(self, clf, images, localizer):
-        boxes = localize(clf, images[:6], localizer=localizer).boxes
-        fields = localize(clf, images[:6], localizer="receptive_field").boxes
+        boxes = localize(clf, images[:2], localizer=localizer).boxes
+        fields = localize(clf, images[:2], localizer="receptive_field").boxes
         assert (boxes[..., [0, 2]] >= fields[..., [0, 2]]).all()
         assert (boxes[..., [1, 3]] <= fields[..., [1, 3]]).all()
         assert (boxes != fields).any(2).mean() > 0.9
@@ -134,44 +134,16 @@ class TestLocalize:
     def test_all_prototypes_by_default(self, clf, images):
         assert localize(clf, images[:1]).prototypes.tolist() == [0, 1, 2, 3]
 
-    def test_deltas_are_of_maps_that_should_have_a_sum(self, clf, images):
-        assert np.isfinite(localize(clf, images[:2]).convergence_deltas).all()
-        found = localize(clf, images[:2], localizer="prp")
-        assert np.isfinite(found.convergence_deltas).all()
-        for localizer in ("receptive_field", "occlusion", "upsample"):
-            others = localize(clf, images[:2], localizer=localizer)
-            assert np.isnan(others.convergence_deltas).all()
-
-    def test_the_passes_of_occlusion_are_its_windows(self, clf, images):
-        """And one plain image with each batch of them, of each of two sizes."""
-        seen = []
-        hook = clf._rebuilt_network().backbone.register_forward_hook(
-            lambda *args: seen.append(len(args[1][0]))
-        )
-        localize(clf, images[:1], prototypes=[0], localizer="occlusion")
-        hook.remove()
-        (position,) = clf._view(images[:1]).arrays("positions")
-        box = torch.from_numpy(clf._view(images[:1])._fields(position[:, :1])[0])
-        windows = sum(len(windows_of(box, side)) for side in WINDOW_SIDES)
-        assert sum(seen) == 2**18 // (32 * 36) + windows + len(WINDOW_SIDES)
-
-    @pytest.mark.parametrize(
-        ("localizer", "n_images"),
-        [("receptive_field", 0), ("upsample", 1), ("prp", 1), ("integrated_gradients", 18)],
-    )
-    def test_passes_come_beside_one_look_that_is_filled_up(self, clf, images, localizer, n_images):
-        """Forward passes, whatever the number of prototypes; 2^18 pixels are 227 of 32 x 36."""
-        seen = []
-        backbone = clf._rebuilt_network().backbone
-        hook = backbone.register_forward_hook(lambda *args: seen.append(len(args[1][0])))
-        localize(clf, images[:2], localizer=localizer)
-        hook.remove()
-        assert sum(seen) == 2**18 // (32 * 36) + 2 * n_images
+    @pytest.mark.parametrize("localizer", LOCALIZERS)
+    def test_deltas_are_of_maps_that_should_have_a_sum(self, clf, images, localizer):
+        found = localize(clf, images[:1], prototypes=[0], localizer=localizer)
+        has_sum = localizer in {"integrated_gradients", "prp"}
+        assert np.isfinite(found.convergence_deltas).all() == has_sum
 
     def test_an_image_does_not_depend_on_the_images_beside_it(self, clf, images):
         alone = localize(clf, images[5:6], localizer="prp")
-        among = localize(clf, images, localizer="prp")
-        assert_array_equal(alone.maps[0], among.maps[5])
+        among = localize(clf, images[3:7], localizer="prp")
+        assert_array_equal(alone.maps[0], among.maps[2])
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -200,15 +172,19 @@ class TestSimilarityMaps:
         assert_allclose(maps.max((2, 3)), clf.transform(images), rtol=1e-9)
 
     def test_its_place_is_the_box(self, clf, images):
-        positions = similarity_maps(clf, images).reshape(24, 4, -1).argmax(2)
-        (expected,) = clf._view(images).arrays("positions")
-        assert_array_equal(positions, expected)
+        maps = similarity_maps(clf, images[:3])  # (n, P, h, w)
+        boxes = localize(clf, images[:3], localizer="receptive_field").boxes
+        of_place = {}
+        for i, p in np.ndindex(3, 4):
+            place = np.unravel_index(maps[i, p].argmax(), maps.shape[2:])
+            assert of_place.setdefault(place, boxes[i, p].tolist()) == boxes[i, p].tolist()
+        assert len({tuple(box) for box in of_place.values()}) == len(of_place) > 1
 
 
 class TestExplain:
     @pytest.mark.parametrize("localizer", OTHERS)
     def test_boxes_are_those_of_localize(self, clf, images, localizer):
-        why = clf.explain(images[:2], localizer=localizer)
+        why = clf.explain(images[:2], localizer=localizer, top_k=2)
         found = localize(clf, images[:2], localizer=localizer)
         place = why["sample"], why["prototype"]
         assert_array_equal(why[BOX], found.boxes[place])
@@ -216,65 +192,48 @@ class TestExplain:
 
     @pytest.mark.parametrize("localizer", OTHERS)
     def test_sources_have_boxes_by_the_same_localizer(self, clf, images, localizer):
-        why = clf.explain(images[:1], localizer=localizer)
+        why = clf.explain(images[:1], localizer=localizer, top_k=2)
         what = clf.prototype_table(localizer=localizer)
         source = what.set_index("prototype").loc[why["prototype"]]
-        assert_array_equal(why[SOURCE_BOX], source[BOX])
-        for row in what[:2].itertuples():
-            found = localize(
-                clf, images[[row.sample]], prototypes=[row.prototype], localizer=localizer
-            )
-            assert found.boxes[0, 0].tolist() == [row.y0, row.y1, row.x0, row.x1]
+        assert_array_equal(why[SOURCE_BOX], source[SOURCE_BOX])
+        source, prototype = what.loc[2, ["source_sample", "prototype"]]
+        found = localize(clf, images[[source]], prototypes=[prototype], localizer=localizer)
+        assert found.boxes[0, 0].tolist() == what.loc[2, SOURCE_BOX].tolist()
 
     def test_all_but_boxes_is_the_same(self, clf, images):
         columns = [*BOX, *SOURCE_BOX, "box_kind"]
         pd.testing.assert_frame_equal(
-            clf.explain(images, localizer="prp").drop(columns=columns),
-            clf.explain(images).drop(columns=columns),
+            clf.explain(images[:3], localizer="prp").drop(columns=columns),
+            clf.explain(images[:3]).drop(columns=columns),
         )
 
     def test_only_rows_of_the_table_are_located(self, clf, images, monkeypatch):
-        from sklearn_protopnet.inspection import _look
-
         asked = []
-        method = _look.METHODS["prp"]
 
-        def watched(network, image, queries):
+        def count(network, image, queries):
             asked.append(len(queries))
-            return method(network, image, queries)
+            return receptive_field(network, image, queries)
 
-        monkeypatch.setitem(_look.METHODS, "prp", watched)
-        why = clf.explain(images[:5], top_k=1, localizer="prp")
-        n_sources = why["prototype"].nunique()
-        assert asked == [1] * (5 + n_sources)
+        counting = Localizer("counting", count, relevance_box, "no further pass")
+        monkeypatch.setitem(LOCALIZERS, "counting", counting)
+        why = clf.explain(images[:5], top_k=1, localizer="counting")
+        assert asked == [1] * (5 + why["prototype"].nunique())  # the images, and the sources
+        assert set(why["box_kind"]) == {"counting"}
 
     def test_what_has_no_relevant_pixel_gets_its_receptive_field(self, clf, images, monkeypatch):
-        from sklearn_protopnet.inspection import _look
-
-        monkeypatch.setitem(
-            _look.METHODS,
-            "prp",
-            _look.METHODS["receptive_field"],
-        )
-        monkeypatch.setitem(_look.BOX_RULES, "prp", lambda _: None)
-        found = clf.explain(images[:2], localizer="prp")
-        assert_array_equal(found[BOX], clf.explain(images[:2])[BOX])
-        assert set(found["box_kind"]) == {"receptive_field"}
-
-    def test_torch_remembers_nothing(self, clf, images):
-        before = [p.grad for p in clf._rebuilt_network().parameters()]
-        clf.explain(images[:1], localizer="integrated_gradients")
-        assert torch.is_grad_enabled()
-        after = [p.grad for p in clf._rebuilt_network().parameters()]
-        assert all(one is other for one, other in zip(before, after, strict=True))
+        nothing = Localizer("nothing", receptive_field, lambda _: None, "no further pass")
+        monkeypatch.setitem(LOCALIZERS, "nothing", nothing)
+        found = clf.explain(images[:2], localizer="nothing")
+        pd.testing.assert_frame_equal(found, clf.explain(images[:2]))
 
     @pytest.mark.parametrize("localizer", OTHERS)
-    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-    def test_whatever_mode_torch_is_in(self, clf, images, localizer, mode):
+    def test_whatever_mode_torch_is_in(self, clf, images, localizer):
         expected = clf.explain(images[:1], localizer=localizer, top_k=1)
-        with mode():
-            found = clf.explain(images[:1], localizer=localizer, top_k=1)
-        pd.testing.assert_frame_equal(found, expected)
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                found = clf.explain(images[:1], localizer=localizer, top_k=1)
+            pd.testing.assert_frame_equal(found, expected)
+        assert torch.is_grad_enabled()
 
     @pytest.mark.parametrize("localizer", ["integrated_gradients", "occlusion"])
     def test_nothing_counts_in_a_constant_image(self, clf, localizer):
@@ -291,20 +250,72 @@ class TestExplain:
         with pytest.warns(UserWarning, match="No training image of classes"):
             classifier.fit(images, y, sample_weight=y != 2)
         what = classifier.prototype_table(localizer="prp")
-        assert what["sample"].tolist()[2] == -1
+        assert what["source_sample"].tolist()[2] == -1
         assert what["box_kind"].tolist() == ["prp", "prp", ""]
-        assert what[BOX].to_numpy()[2].tolist() == [0, 0, 0, 0]
-        assert (what["y1"] > what["y0"]).tolist() == [True, True, False]
+        assert what[SOURCE_BOX].to_numpy()[2].tolist() == [0, 0, 0, 0]
+        assert (what["source_y1"] > what["source_y0"]).tolist() == [True, True, False]
+
+
+class Counting(nn.Module):
+    """A small backbone that counts the images that it is given."""
+
+    counts: ClassVar[list[int]] = []
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+
+    def forward(self, images):
+        self.counts.append(len(images))
+        return self.layers(images)
+
+
+@pytest.fixture(scope="module")
+def counted(digits):
+    X, y = digits
+    settings = {**QUICK, "image_shape": (8, 8), "pretraining_epochs": 0}
+    return ProtoPNetClassifier(backbone=Counting(), **settings).fit(X[y < 2], y[y < 2])
+
+
+class TestCosts:
+    def n_passes(self, clf, X, localizer):
+        """Images that a localizer passes through the network beside those of `predict`."""
+        counts = []
+        for ask in (lambda: localize(clf, X, localizer=localizer), lambda: clf.predict(X)):
+            Counting.counts.clear()
+            ask()
+            counts.append(sum(Counting.counts))
+        return counts[0] - counts[1]
+
+    def test_they_are_in_the_documentation(self):
+        text = " ".join(localize.__doc__.lower().split())
+        for localizer in LOCALIZERS.values():
+            assert f'``"{localizer.name}"``' in text
+            assert f". {localizer.cost.lower()}." in text
+
+    def test_forward_passes_are_as_documented_whatever_the_number_of_prototypes(
+        self, counted, digits
+    ):
+        expected = {"receptive_field": 0, "upsample": 1, "prp": 1, "integrated_gradients": 18}
+        found = {name: self.n_passes(counted, digits[0][:2], name) for name in expected}
+        assert found == {name: 2 * n for name, n in expected.items()}
+
+    def test_those_of_occlusion_are_its_windows_and_the_image_with_those_of_a_size(
+        self, counted, digits
+    ):
+        X = digits[0][:1]
+        boxes = torch.from_numpy(localize(counted, X, localizer="receptive_field").boxes[0])
+        windows = sum(len(windows_of(boxes, side)) for side in WINDOW_SIDES)
+        assert self.n_passes(counted, X, "occlusion") == windows + len(WINDOW_SIDES)
 
 
 class TestDisplays:
-    def test_an_explanation_with_boxes_by_a_localizer(self, clf, images):
+    def test_boxes_by_a_localizer(self, clf, images):
         display = ExplanationDisplay.from_estimator(clf, images, sample=1, top_k=2, localizer="prp")
         why = clf.explain(images[1:2], localizer="prp")
         assert_array_equal(display.evidence[BOX][:2], why[BOX][:2])
         assert_array_equal(display.evidence[SOURCE_BOX][:2], why[SOURCE_BOX][:2])
         assert_allclose(display.evidence["contribution"], why["contribution"])
-
-    def test_prototypes_with_boxes_by_a_localizer(self, clf):
         display = PrototypeDisplay.from_estimator(clf, localizer="prp")
-        assert_array_equal(display.table[BOX], clf.prototype_table(localizer="prp")[BOX])
+        what = clf.prototype_table(localizer="prp")
+        assert_array_equal(display.table[SOURCE_BOX], what[SOURCE_BOX])

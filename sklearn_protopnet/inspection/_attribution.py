@@ -79,7 +79,9 @@ def blurred(images: Tensor) -> Tensor:
     return result
 
 
-def integrated_gradients(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Attribution:
+def integrated_gradients(
+    network: PrototypeNetwork, image: Tensor, queries: Queries, n_steps: int = STEPS
+) -> Attribution:
     """Integrate gradients from a blurred image to the image (Sundararajan et al. 2017, eq. 1).
 
     By the midpoint rule. A map adds up to what the similarity gains on the way, but for its
@@ -91,16 +93,18 @@ def integrated_gradients(network: PrototypeNetwork, image: Tensor, queries: Quer
         In ``eval()`` mode.
     image : Tensor of shape (1, C, H, W)
     queries : Queries
+    n_steps : int, default=STEPS
+        Points on the way.
     """
     baseline = blurred(image)
     gradients = image.new_zeros(len(queries), *image.shape[1:])  # (Q, C, H, W)
-    points = (torch.arange(STEPS, device=image.device) + 0.5) / STEPS
+    points = (torch.arange(n_steps, device=image.device) + 0.5) / n_steps
     for some in points.split(max(1, LARGEST_PASS // image[0, 0].numel())):
         way = baseline + some[:, None, None, None] * (image - baseline)  # (points, C, H, W)
         with torch.enable_grad():
             similarities = patch_similarities(network, way.requires_grad_(), queries)
             for q, similarity in enumerate(similarities.sum(0)):
-                gradients[q] += gradient_of(similarity, way).sum(0) / STEPS
+                gradients[q] += gradient_of(similarity, way).sum(0) / n_steps
     maps = ((image - baseline) * gradients).sum(1) * indicators(queries.boxes, image.shape[2:])
     with torch.no_grad():
         ends = patch_similarities(network, torch.cat([baseline, image]), queries)  # (2, Q)
