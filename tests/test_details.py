@@ -78,7 +78,7 @@ class TestColumns:
             assert f'``"{name}"``' in ProtoPNetClassifier.explain.__doc__
             for column, unit in detail.columns.items():
                 assert f"``{column}``" in ProtoPNetClassifier.explain.__doc__
-                assert table.attrs["units"].get(column, "") == unit
+                assert table.attrs["units"].get(column) == unit
 
     @pytest.mark.parametrize("details", ["magic", ["box", "magic"], [["box"]], [None], 3])
     def test_a_group_that_is_none(self, fitted, digits, details):

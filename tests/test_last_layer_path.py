@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from quick import QUICK
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -82,7 +83,7 @@ class TestTable:
 
     def test_every_row_is_the_solution_of_its_problem(self, path, fitted, halves):
         X, y, X_val, y_val = halves
-        for _, row in path.iterrows():
+        for _, row in path[::3].iterrows():
             cold = solved(fitted, X, y, row["l1_weight"])
             assert row["gap"] <= 1e-6 * row["objective"]
             assert abs(row["objective"] - cold.objective) <= max(row["gap"], cold.gap)
@@ -172,9 +173,7 @@ class TestTable:
 
     def test_a_search_has_the_path_of_its_best_estimator(self, halves):
         X, y = halves[0], halves[1]
-        clf = ProtoPNetClassifier(
-            image_shape=(8, 8), n_prototypes_per_class=1, joint_epochs=1, random_state=0
-        )
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK)
         pipeline = make_pipeline(FunctionTransformer(halved), clf)
         grid = {"protopnetclassifier__l1_weight": [1e-3]}
         search = GridSearchCV(pipeline, grid, cv=2).fit(X, y)
@@ -237,7 +236,7 @@ class TestDisplay:
         assert labels == ["train score", "validation score"]
         assert display.plot().figure_ is not figure
 
-    @pytest.mark.parametrize("penalties", [[1e-3, 0.0], [0.0], [np.inf, 1e-3]])
+    @pytest.mark.parametrize("penalties", [[0.0], [np.inf, 1e-3, 0.0]])
     def test_penalties_without_a_logarithm_are_drawn(self, fitted, halves, penalties):
         display = LastLayerPathDisplay.from_estimator(fitted, *halves[:2], l1_weights=penalties)
         display.figure_.canvas.draw()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
-from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network import PrototypeNetwork
 from sklearn_protopnet.inspection._relevance import Propagation, not_zero
 
 STEPS: Final = 16

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+from sklearn_protopnet._network import PrototypeNetwork
 from sklearn_protopnet.inspection._attribution import (
     LARGEST_PASS,
     Queries,

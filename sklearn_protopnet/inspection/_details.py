@@ -41,8 +41,8 @@ class Detail:
     """A group of columns that may be asked for."""
 
     name: str
-    columns: Mapping[str, str]
-    """The units of its columns, in order; ``""`` of a column without."""
+    columns: Mapping[str, str | None]
+    """The units of its columns, in order; None of a column without."""
     description: str
     """Says for the documentation what its columns say, in their order."""
     compute: Callable[[Context], Values]
@@ -168,7 +168,7 @@ DETAILS: Final[dict[str, Detail]] = {
         ),
         Detail(
             name="digest",
-            columns={"source_digest": "", "model_digest": ""},
+            columns={"source_digest": None, "model_digest": None},
             description="digests of the source image and of the model",
             compute=_digests,
         ),

@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import RECEPTIVE_FIELD, FittedNetwork, PrototypeRecord
+from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._network import Evidence
 from sklearn_protopnet.inspection._localizers import (
+    LOCALIZERS,
     ImageQueries,
     LocalizedPatches,
     for_each_image,
@@ -90,7 +91,7 @@ class ReportContext:
     @property
     def is_boxed(self) -> NDArray[np.bool_]:
         """Whether there is a box of the localizer, (n, P)."""
-        return self.own if self.localizer == RECEPTIVE_FIELD else self.is_localized
+        return self.own if LOCALIZERS[self.localizer].is_exact else self.is_localized
 
     @property
     def boxes(self) -> NDArray[np.int64]:
@@ -160,7 +161,7 @@ class ReportContext:
         positions = self.evidence.positions
         boxes = self.fitted.receptive_fields(self.source, positions).boxes
         measured = {name: np.full(self.own.shape, NAN) for name in self.measures}
-        if self.localizer == RECEPTIVE_FIELD and not self.measures:
+        if LOCALIZERS[self.localizer].is_exact and not self.measures:
             return boxes, measured
         asked = [np.flatnonzero(each) for each in self.is_localized]
         for i, (patches, found) in for_each_image(

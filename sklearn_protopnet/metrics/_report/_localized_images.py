@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._fitted import RECEPTIVE_FIELD
 from sklearn_protopnet.inspection._localization import maps_as_given
-from sklearn_protopnet.inspection._localizers import ImageQueries, LocalizedPatches
+from sklearn_protopnet.inspection._localizers import LOCALIZERS, ImageQueries, LocalizedPatches
 from sklearn_protopnet.metrics._faithfulness import Score
 from sklearn_protopnet.metrics._report._aggregation import NAN
 from sklearn_protopnet.metrics._robustness import spatial_misalignment
@@ -49,7 +48,7 @@ class LocalizedImage:
 
         NaN for receptive fields, which tell no pixel from another.
         """
-        if self.localizer == RECEPTIVE_FIELD:
+        if LOCALIZERS[self.localizer].is_exact:
             return np.full(len(self), NAN)
         return self._of_scores(metric, self.patches.maps)
 

@@ -176,8 +176,7 @@ def _table(columns: list[Column], context: ReportContext) -> pd.DataFrame:
         values |= found
         if column.unit is not None:
             units |= dict.fromkeys(found, column.unit)
-    table = build_table(values, "prototype_report")
-    table.attrs["units"] = units
+    table = build_table(values, "prototype_report", units)
     table.attrs["summary"] = _summary(context) | {
         each.summary: float(table[each.name].mean()) for each in columns if each.summary is not None
     }
