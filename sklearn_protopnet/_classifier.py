@@ -724,13 +724,12 @@ class ProtoPNetClassifier(
         top_k : int, default=None
             Rows for each image and class, the largest contributions. With None there are all,
             and contributions add up to the logit.
-        localizer : {"receptive_field", "integrated_gradients", "occlusion", "prp", \
-                "upsample"}, default="receptive_field"
-            How the box around a patch is found. ``"receptive_field"`` gives the smallest
-            rectangle of all pixels that the patch depends on: if others change, the similarity
-            of this patch does not. The others look for the pixels that count among them, at the
-            cost that `inspection.localize` names, and ``"upsample"``, the paper's, shows where
-            on the map the patch is.
+        localizer : str, default="receptive_field"
+            How the box around a patch is found, one of those that `inspection.localize` lists.
+            ``"receptive_field"`` gives the smallest rectangle of all pixels that the patch
+            depends on: if others change, the similarity of this patch does not. The others
+            search for the pixels that count among them, at the cost that is listed there, and
+            ``"upsample"``, the paper's, shows where on the map the patch is.
         details : "all" or iterable of str, default=()
             Groups of columns to add: ``"box"``, ``"percentile"``, ``"margin"``, ``"digest"`` and
             ``"convergence"``, see below.

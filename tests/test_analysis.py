@@ -424,14 +424,12 @@ def test_tables_add_up_while_another_thread_solves_for_the_last_layer(fitted, di
 
     thread = Thread(target=refit)
     thread.start()
-    coefs = set()
-    while not is_done and thread.is_alive():
+    while thread.is_alive():
         why = clf.explain(X[:2], classes="all")
         parts = why.groupby(["sample", "class"])
         logits = parts["logit"].first()
         sums = parts["contribution"].sum()
         pd.testing.assert_series_equal(sums, logits, check_names=False, rtol=1e-9, atol=1e-12)
-        coefs.add(float(why["weight"].abs().sum()))
     thread.join()
     assert is_done
-    assert len(coefs) > 1
+    assert not np.array_equal(clf.coef_, fitted.coef_)

@@ -1,5 +1,7 @@
 """The path of last layers: a table, and the picture of it."""
 
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -107,9 +109,7 @@ class TestTable:
         X, y, X_val, y_val = halves
         before = dict(vars(fitted))
         row = path.iloc[4]
-        clf = ProtoPNetClassifier(**fitted.get_params())
-        vars(clf).update(before)
-        clf.refit_last_layer(X, y, l1_weight=row["l1_weight"])
+        clf = copy.copy(fitted).refit_last_layer(X, y, l1_weight=row["l1_weight"])
         assert clf.score(X_val, y_val) == pytest.approx(row["validation_score"], abs=0.01)
         assert clf.history_[-1]["loss"] == pytest.approx(row["objective"], rel=1e-6)
         assert vars(fitted) == before
@@ -128,8 +128,7 @@ class TestTable:
         weighted = last_layer_path(fitted, X, y, sample_weight=repeats, l1_weights=[1e-3])
         assert weighted["objective"][0] == pytest.approx(counted["objective"][0], rel=2e-6)
         assert weighted["train_score"][0] == pytest.approx(counted["train_score"][0])
-        clf = ProtoPNetClassifier(**{**fitted.get_params(), "class_weight": {3: 3.0}})
-        vars(clf).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
+        clf = copy.copy(fitted).set_params(class_weight={3: 3.0})
         by_class = last_layer_path(clf, X, y, l1_weights=[1e-3])
         assert by_class["objective"][0] == pytest.approx(weighted["objective"][0], rel=2e-6)
 
