@@ -6,10 +6,8 @@ nothing else names it.
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +33,10 @@ from sklearn_protopnet.metrics._parts import (
     stability,
 )
 from sklearn_protopnet.metrics._report._aggregation import means
-from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column
+from sklearn_protopnet.metrics._report._column import ARGUMENTS, Better, Column
 from sklearn_protopnet.metrics._report._context import ReportContext
 from sklearn_protopnet.metrics._report._parts import PartsInBoxes
 from sklearn_protopnet.metrics._robustness import location_change, spatial_misalignment
-
-Documented = TypeVar("Documented", bound=Callable[..., Any])
-
-COLUMNS_HERE: Final = "<columns>"
-"""The line of a docstring in the place of which the columns are described."""
 
 SIMILARITY: Final = "the network's similarity score"
 """The unit of similarities, as in the other tables."""
@@ -54,6 +47,7 @@ def _part_columns(
 ) -> list[Column]:
     """Columns that say of boxes at some place what parts they hold."""
     needs = ("part_centres",)
+    better: Better = None if suffix else "larger"  # boxes that know nothing are no score
     return [
         Column(
             f"part_rate{suffix}",
@@ -61,7 +55,7 @@ def _part_columns(
             lambda context: parts(context).rates(),
             needs=needs,
             metric=part_rates,
-            better="larger",
+            better=better,
         ),
         Column(
             f"consistent{suffix}",
@@ -69,7 +63,7 @@ def _part_columns(
             lambda context: parts(context).consistent(),
             needs=needs,
             metric=consistency,
-            better="larger",
+            better=better,
             summary=f"consistency{suffix}",
         ),
         Column(
@@ -78,7 +72,7 @@ def _part_columns(
             lambda context: parts(context).coverage(),
             needs=needs,
             metric=coverage,
-            better="larger",
+            better=better,
         ),
         Column(
             f"purity{suffix}",
@@ -87,7 +81,7 @@ def _part_columns(
             lambda context: parts(context).purity(),
             needs=needs,
             metric=purity,
-            better="larger",
+            better=better,
         ),
     ]
 
@@ -318,12 +312,3 @@ def wanted_columns(given: Iterable[str]) -> list[Column]:
     """List the columns that need nothing but what is given."""
     there = set(given)
     return [column for column in COLUMNS.values() if there.issuperset(column.needs)]
-
-
-def describes_columns(function: Documented) -> Documented:
-    """Describe all columns in the docstring of a function, in the place of `COLUMNS_HERE`."""
-    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
-    columns = textwrap.indent("\n".join(each.documentation() for each in COLUMNS.values()), "    ")
-    filled = (columns if line.strip() == COLUMNS_HERE else line for line in lines)
-    function.__doc__ = "\n".join((*filled, ""))
-    return function

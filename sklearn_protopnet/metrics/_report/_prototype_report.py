@@ -18,12 +18,8 @@ from sklearn_protopnet._validation import check_labels, check_names, check_posit
 from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.inspection._tables import build_table
-from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column
-from sklearn_protopnet.metrics._report._columns import (
-    describes_columns,
-    group_names,
-    wanted_columns,
-)
+from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column, describes
+from sklearn_protopnet.metrics._report._columns import COLUMNS, group_names, wanted_columns
 from sklearn_protopnet.metrics._report._context import ReportContext, check_masks
 from sklearn_protopnet.metrics._report._interventions import (
     check_interventions,
@@ -38,7 +34,7 @@ from sklearn_protopnet.metrics._size import (
 )
 
 
-@describes_columns
+@describes(COLUMNS)
 def prototype_report(
     estimator: Any,
     X: Any,
