@@ -1,5 +1,7 @@
 """Scorers in cross-validation and searches."""
 
+import pickle
+
 import numpy as np
 import pytest
 from quick import QUICK
@@ -36,6 +38,11 @@ def test_they_score_what_the_metrics_say(fitted, digits):
     why = fitted.explain(X)
     table = why.pivot_table("contribution", "sample", "prototype")
     assert neg_local_size_scorer(fitted, X) == pytest.approx(-local_size(table.to_numpy()))
+
+
+def test_they_go_to_other_processes():
+    for scorer in SCORERS.values():
+        assert pickle.loads(pickle.dumps(scorer)) is scorer
 
 
 def test_of_two_classes(digits):
