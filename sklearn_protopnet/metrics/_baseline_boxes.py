@@ -61,9 +61,9 @@ def random_boxes(
     Parameters
     ----------
     boxes : array-like of shape (n, n_prototypes, 4)
-        ``y0, y1, x0, x1``, half-open, where each prototype is found in each image.
+        As for `centre_boxes`.
     image_sizes : array-like of shape (n, 2) or (2,)
-        Height and width of each image, or of all.
+        As for `centre_boxes`.
     random_state : int, RandomState instance or None, default=None
         Draws the places.
 
@@ -75,7 +75,7 @@ def random_boxes(
     Raises
     ------
     ValueError
-        If shapes do not match, or a box is larger than its image.
+        As for `centre_boxes`.
 
     Examples
     --------

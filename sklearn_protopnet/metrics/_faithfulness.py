@@ -34,7 +34,7 @@ def deletion_auc(
     score : callable
         Takes images of shape (m, H, W, C) and gives m numbers.
     image : array-like of shape (H, W, C)
-        The image that is explained.
+        The image that is explained: what there is before.
     relevance : array-like of shape (H, W)
         How much each pixel counts. Of pixels that tie, the first go first.
     baseline : array-like of shape (H, W, C)
@@ -52,7 +52,8 @@ def deletion_auc(
     Raises
     ------
     ValueError
-        If shapes do not match, or scores are no finite numbers, one for each image.
+        If shapes do not match, scores are no finite numbers, one for each image, or `n_steps` is
+        not positive.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def insertion_auc(
     Parameters
     ----------
     score : callable
-        Takes images of shape (m, H, W, C) and gives m numbers.
+        As for `deletion_auc`.
     image : array-like of shape (H, W, C)
         The image that is explained.
     relevance : array-like of shape (H, W)
@@ -98,7 +99,7 @@ def insertion_auc(
     Raises
     ------
     ValueError
-        If shapes do not match, or scores are no finite numbers, one for each image.
+        As for `deletion_auc`.
 
     Examples
     --------
@@ -140,7 +141,8 @@ def box_sufficiency(score: Score, image: ArrayLike, box: ArrayLike, baseline: Ar
     Raises
     ------
     ValueError
-        If shapes do not match, or scores are no finite numbers, one for each image.
+        If shapes do not match, scores are no finite numbers, one for each image, or the box does
+        not lie in the image.
 
     Examples
     --------
@@ -162,13 +164,13 @@ def box_necessity(score: Score, image: ArrayLike, box: ArrayLike, baseline: Arra
     Parameters
     ----------
     score : callable
-        Takes images of shape (m, H, W, C) and gives m numbers.
+        As for `box_sufficiency`.
     image : array-like of shape (H, W, C)
-        The image that is explained.
+        As for `box_sufficiency`.
     box : array-like of shape (4,)
-        ``y0, y1, x0, x1``, half-open.
+        As for `box_sufficiency`.
     baseline : array-like of shape (H, W, C)
-        What takes the place of pixels.
+        As for `box_sufficiency`.
 
     Returns
     -------
@@ -178,7 +180,7 @@ def box_necessity(score: Score, image: ArrayLike, box: ArrayLike, baseline: Arra
     Raises
     ------
     ValueError
-        If shapes do not match, or scores are no finite numbers, one for each image.
+        As for `box_sufficiency`.
 
     Examples
     --------

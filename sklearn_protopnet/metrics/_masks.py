@@ -57,9 +57,9 @@ def relevance_mass(maps: ArrayLike, masks: ArrayLike) -> float:
     Parameters
     ----------
     maps : array-like of shape (n, H, W)
-        Relevance.
+        As for `pointing_game`.
     masks : bool array-like of shape (n, H, W)
-        Pixels of the object, or of the part.
+        As for `pointing_game`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def relevance_mass(maps: ArrayLike, masks: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If there is no map, or masks do not have its shape.
+        As for `pointing_game`.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def random_baseline(masks: ArrayLike) -> float:
     Parameters
     ----------
     masks : bool array-like of shape (n, H, W)
-        Pixels of the object, or of the part.
+        As for `centre_baseline`.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def random_baseline(masks: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If there is no mask.
+        As for `centre_baseline`.
 
     Examples
     --------

@@ -51,7 +51,7 @@ def global_size(coef: ArrayLike) -> int:
     Parameters
     ----------
     coef : array-like of shape (n_classes, n_prototypes)
-        Weights of the last layer.
+        As for `sparsity`.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def global_size(coef: ArrayLike) -> int:
     Raises
     ------
     ValueError
-        If there is no weight.
+        As for `sparsity`.
 
     Examples
     --------
