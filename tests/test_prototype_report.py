@@ -192,16 +192,6 @@ class TestAlways:
 class TestExtension:
     """A column is added by its record, and is there in all that is read off the records."""
 
-    def test_of_the_context(self, clf, data, monkeypatch):
-        record = Column(
-            "best", "Largest.", lambda context: context.evidence.similarities.max(0), unit="score"
-        )
-        monkeypatch.setitem(COLUMNS, "best", record)
-        report = prototype_report(clf, data.images, data.target, groups=())
-        assert list(report) == [*ALWAYS, "best"]
-        assert_allclose(report["best"], clf.transform(data.images).max(0))
-        assert report.attrs["units"]["best"] == "score"
-
     def test_measured_in_images_of_a_group_of_its_own(self, clf, data, monkeypatch):
         record = Column(
             "height",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import cleandoc
+from textwrap import indent
 from typing import Any, Final, TypeVar
 
 Documented = TypeVar("Documented", bound=Callable[..., Any])
@@ -41,9 +42,21 @@ _DESCRIPTIONS: Final = {
 """A line of a docstring that is one of these keys stands for the text beside it."""
 
 
+def fill_docstring(documented: Documented, descriptions: Mapping[str, str]) -> Documented:
+    """Write texts into the docstring of a function or a class, each where its key is a line."""
+    lines = cleandoc(documented.__doc__ or "").splitlines()
+    documented.__doc__ = "\n".join(_filled(line, descriptions) for line in lines) + "\n"
+    return documented
+
+
 def with_shared_descriptions(documented: Documented) -> Documented:
     """Write out the shared descriptions that the docstring of a function or a class names."""
-    lines = cleandoc(documented.__doc__ or "").splitlines()
-    full = [cleandoc(_DESCRIPTIONS[line]) if line in _DESCRIPTIONS else line for line in lines]
-    documented.__doc__ = "\n".join(full) + "\n"
-    return documented
+    return fill_docstring(documented, _DESCRIPTIONS)
+
+
+def _filled(line: str, descriptions: Mapping[str, str]) -> str:
+    """Give the text that a line stands for, indented as the line is; or the line."""
+    key = line.lstrip()
+    return (
+        indent(cleandoc(descriptions[key]), line.removesuffix(key)) if key in descriptions else line
+    )

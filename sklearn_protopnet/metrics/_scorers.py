@@ -6,10 +6,9 @@ sparsity_scorer}``. What they have in common, their docstrings get in one place.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any, Final
 
+from sklearn_protopnet.inspection._docstrings import Documented, fill_docstring
 from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
 from sklearn_protopnet.metrics._size import (
     global_size,
@@ -18,67 +17,68 @@ from sklearn_protopnet.metrics._size import (
     sparsity,
 )
 
-Scorer = Callable[..., float]
-"""A scorer takes an estimator, images and labels, of which the last may be left out."""
-
 SECTIONS: Final = """
+    Larger is better.
 
-Larger is better.
+    Parameters
+    ----------
+    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+        Fitted.
+    X : array-like, frame, CPU tensor, list of images or paths of images
+        What the estimator's ``predict`` takes; not looked at if no images are needed.
+    y : ignored
+        Here since scikit-learn passes it.
 
-Parameters
-----------
-estimator : ProtoPNetClassifier, Pipeline or search over parameters
-    Fitted.
-X : array-like, frame, CPU tensor, list of images or paths of images
-    What the estimator's ``predict`` takes; not looked at if no images are needed.
-y : ignored
-    Here since scikit-learn passes it.
+    Returns
+    -------
+    float
+        The score.
 
-Returns
--------
-float
-    The score.
-
-Raises
-------
-NotFittedError
-    If the estimator is not fitted.
-TypeError
-    If there is no ProtoPNetClassifier at its end.
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If there is no ProtoPNetClassifier at its end.
 """
-"""These sections end the docstring of every scorer."""
+"""These sections end the docstring of every scorer, where it has the line ``{sections}``."""
 
 
-def _documented(scorer: Scorer) -> Scorer:
+def _scorer(function: Documented) -> Documented:
     """Add `SECTIONS` to the docstring of a scorer."""
-    scorer.__doc__ = inspect.cleandoc(scorer.__doc__ or "") + SECTIONS
-    return scorer
+    return fill_docstring(function, {"{sections}": SECTIONS})
 
 
-@_documented
+@_scorer
 def sparsity_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by `sparsity`.
 
     The share of weights that are exactly 0. Needs no annotation, and no images.
+
+    {sections}
     """
     return sparsity(find_classifier(estimator).coef_)
 
 
-@_documented
+@_scorer
 def neg_global_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the negative of `global_size`.
 
     Minus the number of prototypes that any class uses. Needs no annotation, and no images.
+
+    {sections}
     """
     return -float(global_size(find_classifier(estimator).coef_))
 
 
-@_documented
+@_scorer
 def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the negative of `local_size`, for the predicted classes.
 
     Minus the mean number of prototypes that have a say in a decision. Needs images, and no
     annotation.
+
+    {sections}
     """
     images = open_images(estimator, X)
     evidence = images.fitted.evidence(images.source)
@@ -86,11 +86,13 @@ def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # no
     return -local_size(coef[evidence.logits.argmax(1)] * evidence.similarities)
 
 
-@_documented
+@_scorer
 def distinct_prototypes_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG001
     """Score an estimator by the share of its prototypes that differ: `n_distinct_prototypes`.
 
     At most 1. Needs no annotation, and no images.
+
+    {sections}
     """
     prototypes = find_classifier(estimator).prototypes_
     return n_distinct_prototypes(prototypes) / len(prototypes)

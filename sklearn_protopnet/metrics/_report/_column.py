@@ -5,28 +5,21 @@ Shapes: P prototypes, Q of them that are localized in an image, I interventions.
 
 from __future__ import annotations
 
-import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_protopnet.metrics._report._context import Measure, ReportContext
 
-Documented = TypeVar("Documented", bound=Callable[..., Any])
-
 Better = Literal["larger", "smaller"] | None
 """This direction is better; with None neither is, or what it is compared with decides."""
 
 ARGUMENTS: Final = ("part_centres", "masks", "interventions")
 """A column may need these arguments of the report; whatever else it needs is a group."""
-
-
-COLUMNS_HERE: Final = "<columns>"
-"""This line of a docstring makes room for what columns are."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +71,3 @@ class Column:
             said.append(f"Costs {self.cost}.")
         text = textwrap.indent(textwrap.fill(" ".join(said), 88), "    ")
         return f"``{self.name}``\n{text}"
-
-
-def describes(columns: Mapping[str, Column]) -> Callable[[Documented], Documented]:
-    """Define columns in the docstring of a function, in the place of `COLUMNS_HERE`."""
-    text = textwrap.indent("\n".join(each.documentation() for each in columns.values()), "    ")
-
-    def documented(function: Documented) -> Documented:
-        lines = inspect.cleandoc(function.__doc__ or "").splitlines()
-        filled = (text if line.strip() == COLUMNS_HERE else line for line in lines)
-        function.__doc__ = "\n".join((*filled, ""))
-        return function
-
-    return documented

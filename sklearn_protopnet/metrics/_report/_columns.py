@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_protopnet.inspection._docstrings import Documented, fill_docstring
 from sklearn_protopnet.metrics._faithfulness import (
     box_necessity,
     box_sufficiency,
@@ -312,3 +313,9 @@ def wanted_columns(given: Iterable[str]) -> list[Column]:
     """List the columns that need nothing but what is given."""
     there = set(given)
     return [column for column in COLUMNS.values() if there.issuperset(column.needs)]
+
+
+def with_columns(function: Documented) -> Documented:
+    """Define all columns in the docstring of a function, where it has the line ``{columns}``."""
+    columns = "\n".join(column.documentation() for column in COLUMNS.values())
+    return fill_docstring(function, {"{columns}": columns})

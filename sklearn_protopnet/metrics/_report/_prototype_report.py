@@ -18,8 +18,8 @@ from sklearn_protopnet._validation import check_labels, check_names, check_posit
 from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._pipelines import open_images
 from sklearn_protopnet.inspection._tables import build_table
-from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column, describes
-from sklearn_protopnet.metrics._report._columns import COLUMNS, group_names, wanted_columns
+from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column
+from sklearn_protopnet.metrics._report._columns import group_names, wanted_columns, with_columns
 from sklearn_protopnet.metrics._report._context import ReportContext, check_masks
 from sklearn_protopnet.metrics._report._interventions import (
     check_interventions,
@@ -34,7 +34,7 @@ from sklearn_protopnet.metrics._size import (
 )
 
 
-@describes(COLUMNS)
+@with_columns
 def prototype_report(
     estimator: Any,
     X: Any,
@@ -107,7 +107,7 @@ def prototype_report(
         centre, or at random places, says nothing. In images of other classes, a cause is a part of
         the object there, or a cue, that makes them look like this class.
 
-        <columns>
+        {columns}
 
     Raises
     ------
