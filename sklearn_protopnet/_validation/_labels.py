@@ -60,7 +60,11 @@ def class_indices(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
         each.astype(np.int64) if each.dtype == bool else native_order(each)
         for each in (labels, classes)
     )
-    indices: NDArray[np.int64] = pd.Index(known).get_indexer(pd.Index(given)).astype(np.int64)
+    # As objects, or pandas would refuse text that UTF-8 cannot hold before it is found unknown.
+    index, wanted = (
+        pd.Index(each, dtype=object if each.dtype.kind in "OU" else None) for each in (known, given)
+    )
+    indices: NDArray[np.int64] = index.get_indexer(wanted).astype(np.int64)
     return indices
 
 

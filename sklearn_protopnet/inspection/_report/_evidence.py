@@ -61,7 +61,7 @@ class Labels(NamedTuple):
                 f"y must hold classes of the training y, {classes.tolist()}, got none of them but "
                 f"{pd.unique(given)[:5].tolist()}."
             )
-        numbers, others = pd.factorize(pd.Index(given[is_unknown]))
+        numbers, others = pd.factorize(given[is_unknown])
         truth[is_unknown] = len(names) + numbers
         return cls([*names, *map(str, others)], truth)
 
