@@ -34,8 +34,9 @@ CHECKED = {
 
 
 def own_members(cls):
-    """Public methods and properties that the package itself defines."""
-    for name, member in vars(cls).items():
+    """Public methods and properties that the package itself defines, in bases of its own too."""
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("sklearn_protopnet")]
+    for name, member in {name: getattr(cls, name) for base in ours for name in vars(base)}.items():
         function = inspect.unwrap(getattr(member, "__func__", member))
         is_ours = getattr(function, "__module__", "").startswith("sklearn_protopnet")
         if not name.startswith("_") and (is_ours or isinstance(member, property)):
