@@ -50,8 +50,8 @@ def write_report(
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears
     when all is written; if that fails, there is none, or the one that was there. A process that is
-    killed leaves a hidden file beside it, which the next report in the same place removes (from
-    the same machine, and not on Windows). The same input gives the same bytes.
+    killed leaves a hidden folder beside it, which nobody removes. The same input gives the same
+    bytes.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def write_report(
     NotFittedError
         If the estimator is not fitted.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or there is something at `path` that is no regular file.
     TypeError
         If there is no ProtoPNetClassifier at the estimator's end, or the title is no text.
     ValueError
