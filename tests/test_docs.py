@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def test_user_guide_shows_what_its_code_prints(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
+
+
+def test_architecture_page_names_what_there_is():
+    page = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
+    for path in re.findall(r"``([\w/]+(?:/|\.py|\.rst|\.md))``", page):
+        assert any((ROOT / folder / path).exists() for folder in ("sklearn_protopnet", "")), path
+    for name in re.findall(r"``(_\w+(?:\.(?!py``)\w+)+)``", page):
+        assert pkgutil.resolve_name(f"sklearn_protopnet.{name}")
 
 
 def test_examples_parse_and_have_a_title():

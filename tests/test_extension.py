@@ -26,6 +26,7 @@ from sklearn_protopnet.inspection import (
 )
 from sklearn_protopnet.inspection._attribution import Attribution
 from sklearn_protopnet.inspection._boxes import relevance_box
+from sklearn_protopnet.inspection._details import DETAILS, Detail
 from sklearn_protopnet.inspection._localizers import LOCALIZERS, Localizer
 from sklearn_protopnet.metrics import prototype_report
 from sklearn_protopnet.metrics._report._column import Column
@@ -209,3 +210,27 @@ def test_a_form_of_images_is_added_by_its_record(images, tmp_path, monkeypatch):
     assert read_evidence(tmp_path / "mosaic.csv").equals(clf.explain(X[:4]))
     with pytest.raises(TypeError, match="a mosaic"):
         clf.predict({1, 2})
+
+
+def test_a_group_of_details_is_added_by_its_record(fitted, digits, tmp_path, monkeypatch):
+    def shares(context):
+        rows, evidence = context.explained.rows, context.explained.evidence
+        weights = context.fitted.prototypes.coef[rows.class_, rows.prototype]
+        similarities = evidence.similarities[rows.sample, rows.prototype]
+        return (100 * weights * similarities / evidence.logits[rows.sample, rows.class_],)
+
+    record = Detail(
+        name="share",
+        columns={"share": "%"},
+        description="the share of the logit",
+        compute=shares,
+    )
+    monkeypatch.setitem(DETAILS, record.name, record)
+
+    X, _ = digits
+    why = fitted.explain(X[:3], details="share")
+
+    assert_allclose(why.groupby("sample")["share"].sum(), 100)
+    assert why.attrs["units"]["share"] == "%"
+    export_evidence(fitted, X[:3], tmp_path / "share.csv", details="share")
+    assert read_evidence(tmp_path / "share.csv").equals(why)

@@ -46,9 +46,8 @@ def backbones() -> Iterator[Iterable[str]]:
     yield "backbone", "channels of images", '``weights="imagenet"``'
     alike: dict[tuple[str, str], list[str]] = {}
     for each in BACKBONES.values():
-        channels = (
-            "any number" if each.channels is None else f"any number, made for {each.channels}"
-        )
+        published = "" if each.channels is None else f"; published for {each.channels}"
+        channels = f"any number{published}"
         weights = "no" if each.weights is None else "yes"
         alike.setdefault((channels, weights), []).append(name(each.name))
     for (channels, weights), names in alike.items():
@@ -68,10 +67,10 @@ def details() -> Iterator[Iterable[str]]:
 
 
 def report_columns() -> Iterator[Iterable[str]]:
-    yield "column", "what it is", "better", "needs"
+    yield "column", "group or argument", "better", "passes of the network"
     for each in COLUMNS.values():
-        needs = (code(need) if need in ARGUMENTS else f"group {name(need)}" for need in each.needs)
-        yield code(each.name), each.description, each.better or "", ", ".join(needs)
+        needs = (code(need) if need in ARGUMENTS else name(need) for need in each.needs)
+        yield code(each.name), ", ".join(needs), each.better or "", each.cost or ""
 
 
 TABLES = {
@@ -94,10 +93,8 @@ class Records(SphinxDirective):
         lines = [".. list-table::", "   :header-rows: 1", ""]
         for row in (heading, *rows):
             cells = [re.sub(r"\s+", " ", cell).strip() for cell in row]
-            lines += [f"   {'-' if i else '* -'} {cell}" for i, cell in enumerate(cells)]
-        # The second cell and those that follow stand under the first one.
-        text = re.sub(r"^   - ", "     - ", "\n".join(lines), flags=re.MULTILINE)
-        return self.parse_text_to_nodes(text)
+            lines += [f"   {'  -' if i else '* -'} {cell}" for i, cell in enumerate(cells)]
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def setup(app):
