@@ -23,7 +23,7 @@ from torch import from_numpy
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.datasets import make_part_images, render_part_image
-from sklearn_protopnet.inspection import localize
+from sklearn_protopnet.inspection import localize, similarity_maps
 from sklearn_protopnet.inspection._attribution import blurred
 from sklearn_protopnet.metrics import (
     causal_parts,
@@ -66,9 +66,17 @@ class Pair(NamedTuple):
     part: int
 
 
+def patch_similarities(
+    clf: ProtoPNetClassifier, images: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Similarity of every patch to every prototype, (n, P, L)."""
+    maps = similarity_maps(clf, images)
+    return maps.reshape(*maps.shape[:2], -1)
+
+
 def find_pairs(clf: ProtoPNetClassifier, data, n_images: int) -> list[Pair]:
     """Prototypes of the own class and what they look at, for the first images."""
-    (positions,) = clf._view(data.images[:n_images]).arrays("positions")
+    positions = patch_similarities(clf, data.images[:n_images]).argmax(2)  # (n, P)
     pairs = []
     for i in range(n_images):
         own = np.flatnonzero(clf.prototype_classes_ == data.target[i])
@@ -78,7 +86,7 @@ def find_pairs(clf: ProtoPNetClassifier, data, n_images: int) -> list[Pair]:
                 *(render_part_image(data.params[i], remove_parts=[k]) for k in range(N_PARTS)),
             ]
         )
-        found = clf._view(variants).similarities_at(own, positions[i, own])  # (1 + A, Q)
+        found = patch_similarities(clf, variants)[:, own, positions[i, own]]  # (1 + A, Q)
         parts = causal_parts(found[:1], found[None, 1:], data.part_visible[i : i + 1])[0]
         pairs += [
             Pair(i, int(p), int(positions[i, p]), int(part))
@@ -97,8 +105,7 @@ def curves(clf, image, relevance, pair: Pair) -> tuple[float, float]:
     """Compute deletion and insertion of a map."""
 
     def score(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        chosen = np.array([pair.prototype]), np.array([pair.position])
-        return clf._view(images).similarities_at(*chosen)[:, 0]
+        return patch_similarities(clf, images)[:, pair.prototype, pair.position]
 
     baseline = blurred_image(image)
     return (
