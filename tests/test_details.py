@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier, load
-from sklearn_protopnet._fitted import Evidence
+from sklearn_protopnet._network import Evidence
 from sklearn_protopnet._training import Similarities, similarity_quantiles
 from sklearn_protopnet.inspection import (
     export_evidence,

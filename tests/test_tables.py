@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_protopnet._fitted import Evidence, LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._fitted import LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._network import Evidence
 from sklearn_protopnet._training import HistoryRow
 from sklearn_protopnet.inspection._explained_classes import explained_classes
 from sklearn_protopnet.inspection._tables import (
