@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
 from sklearn_protopnet.inspection._pipelines import open_images
@@ -28,6 +29,7 @@ ACTIVATED_COLUMNS: Final = ("sample", "rank", "prototype", "prototype_class", *P
 """`activated_prototypes` has these columns, in order."""
 
 
+@with_shared_descriptions
 def explain(
     estimator: Any,
     X: Any,
@@ -47,16 +49,7 @@ def explain(
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes. Boxes are in pixels of the images that reach the
         classifier.
-    classes : {"predicted", "all"} or array-like of labels, default="predicted"
-        As for `ProtoPNetClassifier.explain`.
-    n_top_classes : int, default=None
-        As for `ProtoPNetClassifier.explain`.
-    top_k : int, default=None
-        As for `ProtoPNetClassifier.explain`.
-    localizer : str, default="receptive_field"
-        As for `ProtoPNetClassifier.explain`.
-    details : "all" or iterable of str, default=()
-        As for `ProtoPNetClassifier.explain`.
+    {explain_options}
 
     Returns
     -------
@@ -66,10 +59,7 @@ def explain(
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    {estimator_errors}
     ValueError
         As by `ProtoPNetClassifier.explain`.
 
@@ -93,6 +83,7 @@ def explain(
     return Explainer(images.fitted, images.source, images.names, options).table()
 
 
+@with_shared_descriptions
 def nearest_patches(
     estimator: Any, X: Any, k: int = 5, *, localizer: str = "receptive_field"
 ) -> pd.DataFrame:
@@ -103,8 +94,7 @@ def nearest_patches(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
+    {estimator}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes; training images or any others.
     k : int, default=5
@@ -120,10 +110,7 @@ def nearest_patches(
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    {estimator_errors}
     ValueError
         If `k` is not positive or the localizer is unknown.
     """
@@ -135,6 +122,7 @@ def nearest_patches(
     return patches.table(sample, prototype, n_rows, NEAREST_COLUMNS)
 
 
+@with_shared_descriptions
 def activated_prototypes(
     estimator: Any, X: Any, k: int = 10, *, localizer: str = "receptive_field"
 ) -> pd.DataFrame:
@@ -145,8 +133,7 @@ def activated_prototypes(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
+    {estimator}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes.
     k : int, default=10
@@ -162,10 +149,7 @@ def activated_prototypes(
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    {estimator_errors}
     ValueError
         If `k` is not positive or the localizer is unknown.
     """

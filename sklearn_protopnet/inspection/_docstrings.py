@@ -31,13 +31,25 @@ _DESCRIPTIONS: Final = {
             The figure that was drawn on.
         bounding_ax_ : matplotlib Axes
             The axes that hold everything else.""",
-    "{drawing_errors}": """
+    "{no_matplotlib}": """
         ImportError
-            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).
+            If matplotlib is not installed (``pip install sklearn-protopnet[plot]``).""",
+    "{estimator_errors}": """
         NotFittedError
             If the estimator is not fitted.
         TypeError
             If there is no ProtoPNetClassifier at its end.""",
+    "{explain_options}": """
+        classes : {"predicted", "all"} or array-like of labels, default="predicted"
+            As for `ProtoPNetClassifier.explain`.
+        n_top_classes : int, default=None
+            As for `ProtoPNetClassifier.explain`.
+        top_k : int, default=None
+            As for `ProtoPNetClassifier.explain`.
+        localizer : str, default="receptive_field"
+            As for `ProtoPNetClassifier.explain`.
+        details : "all" or iterable of str, default=()
+            As for `ProtoPNetClassifier.explain`.""",
 }
 """A line of a docstring that is one of these keys stands for the text beside it."""
 

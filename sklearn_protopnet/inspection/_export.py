@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_protopnet._files import check_place, check_regular
 from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet.inspection._details import explanation_units
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import FORMATS, Format, with_escaped_formulas
 from sklearn_protopnet.inspection._export_manifest import NUMBERS, TableDigest
@@ -27,6 +28,7 @@ LARGEST_CHUNK: Final = 1000
 """At most so many images are explained at once."""
 
 
+@with_shared_descriptions
 def export_evidence(
     estimator: Any,
     X: Any,
@@ -55,24 +57,14 @@ def export_evidence(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
+    {estimator}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes.
     path : str or path-like
         Its suffix is the format: ``.csv``, ``.parquet`` (needs pyarrow: ``pip install
         sklearn-protopnet[export]``), or ``.sqlite`` or ``.db`` with a table ``evidence``. Through
         a link the file is replaced that it points to.
-    classes : {"predicted", "all"} or array-like of labels, default="predicted"
-        As for `ProtoPNetClassifier.explain`.
-    n_top_classes : int, default=None
-        As for `ProtoPNetClassifier.explain`.
-    top_k : int, default=None
-        As for `ProtoPNetClassifier.explain`.
-    localizer : str, default="receptive_field"
-        As for `ProtoPNetClassifier.explain`.
-    details : "all" or iterable of str, default=()
-        As for `ProtoPNetClassifier.explain`.
+    {explain_options}
     sparse : bool, default=False
         Whether to leave out contributions of exactly 0. The others still add up to the logit, but
         for what `top_k` leaves out.

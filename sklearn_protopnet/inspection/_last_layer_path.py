@@ -26,6 +26,7 @@ from sklearn_protopnet._validation import (
     effective_weights,
     scaled_weights,
 )
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
 from sklearn_protopnet.inspection._tables import build_table
 
@@ -46,6 +47,7 @@ SMALLEST: Final = 1e-4
 """The smallest of automatic penalties is this share of the largest."""
 
 
+@with_shared_descriptions
 def last_layer_path(
     estimator: Any,
     X: Any,
@@ -65,8 +67,7 @@ def last_layer_path(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
+    {estimator}
     X : array-like, frame, CPU tensor, list of images or paths of images
         Training images, as the estimator's ``predict`` takes them.
     y : array-like of shape (n,)
@@ -108,10 +109,7 @@ def last_layer_path(
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    {estimator_errors}
     ValueError
         If images, labels or penalties are not valid.
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._images import enlarged
+from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._localizers import (
     LOCALIZERS,
     LocalizedPatches,
@@ -49,6 +50,7 @@ class Localization:
     convergence_deltas: NDArray[np.float64]
 
 
+@with_shared_descriptions
 def localize(
     estimator: Any,
     X: Any,
@@ -63,8 +65,7 @@ def localize(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
+    {estimator}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes. There is a map as large as the image for
         each image and prototype: pass a few.
@@ -105,10 +106,7 @@ def localize(
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    {estimator_errors}
     ValueError
         If the images are not like those of the fit, or a prototype or the localizer is unknown.
 
@@ -152,13 +150,13 @@ def localize(
     )
 
 
+@with_shared_descriptions
 def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
     """Compute the similarity of every patch of images to every prototype.
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
-        Fitted.
+    {estimator}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes.
 
@@ -170,10 +168,7 @@ def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
-    TypeError
-        If there is no ProtoPNetClassifier at its end.
+    {estimator_errors}
     ValueError
         If the images are not like those of the fit.
     """

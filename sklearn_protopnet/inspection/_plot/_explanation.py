@@ -163,7 +163,8 @@ class ExplanationDisplay(CanvasDisplay):
 
         Raises
         ------
-        {drawing_errors}
+        {no_matplotlib}
+        {estimator_errors}
         ValueError
             If `sample` is no position in `X`, `top_k` is not positive, or the class or the
             localizer is unknown.

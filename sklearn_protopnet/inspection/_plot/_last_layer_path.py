@@ -109,7 +109,8 @@ class LastLayerPathDisplay(Display):
 
         Raises
         ------
-        {drawing_errors}
+        {no_matplotlib}
+        {estimator_errors}
         ValueError
             If images, labels or penalties are not valid.
         """

@@ -105,7 +105,8 @@ class PrototypeDisplay(CanvasDisplay):
 
         Raises
         ------
-        {drawing_errors}
+        {no_matplotlib}
+        {estimator_errors}
         ValueError
             If a class or the localizer is unknown, there is no class, or `max_per_class` is not
             positive.

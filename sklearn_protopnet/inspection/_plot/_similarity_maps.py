@@ -156,7 +156,8 @@ class SimilarityMapDisplay(CanvasDisplay):
 
         Raises
         ------
-        {drawing_errors}
+        {no_matplotlib}
+        {estimator_errors}
         ValueError
             If `sample` is no position in `X`, `top_k` is not positive, or a prototype or the
             localizer is unknown.
