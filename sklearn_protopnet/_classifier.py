@@ -100,9 +100,9 @@ class ProtoPNetClassifier(
     backbone : {"auto"}, name of a network or torch.nn.Module, default="auto"
         What turns images into feature maps. ``"auto"`` is a small network fit for the image
         size, in which a cell sees a part of the image: 5 of 8 pixels, 16 of 28, 36 of 96. By
-        name: ``"efficientnet_lite0"``, and torchvision's VGG 11 to 19 with and without
-        ``"_bn"``, ResNet 18 to 152 and DenseNet 121 to 201, such as ``"resnet34"``. A module
-        maps images ``(n, C, H, W)`` to feature maps ``(n, F, H', W')`` and is copied.
+        name: ``"efficientnet_lite0"``, and torchvision's, such as ``"resnet34"``; the user guide's
+        page on images lists all. A module maps images ``(n, C, H, W)`` to feature maps
+        ``(n, F, H', W')`` and is copied.
     weights : {"imagenet"} or str, default=None
         What the backbone starts from. With None, random weights, or those of the module. With
         ``"imagenet"`` those that the network was published with: torchvision fetches its own
@@ -124,9 +124,9 @@ class ProtoPNetClassifier(
         Prototypes of each class; m_k in the paper.
     prototype_size : (int, int), default=(1, 1)
         Height and width of a prototype in cells of the feature map.
-    similarity : {"log", "linear", "cosine"}, default="log"
-        Similarity at squared L2 distance d: ``log((d + 1) / (d + 1e-4))`` as in the paper;
-        ``-d``; or the cosine of patch and prototype, whose d is then that of the unit vectors.
+    similarity : str, default="log"
+        What becomes of a squared L2 distance d. ``"log"`` is the paper's
+        ``log((d + 1) / (d + 1e-4))``; the user guide's page on the method lists all.
     cluster_weight : float, default=0.8
         Weight of the cluster cost in stage 1; lambda1 in the paper.
     separation_weight : float, default=0.08
