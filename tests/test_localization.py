@@ -214,14 +214,14 @@ class TestExplain:
             asked.append(len(queries))
             return receptive_field(network, image, queries)
 
-        counting = Localizer("counting", count, relevance_box, "no further pass")
+        counting = Localizer("counting", count, relevance_box, "", "no further pass")
         monkeypatch.setitem(LOCALIZERS, "counting", counting)
         why = clf.explain(images[:5], top_k=1, localizer="counting")
         assert asked == [1] * (5 + why["prototype"].nunique())  # the images, and the sources
         assert set(why["box_kind"]) == {"counting"}
 
     def test_what_has_no_relevant_pixel_gets_its_receptive_field(self, clf, images, monkeypatch):
-        nothing = Localizer("nothing", receptive_field, lambda _: None, "no further pass")
+        nothing = Localizer("nothing", receptive_field, lambda _: None, "", "no further pass")
         monkeypatch.setitem(LOCALIZERS, "nothing", nothing)
         found = clf.explain(images[:2], localizer="nothing")
         pd.testing.assert_frame_equal(found, clf.explain(images[:2]))
