@@ -1,4 +1,4 @@
-"""What a prototype looks at, found out by changing it.
+"""Which part makes an image similar to a prototype, found out by changing the image.
 
 Shapes: n images, P prototypes, A parts.
 """

@@ -25,7 +25,7 @@ def part_presence(boxes: ArrayLike, part_centres: ArrayLike) -> NDArray[np.bool_
         ``y0, y1, x0, x1``, half-open, where each prototype is found in each image.
     part_centres : array-like of shape (n, n_parts, 2)
         ``y, x`` in pixels, from the upper left corner of the image; NaN for a part that is not
-        seen.
+        visible.
 
     Returns
     -------
@@ -61,17 +61,17 @@ def part_rates(
 ) -> NDArray[np.float64]:
     """Compute how often each part lies in each prototype's box, of the images that show the part.
 
-    What `consistency` looks at (Huang et al., ICCV 2023): a larger rate of a prototype's best part
-    is better. Needs part positions.
+    What `consistency` is made of (Huang et al., ICCV 2023): a larger rate of a prototype's best
+    part is better. Needs part positions.
 
     Parameters
     ----------
     presence : bool array-like of shape (n, n_prototypes, n_parts)
         `part_presence`.
     visible : bool array-like of shape (n, n_parts) or (n, n_prototypes, n_parts)
-        Whether a part is seen in an image, or counts for a prototype there.
+        Whether a part is visible in an image, or counts for a prototype there.
     min_count : int, default=10
-        A part that is seen in fewer images does not count.
+        A part that is visible in fewer images does not count.
 
     Returns
     -------
@@ -90,10 +90,10 @@ def part_rates(
     array([[0.5, nan]])
     """
     check_positive("min_count", min_count)
-    found, seen = _pairs(presence, visible)
-    counts = seen.sum(0).astype(np.float64)  # (P, A)
+    found, shown = _pairs(presence, visible)
+    counts = shown.sum(0).astype(np.float64)  # (P, A)
     counts[counts < min_count] = np.nan
-    rates: NDArray[np.float64] = (found & seen).sum(0) / counts
+    rates: NDArray[np.float64] = (found & shown).sum(0) / counts
     return rates
 
 
@@ -112,16 +112,16 @@ def consistency(
         `part_presence`. Images are those of the prototypes' class: give those of each class
         apart, or mask by `visible`.
     visible : bool array-like of shape (n, n_parts) or (n, n_prototypes, n_parts)
-        Whether a part is seen in an image, or counts for a prototype there.
+        Whether a part is visible in an image, or counts for a prototype there.
     threshold : float, default=0.8
         Share of images.
     min_count : int, default=10
-        A part that is seen in fewer images does not count.
+        A part that is visible in fewer images does not count.
 
     Returns
     -------
     float
-        From 0 to 1; NaN if no part is seen often enough.
+        From 0 to 1; NaN if no part is visible often enough.
 
     Raises
     ------
@@ -189,12 +189,12 @@ def stability(
     presence_changed : bool array-like of shape (n, n_prototypes, n_parts)
         The same of the images with noise.
     covered_only : bool, default=False
-        Whether to look only at boxes that held a part before.
+        Whether only boxes that held a part before count.
 
     Returns
     -------
     float
-        From 0 to 1; NaN if there is no box to look at.
+        From 0 to 1; NaN if no box counts.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def _presence(name: str, presence: ArrayLike) -> NDArray[np.bool_]:
 def _pairs(presence: ArrayLike, visible: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Presence and visibility, both (n, P, A)."""
     found = _presence("presence", presence)
-    seen = np.asarray(visible)
-    if seen.ndim == 2:
-        seen = np.repeat(seen[:, None, :], found.shape[1], axis=1)
-    return found, truths("visible", seen, found.shape)
+    shown = np.asarray(visible)
+    if shown.ndim == 2:
+        shown = np.repeat(shown[:, None, :], found.shape[1], axis=1)
+    return found, truths("visible", shown, found.shape)

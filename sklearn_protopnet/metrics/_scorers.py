@@ -25,7 +25,7 @@ SECTIONS: Final = """
     estimator : ProtoPNetClassifier, Pipeline or search over parameters
         Fitted.
     X : array-like, frame, CPU tensor, list of images or paths of images
-        What the estimator's ``predict`` takes; not looked at if no images are needed.
+        What the estimator's ``predict`` takes; ignored if no images are needed.
     y : ignored
         Here since scikit-learn passes it.
 

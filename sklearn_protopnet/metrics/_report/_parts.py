@@ -152,7 +152,7 @@ def check_parts(
     if (shown & is_outside).any():
         i, part = np.argwhere(shown & is_outside)[0].tolist()
         raise ValueError(
-            "part_centres of parts that are seen must lie in the image that reaches the "
+            "part_centres of parts that are visible must lie in the image that reaches the "
             f"classifier, of {sizes[i, 0]} x {sizes[i, 1]} pixels for image {i}, got "
             f"{places[i, part].tolist()} for part {part}."
         )

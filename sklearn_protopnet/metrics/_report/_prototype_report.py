@@ -52,9 +52,9 @@ def prototype_report(
 ) -> pd.DataFrame:
     """Say of every prototype how far it can be trusted: the metrics of this module in one table.
 
-    Each is taken over images of the prototype's own class, unless said otherwise. A part, or an
-    intervention, that is seen in fewer than `min_count` of them does not count. Needs labels; some
-    columns need more. Where a column has the name of a function of this module, that says where it
+    Each is taken over images of the prototype's own class, unless said otherwise. A part that is
+    visible, or an intervention that changes anything, in fewer than `min_count` of them does not
+    count. Needs labels; some columns need more. Where a column has the name of a function of this module, that says where it
     comes from and which direction is better; what the others are is this package's own.
 
     Parameters
@@ -77,9 +77,9 @@ def prototype_report(
         How boxes and maps are found, as for `ProtoPNetClassifier.explain`.
     part_centres : array-like of shape (n, n_parts, 2), default=None
         ``y, x`` in pixels of the images as they reach the classifier; NaN for a part that is not
-        seen.
+        visible.
     part_visible : bool array-like of shape (n, n_parts), default=None
-        Whether a part is seen; with None, where its centre is not NaN.
+        Whether a part is visible; with None, where its centre is not NaN.
     masks : bool array-like of shape (n, H, W) or sequence of (H, W), default=None
         Pixels of the object in each image as it reaches the classifier.
     interventions : dict of str to images, default=None
@@ -117,8 +117,8 @@ def prototype_report(
         If there is no ProtoPNetClassifier at its end, or interventions are no dict.
     ValueError
         If shapes do not match; if a class, the localizer or a group is unknown; if a part that is
-        seen lies outside of its image; if an intervention has no name, or one by which two columns
-        would have the same.
+        visible lies outside of its image; if an intervention has no name, or one by which two
+        columns would have the same.
 
     Examples
     --------
