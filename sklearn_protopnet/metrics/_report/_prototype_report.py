@@ -54,8 +54,9 @@ def prototype_report(
 
     Each is taken over images of the prototype's own class, unless said otherwise. A part that is
     visible, or an intervention that changes anything, in fewer than `min_count` of them does not
-    count. Needs labels; some columns need more. Where a column has the name of a function of this module, that says where it
-    comes from and which direction is better; what the others are is this package's own.
+    count. Needs labels; some columns need more. Where a column has the name of a function of this
+    module, that says where it comes from and which direction is better; what the others are is this
+    package's own.
 
     Parameters
     ----------
