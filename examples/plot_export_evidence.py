@@ -71,7 +71,7 @@ with closing(sqlite3.connect(database)) as connection:
 QUERY = """
     SELECT e.prototype,
            p.prototype_class,
-           p.sample AS training_image,
+           p.source_sample AS training_image,
            COUNT(*) AS decided,
            SUM(e.class <> t.truth) AS wrong,
            ROUND(AVG(e.class <> t.truth), 3) AS share_wrong
