@@ -64,7 +64,7 @@ class TestExplainedClasses:
         "classes",
         [
             *("dog", "", ["ant", "dog"], [], 0, [["ant", "bee"]], [None], None, ["predicted"]),
-            *({"ant", "bee"}, {"ant": 1}, [{"ant"}], [["ant"], ["ant", "bee"]]),
+            *({"bee"}, {"ant": 1}, [{"ant"}], [["ant"], ["ant", "bee"]]),
         ],
         ids=repr,
     )
