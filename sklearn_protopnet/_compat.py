@@ -1,13 +1,57 @@
-"""Every private scikit-learn name that this package leans on, in one place."""
+"""Every private name of scikit-learn, torch and joblib that this package leans on, in one place.
 
+joblib's are private in that its documentation does not have them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from joblib.hashing import NumpyHasher
+from joblib.parallel import BACKENDS, get_active_backend
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
+    "OUTPUT_CONFIG",
+    "BatchNorm",
     "Interval",
+    "NumpyHasher",
     "StrOptions",
+    "TorchDispatchMode",
     "check_sample_weight",
+    "count_writes",
     "fit_context",
+    "get_active_backend",
+    "is_loky",
+    "is_mutable",
+    "storage_key",
     "validate_params",
 ]
+
+OUTPUT_CONFIG: Final = "_sklearn_output_config"
+"""An estimator's attribute of this name holds what `set_output` was told."""
+
+
+def is_loky(backend: Any) -> bool:
+    """Tell whether a backend of joblib starts processes on this machine."""
+    return isinstance(backend, BACKENDS["loky"])
+
+
+def is_mutable(operator: Any) -> bool:
+    """Tell whether an operator of torch writes to its arguments."""
+    return bool(operator._schema.is_mutable)
+
+
+def storage_key(tensor: Tensor) -> int:
+    """Give the number of the storage that a tensor lies in; those that share it have one number."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def count_writes(tensor: Tensor) -> int:
+    """Count how often a tensor has been written to in place."""
+    return int(tensor._version)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sklearn_protopnet._compat import OUTPUT_CONFIG
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
 from sklearn_protopnet._training import NO_SOURCE, HistoryRow
@@ -46,7 +47,7 @@ FITTED: Final = (
 )
 """Every fitted classifier has these attributes."""
 
-OPTIONAL: Final = ("feature_names_in_", "_sklearn_output_config")
+OPTIONAL: Final = ("feature_names_in_", OUTPUT_CONFIG)
 """A classifier has these attributes if `X` was a frame, and if `set_output` was called."""
 
 STATE: Final = (
@@ -160,7 +161,7 @@ def _check_shapes(estimator: Any) -> None:
     if names is not None:
         _check_array("feature_names_in_", names, object, (n_features,))
         _require(all(isinstance(each, str) for each in names), "Names must be text", "others")
-    output = getattr(estimator, "_sklearn_output_config", {})
+    output = getattr(estimator, OUTPUT_CONFIG, {})
     _require(
         set(output) <= {"transform"} and all(isinstance(each, str) for each in output.values()),
         "What set_output leaves must be a name",

@@ -21,7 +21,6 @@ LONGER = {
     "_fitted.py": "what a fit leaves, and the types by which all rooms above know it",
     "_fitted_state.py": "a check for each value that a fit leaves",
     "metrics/_report/_columns.py": "a record for each column",
-    "_training/_trainer.py": "the one loop that all stages run in",
     "inspection/_plot/_explanation.py": "one display, of which a third is its documentation",
 }
 """Rooms that may be larger, each with its reason."""
@@ -75,6 +74,22 @@ def untyped_classifiers(tree):
             case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="Any")) if (
                 name in FITTED
             ):
+                yield node.lineno, name
+
+
+def private_imports(tree):
+    """Lines where a private name of another package is imported."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=module, names=aliases):
+                imported = [f"{module}.{alias.name}" for alias in aliases]
+            case ast.Import(names=aliases):
+                imported = [alias.name for alias in aliases]
+            case _:
+                continue
+        for name in imported:
+            package, *parts = name.split(".")
+            if package != PACKAGE.name and any(map(is_private, parts)):
                 yield node.lineno, name
 
 
@@ -144,6 +159,31 @@ def test_fitted_classifiers_have_a_type():
         f"{room(path)}:{line}: {name}"
         for path in MODULES
         for line, name in untyped_classifiers(parsed(path))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("code", "is_found"),
+    [
+        ("from sklearn.utils._param_validation import Interval", True),
+        ("from sklearn.base import _fit_context as fit_context", True),
+        ("import torch.utils._python_dispatch", True),
+        ("from sklearn.base import BaseEstimator", False),
+        ("from sklearn_protopnet._compat import Interval", False),
+        ("from __future__ import annotations", False),
+    ],
+)
+def test_a_private_import_is_found(code, is_found):
+    assert bool(list(private_imports(ast.parse(code)))) == is_found
+
+
+def test_private_names_of_others_are_imported_in_one_room():
+    found = [
+        f"{room(path)}:{line}: {name}"
+        for path in MODULES
+        if room(path) != "_compat.py"
+        for line, name in private_imports(parsed(path))
     ]
     assert not found
 

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any, Final
 
 from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import BACKENDS, get_active_backend
+
+from sklearn_protopnet._compat import get_active_backend, is_loky
 
 WATCH_SECONDS: Final = 1.0
 """A process that reads ahead asks in this interval whether its parent lives."""
@@ -46,7 +47,7 @@ def read_ahead(readers: Iterable[Reader], n_jobs: int | None) -> Iterator[Any]:
     readers = iter(readers)
     parts = iter(lambda: list(islice(readers, workers)), [])
     # Elsewhere, as on a cluster, processes are nobody's children, or not ours.
-    parent = os.getpid() if isinstance(backend, BACKENDS["loky"]) else None
+    parent = os.getpid() if is_loky(backend) else None
     for result, error in _one_ahead(
         Parallel(n_jobs, return_as="generator")(delayed(_call)(reader, parent) for reader in part)
         for part in parts

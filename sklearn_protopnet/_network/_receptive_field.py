@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from sklearn_protopnet._compat import TorchDispatchMode, is_mutable, storage_key
 
 Intervals = NDArray[np.int64]
 """(cells, 2): half-open intervals of input rows (or columns), one for each cell."""
@@ -174,7 +175,7 @@ class _Reader(TorchDispatchMode):
 
     def field_of(self, tensor: Tensor) -> _Field | _Whole | None:
         """Say what the tensor depends on; None where that is no pixel."""
-        written, field = self._writes.get(_storage(tensor), (None, None))
+        written, field = self._writes.get(storage_key(tensor), (None, None))
         if written is not None:  # the tensor is what was written to, or shares memory with it
             return field if _are_one(tensor, written) else WHOLE
         entry = self._fields.get(id(tensor))
@@ -195,13 +196,9 @@ class _Reader(TorchDispatchMode):
             for index, output in enumerate(_tensors([outputs])):
                 field = _propagate(func, args, fields, output) if index == 0 else WHOLE
                 self._fields[id(output)] = (output, field)
-                if func._schema.is_mutable:
-                    self._writes[_storage(output)] = (output, field)
+                if is_mutable(func):
+                    self._writes[storage_key(output)] = (output, field)
         return outputs
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _are_one(one: Tensor, other: Tensor) -> bool:

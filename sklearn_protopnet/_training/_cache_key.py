@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from joblib.hashing import NumpyHasher
 from torch import Tensor, nn
 
+from sklearn_protopnet._compat import NumpyHasher
 from sklearn_protopnet._images import Dataset, Images
 from sklearn_protopnet._network import Architecture
 from sklearn_protopnet._training._stages import Settings

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_protopnet._compat import BatchNorm
 from sklearn_protopnet._network import LinearHead, PrototypeNetwork
 from sklearn_protopnet._training._stages import GradientStage, Settings
 
@@ -46,8 +47,7 @@ class Parts:
     def __init__(
         self, network: PrototypeNetwork, linear_head: LinearHead, settings: Settings
     ) -> None:
-        self.settings = settings
-        self.backbone = network.backbone
+        self.network, self.linear_head, self.settings = network, linear_head, settings
         self._parts: dict[str, nn.Module | nn.Parameter] = {
             "backbone": network.backbone,
             "add_on": network.add_on,
@@ -61,7 +61,7 @@ class Parts:
     @property
     def is_backbone_moving(self) -> bool:
         """Whether the stage moves the backbone."""
-        return any(parameter.requires_grad for parameter in self.backbone.parameters())
+        return any(parameter.requires_grad for parameter in self.network.backbone.parameters())
 
     def freeze_all_but(self, moving: Collection[str]) -> None:
         """Freeze all parts but these, and what the user has frozen: no statistics move either."""
@@ -72,8 +72,8 @@ class Parts:
             if isinstance(part, nn.Module):
                 part.train(any(parameter.requires_grad for parameter in parameters))
         if self.settings.freeze_statistics:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for module in self.network.backbone.modules():
+                if isinstance(module, BatchNorm):
                     module.eval()
 
     def optimizer(self, stage: GradientStage) -> Optimizer:

@@ -10,8 +10,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
+from sklearn_protopnet._images import Dataset, Transform
 from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
@@ -27,6 +25,7 @@ from sklearn_protopnet._network import (
     evidence_of,
     latent_patches,
 )
+from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._initialization import (
@@ -35,7 +34,6 @@ from sklearn_protopnet._training._initialization import (
     standardize_latents,
 )
 from sklearn_protopnet._training._last_layer import LastLayerTask, dataset_similarities
-from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import BestState, Parts
 from sklearn_protopnet._training._projection import Projection, Projector
 from sklearn_protopnet._training._stages import (
@@ -47,12 +45,6 @@ from sklearn_protopnet._training._stages import (
     Stage,
     count_batches,
 )
-
-LARGEST_SEED: Final = 2**62
-"""Seeds of augmentations lie below."""
-
-_Step = tuple[Tensor, Costs, Tensor]
-"""Loss and costs of a batch, and its logits (N, K)."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,6 @@ class Trainer:
         self.generator = generator
         self.device = network.prototypes.device
         loader = dataset.loader
-        self.transform = transform_by(augment, loader.images.shape, loader.standardization.mean)
         self.features = FeatureCache(network, loader, dataset.rows, memory)
         self.feature_caches = [self.features]
         self.validation: tuple[Dataset, FeatureCache] | None = None
@@ -121,15 +112,7 @@ class Trainer:
             features = FeatureCache(network, validation.loader, validation.rows, memory)
             self.validation = validation, features
             self.feature_caches.append(features)
-        self.autocast = partial(
-            torch.autocast,
-            self.device.type,
-            torch.bfloat16,
-            enabled=precision == torch.bfloat16,
-        )
         self.on_row = on_row
-        self.labels = torch.from_numpy(dataset.labels)  # (n,)
-        self.weights = torch.from_numpy(dataset.weights).float()  # (n,)
         self.history: list[HistoryRow] = []
         self.loss_curve: list[float] = []
         self.round, self.epoch = 1, 0
@@ -137,6 +120,9 @@ class Trainer:
         self.linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
         self.pretrained = nn.Sequential(network.backbone, self.linear_head)
         self.parts = Parts(network, self.linear_head, settings)
+        self.epochs = GradientEpochs(
+            self.parts, dataset, self.features, generator, augment=augment, precision=precision
+        )
         self.best_pretrained = BestState(self.pretrained, settings.patience)
         self.best = BestState(network, settings.patience)
 
@@ -162,7 +148,7 @@ class Trainer:
         A gradient stage of augmented images does not ask for those of the plain ones.
         """
         self.parts.freeze_all_but(moving)
-        is_augmented = bool(moving) and self.transform is not None
+        is_augmented = bool(moving) and self.epochs.is_augmented
         for features in self.feature_caches:
             if self.parts.is_backbone_moving:
                 features.clear()
@@ -196,7 +182,8 @@ class Trainer:
         for _ in range(stage.epochs):
             start = time.perf_counter()
             self.epoch += 1
-            loss, *parts, accuracy = self._run_epoch(stage)
+            self._begin(stage.learning_rates)
+            loss, *parts, accuracy = self.epochs.run(stage, self.epoch)
             self.loss_curve.append(loss)
             score = self._validate(stage)
             seconds = time.perf_counter() - start
@@ -207,65 +194,6 @@ class Trainer:
                 break
         if best.is_stale or stage.is_last:
             best.restore()
-
-    def _run_epoch(self, stage: GradientStage) -> list[float]:
-        """One pass over the training images; mean loss, its three costs, and the accuracy."""
-        optimizer = self.parts.optimizer(stage)
-        self._begin(stage.learning_rates)
-        step = self._pretraining_step if stage.is_pretraining else self._prototype_step
-        sums = torch.zeros(5, dtype=torch.float64)
-        n_images = len(self.dataset)
-        order = torch.randperm(n_images, generator=self.generator).numpy()
-        batches = np.array_split(order, count_batches(n_images, self.settings.batch_size))
-        for batch, maps in zip(batches, self._feature_batches(batches), strict=True):
-            labels = self.labels[batch].to(self.device)
-            weights = self.weights[batch].to(self.device)
-            with self.autocast():
-                loss, parts, logits = step(maps, labels, weights)
-            self._check_finite(stage, loss)
-            optimizer.step(loss)
-            accuracy = (weights * (logits.argmax(1) == labels)).mean()
-            figures = [loss, parts.cross_entropy, parts.cluster, parts.separation, accuracy]
-            sums += len(batch) * torch.stack(figures).detach().cpu()
-        optimizer.end_epoch()
-        return [float(value) for value in sums / n_images]
-
-    def _feature_batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """Yield the backbone's maps of an epoch's batches, augmented, with gradients if it moves.
-
-        Every image is augmented from a seed of its own: neither its batch nor the process that
-        reads it matters.
-        """
-        loader, rows = self.dataset.loader, self.dataset.rows
-        changes = None
-        if self.transform is not None:
-            seeds = np.zeros(len(loader.images), dtype=np.int64)
-            drawn = torch.randint(LARGEST_SEED, (len(rows),), generator=self.generator)
-            seeds[rows] = drawn.numpy()
-            changes = Changes(self.transform, seeds)
-        elif not self.parts.is_backbone_moving:
-            yield from map(self.features.batch, batches)
-            return
-        for images in loader.batches([rows[batch] for batch in batches], changes):
-            with self.autocast():
-                maps = self.network.backbone(images.to(self.device))
-            yield maps
-
-    def _pretraining_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
-        """Compute the loss of the linear head."""
-        logits = self.linear_head(maps).float()
-        loss = weighted_cross_entropy(logits, labels, weights)
-        no_cost = torch.full_like(loss, math.nan)
-        return loss, Costs(loss, no_cost, no_cost), logits
-
-    def _prototype_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
-        """Compute the loss of the prototypes."""
-        distances, logits = self.network(maps)
-        parts = costs(
-            distances, logits, labels, weights, prototype_classes=self.network.prototype_classes
-        )
-        loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
-        return loss, parts, logits
 
     def _project(self, stage: ProjectionStage) -> Projection:
         """Stage 2; one pass also gives the accuracy before it."""
@@ -281,7 +209,7 @@ class Trainer:
                 )
             evidence = evidence_of(self.network, patches, len(index), self._coef)
             predicted[index] = evidence.logits.argmax(1)
-            labels = self.labels[index].to(self.device)
+            labels = torch.from_numpy(self.dataset.labels[index]).to(self.device)
             projector.add(patches[: len(index)], torch.from_numpy(index).to(self.device), labels)
         before = self.dataset.accuracy(predicted)
         projection = projector.replace_prototypes()
@@ -316,13 +244,6 @@ class Trainer:
         self.network.head.copy_(torch.from_numpy(last_layer.coef))
         self._append(row)
         self.round += 1
-
-    def _check_finite(self, stage: GradientStage, loss: Tensor) -> None:
-        if not math.isfinite(loss.item()):
-            raise ValueError(
-                f"The loss must stay finite; it became {loss.item()} in stage {stage.name!r}, "
-                f"epoch {self.epoch}. Lower learning rates or weights of the costs may help."
-            )
 
     @torch.no_grad()
     def _validate(self, stage: GradientStage) -> float:

@@ -38,6 +38,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's name for it
 from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
+from sklearn_protopnet._compat import count_writes
+
 SMALLEST: Final = 1e-9
 """Nothing is divided by numbers below this one."""
 
@@ -101,7 +103,7 @@ class Propagation(TorchFunctionMode):
         result = torch.conv2d(inputs.detach(), weight, bias, **given)
         linear = _Linear(inputs, weight.detach(), given)
         found = self._linear(linear, result)
-        self._convolutions.append((found, found._version, linear))
+        self._convolutions.append((found, count_writes(found), linear))
         return found
 
     def _normalization(self, given: dict[str, Any]) -> Tensor:
@@ -110,10 +112,9 @@ class Propagation(TorchFunctionMode):
         result = F.batch_norm(inputs.detach(), **given)
         variance, weight = given["running_var"], given.get("weight")
         is_fixed = variance is not None and not given.get("training", False)
-        for found, version, linear in self._convolutions:
-            # After `relu_` it is the same tensor, and no longer what the convolution gave: torch
-            # counts changes in place as versions.
-            if is_fixed and found is inputs and inputs._version == version:
+        for found, n_writes, linear in self._convolutions:
+            # After `relu_` it is the same tensor, and no longer what the convolution gave.
+            if is_fixed and found is inputs and count_writes(inputs) == n_writes:
                 scale = torch.rsqrt(variance + given.get("eps", 1e-5))
                 scale = scale * (1 if weight is None else weight.detach())
                 folded = linear._replace(weight=linear.weight * scale[:, None, None, None])

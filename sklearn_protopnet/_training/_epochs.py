@@ -1,0 +1,155 @@
+"""Epochs of gradient descent: batches of images, augmented, and the losses of their stages.
+
+Shapes: n training images, N images of a batch, F channels of an H x W map, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
+from sklearn_protopnet._training._feature_cache import FeatureCache
+from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
+from sklearn_protopnet._training._optimization import Parts
+from sklearn_protopnet._training._stages import GradientStage, count_batches
+
+LARGEST_SEED: Final = 2**62
+"""Seeds of augmentations lie below."""
+
+_Step = tuple[Tensor, Costs, Tensor]
+"""Loss and costs of a batch, and its logits (N, K)."""
+
+
+class GradientEpochs:
+    """Runs epochs that move the parts of a network.
+
+    Parameters
+    ----------
+    parts : Parts
+        Of the network.
+    dataset : Dataset
+        Training images.
+    features : FeatureCache
+        Their maps, while the backbone does not move.
+    generator : torch.Generator
+        Draws the order of the batches, and seeds of augmentations.
+    augment : str, callable or None
+        What varies the images.
+    precision : torch.dtype
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        dataset: Dataset,
+        features: FeatureCache,
+        generator: torch.Generator,
+        *,
+        augment: str | Transform | None,
+        precision: torch.dtype,
+    ) -> None:
+        self.parts, self.network, self.settings = parts, parts.network, parts.settings
+        self.dataset, self.features, self.generator = dataset, features, generator
+        self.device = parts.network.prototypes.device
+        self.labels = torch.from_numpy(dataset.labels)  # (n,)
+        self.weights = torch.from_numpy(dataset.weights).float()  # (n,)
+        loader = dataset.loader
+        self.transform = transform_by(augment, loader.images.shape, loader.standardization.mean)
+        self.autocast = partial(
+            torch.autocast,
+            self.device.type,
+            torch.bfloat16,
+            enabled=precision == torch.bfloat16,
+        )
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether images are varied, so that no epoch asks for the maps of plain ones."""
+        return self.transform is not None
+
+    def run(self, stage: GradientStage, epoch: int) -> list[float]:
+        """Make one pass over the training images, with the parts frozen that do not move.
+
+        Parameters
+        ----------
+        stage : GradientStage
+        epoch : int
+            Its number, for the message.
+
+        Returns
+        -------
+        list of float
+            Mean loss, its three costs, and the accuracy.
+
+        Raises
+        ------
+        ValueError
+            If the loss of a batch is not finite.
+        """
+        optimizer = self.parts.optimizer(stage)
+        step = self._pretraining_step if stage.is_pretraining else self._prototype_step
+        sums = torch.zeros(5, dtype=torch.float64)
+        n_images = len(self.dataset)
+        order = torch.randperm(n_images, generator=self.generator).numpy()
+        batches = np.array_split(order, count_batches(n_images, self.settings.batch_size))
+        for batch, maps in zip(batches, self._feature_batches(batches), strict=True):
+            labels = self.labels[batch].to(self.device)
+            weights = self.weights[batch].to(self.device)
+            with self.autocast():
+                loss, parts, logits = step(maps, labels, weights)
+            if not math.isfinite(loss.item()):
+                raise ValueError(
+                    f"The loss must stay finite; it became {loss.item()} in stage {stage.name!r}, "
+                    f"epoch {epoch}. Lower learning rates or weights of the costs may help."
+                )
+            optimizer.step(loss)
+            accuracy = (weights * (logits.argmax(1) == labels)).mean()
+            figures = [loss, parts.cross_entropy, parts.cluster, parts.separation, accuracy]
+            sums += len(batch) * torch.stack(figures).detach().cpu()
+        optimizer.end_epoch()
+        return [float(value) for value in sums / n_images]
+
+    def _feature_batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """Yield the backbone's maps of an epoch's batches, augmented, with gradients if it moves.
+
+        Every image is augmented from a seed of its own: neither its batch nor the process that
+        reads it matters.
+        """
+        loader, rows = self.dataset.loader, self.dataset.rows
+        changes = None
+        if self.transform is not None:
+            seeds = np.zeros(len(loader.images), dtype=np.int64)
+            drawn = torch.randint(LARGEST_SEED, (len(rows),), generator=self.generator)
+            seeds[rows] = drawn.numpy()
+            changes = Changes(self.transform, seeds)
+        elif not self.parts.is_backbone_moving:
+            yield from map(self.features.batch, batches)
+            return
+        for images in loader.batches([rows[batch] for batch in batches], changes):
+            with self.autocast():
+                maps = self.network.backbone(images.to(self.device))
+            yield maps
+
+    def _pretraining_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+        """Compute the loss of the linear head."""
+        logits = self.parts.linear_head(maps).float()
+        loss = weighted_cross_entropy(logits, labels, weights)
+        no_cost = torch.full_like(loss, math.nan)
+        return loss, Costs(loss, no_cost, no_cost), logits
+
+    def _prototype_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+        """Compute the loss of the prototypes."""
+        distances, logits = self.network(maps)
+        parts = costs(
+            distances, logits, labels, weights, prototype_classes=self.network.prototype_classes
+        )
+        loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
+        return loss, parts, logits
