@@ -464,6 +464,7 @@ class ProtoPNetClassifier(
             images could also have four channels: 1,024 features are 32 x 32 or 16 x 16 x 4.
         """
         with all_or_nothing(self):
+            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit; images have none
             images, y, self.image_shape_ = check_training_images(self, X, y)
             self.input_shape_ = images.shape
             self.n_features_in_ = math.prod(self.image_shape_)
@@ -507,6 +508,7 @@ class ProtoPNetClassifier(
             self.history_ = [asdict(each) for each in (*trained.history, row)]
             self.n_iter_ = len(trained.loss_curve)
             self.loss_curve_ = trained.loss_curve
+            self.__dict__.pop("backbone_", None)  # of an earlier fit
             if trained.backbone is not None:
                 self.backbone_ = trained.backbone
             self.state_ = {

@@ -135,6 +135,18 @@ class TestRoundTrip:
         assert twin.feature_names_in_.tolist() == list(frame.columns)
         pd.testing.assert_frame_equal(twin.transform(frame), clf.transform(frame))
 
+    def test_nothing_of_an_earlier_fit_is_left(self, images, tmp_path):
+        X, y = images
+        module = nn.Conv2d(2, 4, 3)
+        clf = ProtoPNetClassifier(**TINY, image_shape=(6, 5, 2), backbone=module)
+        clf.fit(pd.DataFrame(X.reshape(12, -1)).add_prefix("pixel"), y)
+        clf.set_params(backbone="auto").fit(X, y)
+        assert not hasattr(clf, "feature_names_in_")
+        assert not hasattr(clf, "backbone_")
+        clf.save(tmp_path / "clf")
+        twin = load(tmp_path / "clf")
+        assert np.array_equal(twin.decision_function(X), clf.decision_function(X))
+
     def test_a_class_without_images(self, images, tmp_path):
         X, y = images
         clf = ProtoPNetClassifier(**TINY, random_state=0)
