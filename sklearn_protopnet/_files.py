@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 PERMISSIONS: Final = 0o777
-"""The bits of a mode that a new file takes over; it does not run as its owner."""
+"""A new file takes over these bits of a mode; it does not run as its owner."""
 
 NAMED_BYTES: Final = 200
 """A temporary folder's name begins with so many bytes of the file's, of the 255 that there are."""

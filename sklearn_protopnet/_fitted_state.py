@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sklearn_protopnet._compat import OUTPUT_CONFIG
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
-from sklearn_protopnet._training import NO_SOURCE, HistoryRow
+from sklearn_protopnet._training import N_QUANTILES, NO_SOURCE, HistoryRow
 
 FITTED: Final = (
     "classes_",
@@ -62,9 +62,6 @@ STATE: Final = (
 
 ARCHITECTURE: Final = ("backbone", "feature_stride", "similarity")
 """The entries of `state_["architecture"]` have these names."""
-
-N_QUANTILES: Final = 101
-"""There are so many quantiles: of 0, 1, ..., 100 %."""
 
 KINDS: Final = {"int": Integral, "str": str, "float": Real}
 """A field of a row of the history that is annotated so holds one of these."""

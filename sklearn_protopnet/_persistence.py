@@ -26,10 +26,10 @@ FORMAT: Final = 1
 """The format counts up when a file of now could no longer be read by an older version."""
 
 MANIFEST: Final = "sklearn_protopnet.json"
-"""The member that holds format, version and digest."""
+"""This member holds format, version and digest."""
 
 SCHEMA: Final = "schema.json"
-"""The member in which skops says what the objects are; arrays are members ``<number>.npy``."""
+"""In this member skops says what the objects are; arrays are members ``<number>.npy``."""
 
 TRUSTED: Final = ("sklearn_protopnet._classifier.ProtoPNetClassifier",)
 """The classifier's is the one name beyond Python's and NumPy's that a file may hold."""

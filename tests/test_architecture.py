@@ -20,8 +20,6 @@ LONGER = {
     "_classifier.py": "the whole public interface, of which two thirds are docstrings",
     "_fitted.py": "what a fit leaves, and the types by which all rooms above know it",
     "_fitted_state.py": "a check for each value that a fit leaves",
-    "metrics/_report/_columns.py": "a record for each column",
-    "inspection/_plot/_explanation.py": "one display, of which a third is its documentation",
 }
 """Rooms that may be larger, each with its reason."""
 

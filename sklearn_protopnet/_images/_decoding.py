@@ -204,7 +204,7 @@ def _orientation_in(exif: bytes) -> int:
 def _pixels(image: Image.Image, channels: int) -> NDArray[Any]:
     if image.format in NOT_PIXELS:
         raise ValueError(f"{image.format}, a format without pixels")
-    orientation = _orientation(image)  # what turns up behind the pixels, the header did not see
+    orientation = _orientation(image)  # what turns up behind the pixels, the header did not have
     _load(image)
     pixels = _deep_grey(image)
     if pixels is None:

@@ -37,7 +37,7 @@ class PillowSettings:
 
     @classmethod
     def current(cls) -> PillowSettings:
-        """Look up what is set in this process."""
+        """Collect what is set in this process."""
         Image.init()
         return cls(
             Image.MAX_IMAGE_PIXELS,

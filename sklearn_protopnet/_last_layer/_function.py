@@ -23,9 +23,9 @@ from sklearn_protopnet._last_layer import (
 )
 
 L1_WEIGHTS: Final = [Interval(Real, 0, None, closed="both")]
-"""Values of `l1_weight`; infinity leaves nothing of what it penalises."""
+"""`l1_weight` has these values; infinity leaves nothing of what it penalises."""
 L2_WEIGHTS: Final = [Interval(Real, 0, None, closed="neither")]
-"""Values of `l2_weight`."""
+"""`l2_weight` has these values."""
 
 
 @validate_params(

@@ -90,7 +90,7 @@ class LocalCurvature:
         self.vectors = np.random.default_rng(0).normal(size=shape)  # (K, m), where to start from
 
     def estimate(self, point: Point) -> None:
-        """Look at the curvature of a point."""
+        """Take in the curvature at a point."""
         similarities, tiny = self.problem.similarities, np.finfo(np.float64).tiny
         probabilities = point.probabilities
         masses = self.problem.shares * probabilities * (1 - probabilities) + tiny  # (K, n)

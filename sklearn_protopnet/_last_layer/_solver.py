@@ -20,10 +20,10 @@ from sklearn_protopnet._last_layer._problem import Array, Point, Problem
 from sklearn_protopnet._threads import SharedLimit
 
 TOLERANCE: Final = 1e-6
-"""The certified gap, relative to the objective, at which to stop."""
+"""Iterations stop at this certified gap, relative to the objective."""
 MAX_ITER: Final = 5_000
 CHECK_INTERVAL: Final = 10
-"""Iterations between two looks at the certificate, which costs one gradient."""
+"""So many iterations come between two certificates, each of which costs one gradient."""
 FIRST_RENEWAL, RENEWAL_RATIO = 5, 3
 """The preconditioner is estimated at the start and after 5, 15, 45, ... iterations: each time the
 momentum is lost, which an interval of 30 iterations did not survive."""

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, and ReLU6 for SiLU.
 
-So nothing in it sees the whole image at once, and each cell of each layer has a receptive field.
+So nothing in it depends on the whole image at once: each cell of each layer has a receptive field.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ _BLOCK_UNIT_NAMES: Final = {
     "_project_conv": "project.convolution",
     "_bn2": "project.norm",
 }
-"""The published names, of which ``_blocks.0`` is our ``block1``, and ours."""
+"""These are the published names, of which ``_blocks.0`` is our ``block1``, and ours."""
 
 
 def imagenet_state() -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ Chunk = tuple[NDArray[np.int64], Tensor]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the network finds in images; losses, tables and pictures are views of it."""
+    """What the network finds in images; losses, tables and pictures are made of it."""
 
     distances: NDArray[np.float64]
     """(n, P) squared distance between each prototype and its nearest patch."""

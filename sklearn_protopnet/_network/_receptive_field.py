@@ -3,8 +3,8 @@
 A dispatch mode watches the operators that the pass really executes, and carries for each cell
 of each intermediate map the interval of input rows and of input columns that it depends on.
 Windows (convolution, pooling, borders of constants) are followed index by index, so borders,
-strides, dilation and odd sizes come out exact; an operator of unknown reach is taken to see the
-whole image, which keeps every interval sufficient.
+strides, dilation and odd sizes come out exact; an operator of unknown reach is taken to reach
+the whole image, which keeps every interval sufficient.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _spans(intervals: Intervals, length: int) -> Intervals:
 
 
 def _hull(lows: NDArray[np.int64], highs: NDArray[np.int64]) -> Intervals:
-    """Unite intervals along the last axis; empty ones, of cells that see no pixel, do not count."""
+    """Unite intervals along the last axis; empty ones, of cells without a pixel, do not count."""
     is_empty = lows >= highs
     low = np.where(is_empty, np.iinfo(np.int64).max, lows).min(-1)
     high = np.where(is_empty, 0, highs).max(-1)
@@ -301,7 +301,7 @@ def _constant_padding(args: Sequence[Any], fields: list[_Field], output: Tensor)
 
 
 _POOLING_DEFAULTS: Final[tuple[list[int], ...]] = ([], [0], [1])
-"""Stride (none: the kernel), padding and dilation where a call leaves them out."""
+"""Calls that leave them out mean this stride (none: the kernel), padding and dilation."""
 
 _WINDOWS: Final[dict[Any, Callable[[Sequence[Any], list[_Field], Tensor], _Field | _Whole]]] = {
     aten.convolution: _convolution,

@@ -11,8 +11,8 @@ import torch
 from sklearn_protopnet._threads import GLOBAL_DRAWS, SharedLimit
 
 TINY_IMAGE: Final = 16 * 16
-"""Pixels up to which the small backbone runs on one thread. An epoch on 8 x 8 digits took
-0.6 s on one thread and 0.8 s on two, a step on 28 x 28 images 190 ms and 100 ms."""
+"""The small backbone runs on one thread for images of up to so many pixels. An epoch on 8 x 8
+digits took 0.6 s on one thread and 0.8 s on two, a step on 28 x 28 images 190 ms and 100 ms."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -37,7 +37,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 BFLOAT16_CAPABILITIES: Final = ("avx512_bf16", "amx_bf16")
-"""Names by which torch knows processors that multiply in bfloat16."""
+"""torch knows processors that multiply in bfloat16 by these names."""
 
 PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

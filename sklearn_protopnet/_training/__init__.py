@@ -10,7 +10,7 @@ from sklearn_protopnet._training._last_layer import (
 )
 from sklearn_protopnet._training._progress import ProgressBar, TrainingProgress
 from sklearn_protopnet._training._projection import NO_SOURCE
-from sklearn_protopnet._training._quantiles import similarity_quantiles
+from sklearn_protopnet._training._quantiles import N_QUANTILES, similarity_quantiles
 from sklearn_protopnet._training._stages import Settings, usual_pretraining
 from sklearn_protopnet._training._task import (
     TrainedNetwork,
@@ -21,6 +21,7 @@ from sklearn_protopnet._training._task import (
 
 __all__ = [
     "NO_SOURCE",
+    "N_QUANTILES",
     "FeatureCache",
     "HistoryRow",
     "LastLayerTask",

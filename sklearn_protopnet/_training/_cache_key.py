@@ -32,15 +32,15 @@ NOT_COUNTING: Final[dict[tuple[type, str], str]] = {
     (Architecture, "weights"): "a path or a name, whose content is given beside the record",
     (Dataset, "rows"): "where images are in the user's X; the digests of their pixels count",
 }
-"""Fields of records that do not count by themselves, each with the reason."""
+"""These fields of records do not count by themselves, each for its reason."""
 
 INFLUENTIAL_PACKAGES: Final = ("numpy", "pillow", "scipy", "torch", "torchvision")
-"""Distributions of which another version may train another network."""
+"""Other versions of these distributions may train another network."""
 INFLUENTIAL_SOURCES: Final = ("_images", "_last_layer", "_network", "_training")
-"""Rooms of this package of which another text may."""
+"""Other texts of these rooms of the package may."""
 
 PLAIN: Final = (int, float, str, bytes)
-"""Attributes of classes that count as their code."""
+"""Attributes of classes count as their code if they are of these types."""
 
 
 def digest_of(**parts: Any) -> str:
@@ -65,7 +65,7 @@ def _plain(name: str, value: Any) -> Any:
         if isinstance(value, Dataset):
             found["digests"] = _plain("", value.loader.images.survey.digests[value.rows])
         return found
-    if isinstance(value, Images):  # bytes are rounded when they vary, and callables see the dtype
+    if isinstance(value, Images):  # bytes are rounded when they vary, and callables get the dtype
         return [list(value.shape), str(value.dtype)]
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -186,7 +186,7 @@ def _function_of(value: Any) -> Any:
 
 
 def _values_of(function: Any) -> list[Any]:
-    """Give what a function sees beside its arguments: what it encloses, and its defaults."""
+    """Give what a function takes beside its arguments: what it encloses, and its defaults."""
     enclosed = [cell.cell_contents for cell in function.__closure__ or ()]
     return [enclosed, function.__defaults__, function.__kwdefaults__]
 

@@ -25,7 +25,7 @@ LARGEST_SEED: Final = 2**62
 """Seeds of augmentations lie below."""
 
 _Step = tuple[Tensor, Costs, Tensor]
-"""Loss and costs of a batch, and its logits (N, K)."""
+"""It has loss and costs of a batch, and its logits (N, K)."""
 
 
 class GradientEpochs:

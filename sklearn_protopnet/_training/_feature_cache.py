@@ -30,10 +30,10 @@ from sklearn_protopnet._training._cache_key import (
 from sklearn_protopnet._training._result_cache import cached, feature_maps, is_cached
 
 KEPT_IN_MEMORY: Final = 2**27
-"""Bytes of maps that are kept in memory; more are kept in a temporary file."""
+"""So many bytes of maps are kept in memory; more are kept in a temporary file."""
 
 LARGEST_SHARE: Final = 0.5
-"""Share of the free space for temporary files that maps may take; more are not kept."""
+"""Maps may take this share of the free space for temporary files; more are not kept."""
 
 
 class FeatureCache:

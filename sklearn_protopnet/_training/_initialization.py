@@ -18,23 +18,23 @@ from torch import Tensor
 from sklearn_protopnet._network import PrototypeNetwork, functional
 
 IMAGES_PER_CLASS: Final = 50
-"""Training images of each class that are looked at, at most."""
+"""So many training images of each class are drawn at most."""
 
 CANDIDATES_PER_PROTOTYPE: Final = 20
-"""Patches that are drawn for each prototype, at least. The best of all that are drawn for a class
+"""So many patches are drawn for each prototype at least. The best of all that are drawn for a class
 keep to one part even more often, but are so much alike that digits lose up to half a point."""
 
 EPSILON: Final = 1e-12
 """Standard deviations below count as this one: what rounding leaves of none."""
 
 DEVIATION: Final = 0.5
-"""Standard deviation of each latent channel at the start, before its sigmoid."""
+"""Each latent channel has this standard deviation at the start, before its sigmoid."""
 
 CONSTANT: Final = 1e-5
 """A channel that varies by less, in units of its size, is what rounding leaves of a constant."""
 
 MapReader = Callable[[NDArray[np.int64]], Iterator[tuple[NDArray[np.int64], Tensor]]]
-"""Reads training images at given positions, (n,), in batches: positions and maps (N, F, H, W)."""
+"""It reads training images at positions (n,) in batches: positions and maps (N, F, H, W)."""
 
 
 def draw_images(labels: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
@@ -64,7 +64,7 @@ def standardize_latents(
     network : PrototypeNetwork
         Its last add-on convolution is changed in place.
     drawn : int64 array of shape (n,)
-        Positions of the images to look at.
+        Positions of the images that were drawn.
     read : callable
         Gives the backbone's maps of training images.
     """
@@ -112,7 +112,7 @@ def initial_prototypes(
     labels : int64 array of shape (n,)
         Classes of the training images.
     drawn : int64 array of shape (n',)
-        Positions of the images to look at.
+        Positions of the images that were drawn.
     read : callable
         Gives the backbone's maps of training images.
     generator : torch.Generator
@@ -162,7 +162,7 @@ class _Plan(NamedTuple):
 def _plans(
     prototype_classes: NDArray[np.int64], labels: NDArray[np.int64], generator: torch.Generator
 ) -> list[_Plan]:
-    """Plan for each class that has prototypes, given the labels of the images to look at."""
+    """Plan for each class that has prototypes, given the labels of the drawn images."""
     present, counts = np.unique(labels, return_counts=True)
     plans = []
     for label in np.unique(prototype_classes):

@@ -17,7 +17,7 @@ from torch import Tensor
 from sklearn_protopnet._network import PrototypeNetwork, functional
 
 NO_SOURCE: Final = -1
-"""The source of a prototype whose class has no training patch."""
+"""A prototype whose class has no training patch has this source."""
 
 
 @dataclass(frozen=True)

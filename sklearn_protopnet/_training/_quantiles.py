@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._training._last_layer import Similarities
 
-PERCENT: Final = 100
-"""Quantiles are those of 0, 1, ..., 100 %."""
+N_QUANTILES: Final = 101
+"""There are so many quantiles: of 0, 1, ..., 100 %."""
 
-
-LEVELS: Final = np.arange(PERCENT + 1) / PERCENT * (1 - 1e-12)
-"""The levels, less what rounding may take from a sum of weights: a whole weight that is missing by
-that is no reason to go on to the next image."""
+LEVELS: Final = np.arange(N_QUANTILES) / (N_QUANTILES - 1) * (1 - 1e-12)
+"""Quantiles are taken at these levels, less what rounding may take from a sum of weights: a whole
+weight that is missing by that is no reason to go on to the next image."""
 
 
 def similarity_quantiles(
@@ -39,7 +38,7 @@ def similarity_quantiles(
     float64 array of shape (2, P, 101)
         Own class, other classes; NaN where there is no image.
     """
-    quantiles = np.full((2, len(prototype_classes), PERCENT + 1), np.nan)
+    quantiles = np.full((2, len(prototype_classes), N_QUANTILES), np.nan)
     for label in np.unique(prototype_classes):
         is_own = similarities.labels == label
         prototypes = np.flatnonzero(prototype_classes == label)

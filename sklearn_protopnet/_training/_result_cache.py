@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sklearn_protopnet._training._cache_key import digest_bytes
 
 Sealed = tuple[str, NDArray[np.uint8]]
-"""A digest of the key and of a pickled result, and the bytes of that."""
+"""It has a digest of the key and of a pickled result, and the bytes of that."""
 
 Kind = Callable[[str, Callable[[], Any]], Sealed]
-"""A function that joblib knows the results of one kind by."""
+"""joblib knows the results of one kind by such a function."""
 
 
 def network(key: str, compute: Callable[[], Any]) -> Sealed:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 PARTS: Final = ("backbone", "add_on", "prototypes", "linear_head")
-"""The parts that gradients may move; the linear head serves the pretraining only."""
-
+"""Gradients may move these parts; the linear head serves the pretraining only."""
 
 PRETRAINING_EPOCHS: Final = (15, 40)
-"""Least and most epochs of a pretraining whose length is not given."""
+"""A pretraining whose length is not given has between so many epochs."""
 
 PRETRAINING_STEPS: Final = 320
-"""Steps that it takes, within these bounds. On 600 images with known parts, 15 epochs are 120
+"""It takes so many steps, within these bounds. On 600 images with known parts, 15 epochs are 120
 steps, after which a linear head still takes some classes for each other."""
 
 
@@ -45,7 +44,7 @@ class GradientStage:
 
 @dataclass(frozen=True)
 class InitializationStage:
-    """Latent space and prototypes are fitted to images, seen as the stage after will see them."""
+    """Latent space and prototypes are fitted to images, in the mode of the stage after it."""
 
     moving: tuple[str, ...]
     """The parts that move in the stage after it."""

@@ -19,13 +19,13 @@ from sklearn_protopnet._files import check_regular, replacing
 from sklearn_protopnet.inspection._export_manifest import TEXT, Manifest, dtype_name
 
 TABLE: Final = "evidence"
-"""The table of a SQLite file that holds the evidence."""
+"""A SQLite file holds the evidence in this table."""
 
 MANIFEST: Final = "manifest"
-"""The table of a SQLite file that holds its manifest, in one cell."""
+"""A SQLite file holds its manifest in this table, in one cell."""
 
 METADATA_KEY: Final = b"sklearn_protopnet"
-"""The key under which a Parquet file's metadata hold its manifest."""
+"""A Parquet file's metadata hold its manifest under this key."""
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet computes a text that begins with one of these."""

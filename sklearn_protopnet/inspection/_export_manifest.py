@@ -19,7 +19,7 @@ NUMBERS: Final = "biuf"
 """A column of these kinds of dtypes is written as numbers or truth values; all others are text."""
 
 TEXT: Final = "str"
-"""The dtype of text, which pandas 2 and 3 hold in different ones."""
+"""Text has this dtype, which pandas 2 and 3 hold in different ones."""
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ PASSED_THROUGH: Final = frozenset(
         F.softplus,
     }
 )
-"""Activations that change values; `relu` needs no rule, since what it lets through is unchanged."""
+"""These activations change values; `relu` needs no rule: what it lets through is unchanged."""
 
 
 def not_zero(values: Tensor) -> Tensor:

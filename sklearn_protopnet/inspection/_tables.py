@@ -75,7 +75,7 @@ UNITS: Final = {
     **dict.fromkeys(("y0", "y1", "x0", "x1"), "pixel, half-open"),
     **dict.fromkeys(("source_y0", "source_y1", "source_x0", "source_x1"), "pixel, half-open"),
 }
-"""Units of the columns that several tables have; those of details stand in their records."""
+"""Columns that several tables share have these units; those of details stand in their records."""
 
 
 def ranked_prototypes(

@@ -34,7 +34,7 @@ DIGITS: Final = 6
 """Numbers in the file have so many decimals; two or three are shown."""
 
 UNKNOWN: Final = -1
-"""The number of a true label that was not given."""
+"""This number stands for a true label that was not given."""
 
 
 class Labels(NamedTuple):

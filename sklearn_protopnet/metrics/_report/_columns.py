@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_protopnet.inspection._docstrings import Documented, fill_docstring
+from sklearn_protopnet.inspection._tables import SIMILARITY_UNIT
 from sklearn_protopnet.metrics._faithfulness import (
     box_necessity,
     box_sufficiency,
@@ -38,9 +39,6 @@ from sklearn_protopnet.metrics._report._column import ARGUMENTS, Better, Column
 from sklearn_protopnet.metrics._report._context import ReportContext
 from sklearn_protopnet.metrics._report._parts import PartsInBoxes
 from sklearn_protopnet.metrics._robustness import location_change, spatial_misalignment
-
-SIMILARITY: Final = "the network's similarity score"
-"""The unit of similarities, as in the other tables."""
 
 
 def _part_columns(
@@ -157,13 +155,13 @@ COLUMNS: Final[dict[str, Column]] = {
             "similarity",
             "Mean over images of its class.",
             lambda context: means(context.evidence.similarities, context.own),
-            unit=SIMILARITY,
+            unit=SIMILARITY_UNIT,
         ),
         Column(
             "similarity_others",
             "Mean over images of other classes.",
             lambda context: means(context.evidence.similarities, ~context.own),
-            unit=SIMILARITY,
+            unit=SIMILARITY_UNIT,
         ),
         Column(
             "box_share",

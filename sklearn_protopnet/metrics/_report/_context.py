@@ -34,7 +34,7 @@ from sklearn_protopnet.metrics._report._noise import NoisySource
 from sklearn_protopnet.metrics._report._parts import PartsInBoxes
 
 Measure = Callable[[LocalizedImage], ArrayLike]
-"""Gives a value for each prototype that is localized in an image, (Q,)."""
+"""It gives a value for each prototype that is localized in an image, (Q,)."""
 
 N_NEAREST: Final = 10
 """Purity is of so many images nearest to a prototype (Nauta et al., CVPR 2023)."""
