@@ -14,7 +14,6 @@ from sklearn_protopnet._training import HistoryRow
 from sklearn_protopnet.inspection._explained_classes import explained_classes
 from sklearn_protopnet.inspection._tables import (
     EXPLANATION_COLUMNS,
-    FLOAT_COLUMNS,
     PROTOTYPE_COLUMNS,
     SCHEMA_VERSION,
     Explained,
@@ -86,7 +85,8 @@ class TestExplanation:
             *BOX,
             *SOURCE_BOX,
         }
-        assert set(table[list(FLOAT_COLUMNS)].dtypes) == {np.dtype(np.float64)}
+        numbers = ["similarity", "distance", "weight", "contribution", "logit", "probability"]
+        assert set(table[numbers].dtypes) == {np.dtype(np.float64)}
         assert table.index.tolist() == list(range(len(table)))
 
     @settings(max_examples=30)

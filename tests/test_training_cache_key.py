@@ -21,7 +21,7 @@ from sklearn_protopnet._images import (
     canonical_dataset,
     unstandardized,
 )
-from sklearn_protopnet._network import Architecture, _weights
+from sklearn_protopnet._network import Architecture
 from sklearn_protopnet._training import Settings, TrainingTask
 
 SETTINGS = Settings(
@@ -338,12 +338,6 @@ class TestWeights:
         names = ("resnet18", "resnet34", "efficientnet_lite0")
         found = {task(weights="imagenet", backbone=name).key() for name in names}
         assert len(found | set(keys("backbone", names))) == 6
-
-    def test_another_version_of_their_package_has_another_key(self, monkeypatch):
-        efficientnet = {"weights": "imagenet", "backbone": "efficientnet_lite0"}
-        real, key = _weights.version, task(**efficientnet).key()
-        monkeypatch.setattr(_weights, "version", lambda name: f"{real(name)}.1")
-        assert task(**efficientnet).key() != key
 
     def test_a_module_with_weights_has_both_in_its_key(self, path):
         found = {

@@ -13,7 +13,6 @@ from sklearn_protopnet._training._projection import NO_SOURCE
 from sklearn_protopnet._training._quantiles import N_QUANTILES, similarity_quantiles
 from sklearn_protopnet._training._stages import Settings, usual_pretraining
 from sklearn_protopnet._training._task import (
-    TrainedNetwork,
     TrainingTask,
     prototype_sources,
     train_network,
@@ -28,7 +27,6 @@ __all__ = [
     "ProgressBar",
     "Settings",
     "Similarities",
-    "TrainedNetwork",
     "TrainingProgress",
     "TrainingTask",
     "dataset_similarities",

@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-PARTS: Final = ("backbone", "add_on", "prototypes", "linear_head")
-"""Gradients may move these parts; the linear head serves the pretraining only."""
-
 PRETRAINING_EPOCHS: Final = (15, 40)
 """A pretraining whose length is not given has between so many epochs."""
 
@@ -28,7 +25,8 @@ class GradientStage:
     name: str
     epochs: int
     learning_rates: dict[str, float]
-    """The parts that move, with their rates at the first epoch."""
+    """The parts that move, with their rates at the first epoch: of ``"backbone"``, ``"add_on"``,
+    ``"prototypes"``, and ``"linear_head"``, which serves the pretraining only."""
     decay: Callable[[int], float]
     """What the rates are multiplied by after so many epochs of the stage, in all its rounds."""
     is_last: bool = True

@@ -12,16 +12,13 @@ from sklearn_protopnet._validation._labels import (
 )
 from sklearn_protopnet._validation._parameters import check_names, check_positive
 from sklearn_protopnet._validation._training_data import (
-    TrainingData,
     all_or_nothing,
     check_given_together,
-    check_validation_data,
     prepare_training,
     weighted_dataset,
 )
 
 __all__ = [
-    "TrainingData",
     "all_or_nothing",
     "check_given_together",
     "check_images",
@@ -30,7 +27,6 @@ __all__ = [
     "check_positive",
     "check_training_images",
     "check_two_classes",
-    "check_validation_data",
     "class_indices",
     "effective_weights",
     "native_order",

@@ -45,9 +45,6 @@ EXPLANATION_COLUMNS: Final = (
 )
 """`explanation_table` has these columns, in order; those of details follow."""
 
-FLOAT_COLUMNS: Final = ("similarity", "distance", "weight", "contribution", "logit", "probability")
-"""These of them are never integers."""
-
 PROTOTYPE_COLUMNS: Final = (
     "prototype",
     "prototype_class",
