@@ -44,7 +44,6 @@ WHOLE: Final = "whole_image"
 class FittedClassifier(Protocol):
     """What the rest of the package knows of a fitted `ProtoPNetClassifier`."""
 
-    backbone: Any
     class_weight: Any
     device: str
     memory: Any

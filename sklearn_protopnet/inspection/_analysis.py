@@ -16,7 +16,7 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
-from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images
 from sklearn_protopnet.inspection._tables import box_columns, build_table
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
@@ -79,7 +79,7 @@ def explain(
     12
     """
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    images = open_images(estimator, X)
+    images = classifier_images(estimator, X)
     return Explainer(images.fitted, images.source, images.names, options).table()
 
 
@@ -167,7 +167,7 @@ class _Patches:
         check_localizer(localizer)
         check_positive("k", k)
         self._localizer = localizer
-        self._images = open_images(estimator, X)
+        self._images = classifier_images(estimator, X)
         self._evidence = self._images.fitted.evidence(self._images.source)
         self.distances = self._evidence.distances  # (n, P)
 

@@ -18,7 +18,7 @@ from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import FORMATS, Format, with_escaped_formulas
 from sklearn_protopnet.inspection._export_manifest import NUMBERS, TableDigest
-from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images
 from sklearn_protopnet.inspection._tables import build_table
 
 CHUNK_ROWS: Final = 50_000
@@ -106,7 +106,7 @@ def export_evidence(
     for place in file_format.places(target):
         check_place(place)
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    images = open_images(estimator, X)
+    images = classifier_images(estimator, X)
     explainer = Explainer(images.fitted, images.source, images.names, options)
     _check_names("sample", explainer.names, file_format)
     _check_names("class", images.fitted.classes, file_format)

@@ -27,7 +27,7 @@ from sklearn_protopnet._validation import (
     scaled_weights,
 )
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
-from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images, find_classifier
 from sklearn_protopnet.inspection._tables import build_table
 
 PATH_COLUMNS: Final = (
@@ -179,7 +179,7 @@ def _compare(
     estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
 ) -> Similarities:
     """Compare images with the prototypes; their arguments are called X and y, with a suffix."""
-    images = open_images(estimator, X)
+    images = classifier_images(estimator, X)
     similarities = images.fitted.evidence(images.source).similarities
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
     weights = scaled_weights(sample_weight, labels)

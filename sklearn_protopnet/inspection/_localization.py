@@ -19,7 +19,7 @@ from sklearn_protopnet.inspection._localizers import (
     check_localizer,
     for_each_image,
 )
-from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def localize(
     ((3, 2, 4), (2, 8, 8))
     """
     check_localizer(localizer)
-    images = open_images(estimator, X)
+    images = classifier_images(estimator, X)
     fitted, source = images.fitted, images.source
     chosen = _check_prototypes(prototypes, len(fitted.prototypes.samples))
     evidence = fitted.evidence(source)
@@ -172,7 +172,7 @@ def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
     ValueError
         If the images are not like those of the fit.
     """
-    images = open_images(estimator, X)
+    images = classifier_images(estimator, X)
     return images.fitted.similarity_maps(images.source)
 
 

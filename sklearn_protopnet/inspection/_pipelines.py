@@ -15,7 +15,7 @@ from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._validation import check_images, native_order
 
 
-class OpenedImages(NamedTuple):
+class ClassifierImages(NamedTuple):
     """A fitted classifier, its network, and images for it."""
 
     classifier: FittedClassifier
@@ -25,7 +25,7 @@ class OpenedImages(NamedTuple):
     """(n,) what to call the images: the index of the frame or series that came in, or rows."""
 
 
-def open_images(estimator: Any, X: Any) -> OpenedImages:
+def classifier_images(estimator: Any, X: Any) -> ClassifierImages:
     """Find the classifier, and bring images to it.
 
     Parameters
@@ -48,16 +48,16 @@ def open_images(estimator: Any, X: Any) -> OpenedImages:
             X = each[:-1].transform(X)
     fitted = fitted_network(classifier)
     source = fitted.source(check_images(classifier, X))
-    return OpenedImages(classifier, fitted, source, source.rows if names is None else names)
+    return ClassifierImages(classifier, fitted, source, source.rows if names is None else names)
 
 
-def open_image(estimator: Any, X: Any, sample: Any) -> OpenedImages:
+def classifier_image(estimator: Any, X: Any, sample: Any) -> ClassifierImages:
     """Find the classifier, and bring one image to it, which is called by its place in X.
 
     Parameters
     ----------
     estimator, X
-        As for `open_images`.
+        As for `classifier_images`.
     sample : int
         Position in X.
 
@@ -70,7 +70,7 @@ def open_image(estimator: Any, X: Any, sample: Any) -> OpenedImages:
     ValueError
         If `sample` is no position in X.
     """
-    one = open_images(estimator, only_image(X, sample))
+    one = classifier_images(estimator, only_image(X, sample))
     return one if index_of(X) is not None else one._replace(names=np.array([sample]))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sklearn_protopnet.inspection._docstrings import Documented, fill_docstring
-from sklearn_protopnet.inspection._pipelines import find_classifier, open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images, find_classifier
 from sklearn_protopnet.metrics._size import (
     global_size,
     local_size,
@@ -80,7 +80,7 @@ def neg_local_size_scorer(estimator: Any, X: Any, y: Any = None) -> float:  # no
 
     {sections}
     """
-    images = open_images(estimator, X)
+    images = classifier_images(estimator, X)
     evidence = images.fitted.evidence(images.source)
     coef = images.fitted.prototypes.coef
     return -local_size(coef[evidence.logits.argmax(1)] * evidence.similarities)

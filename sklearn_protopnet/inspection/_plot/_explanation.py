@@ -21,7 +21,7 @@ from sklearn_protopnet.inspection._pictures import (
     format_percent,
     is_whole_image,
 )
-from sklearn_protopnet.inspection._pipelines import open_image
+from sklearn_protopnet.inspection._pipelines import classifier_image
 from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
 
@@ -173,7 +173,7 @@ class ExplanationDisplay(CanvasDisplay):
         check_positive("top_k", top_k)
         classes = "predicted" if class_label is None else [class_label]
         options = Options.checked(classes, None, localizer, ())
-        _, fitted, source, names = open_image(estimator, X, sample)
+        _, fitted, source, names = classifier_image(estimator, X, sample)
         # A localizer costs something: it finds the boxes that are drawn only.
         explainer = Explainer(fitted, source, names, replace(options, n_located=top_k))
         evidence = explainer.table()

@@ -12,7 +12,7 @@ from sklearn_protopnet.inspection._analysis import explain
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._localization import localize
 from sklearn_protopnet.inspection._pictures import colour_of, format_number, picture_of
-from sklearn_protopnet.inspection._pipelines import only_image, open_image
+from sklearn_protopnet.inspection._pipelines import classifier_image, only_image
 from sklearn_protopnet.inspection._plot._canvas import Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
 
@@ -164,7 +164,7 @@ class SimilarityMapDisplay(CanvasDisplay):
         """
         pyplot_module()
         check_positive("top_k", top_k)
-        classifier, fitted, source, names = open_image(estimator, X, sample)
+        classifier, fitted, source, names = classifier_image(estimator, X, sample)
         one = only_image(X, sample)
         if prototypes is None:
             prototypes = explain(estimator, one, top_k=top_k)["prototype"].to_numpy()

@@ -19,7 +19,7 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import located_sources
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images
 from sklearn_protopnet.inspection._report._content import Report
 from sklearn_protopnet.inspection._report._evidence import Labels, Settings, spool_images
 from sklearn_protopnet.inspection._report._html import page_pieces
@@ -129,7 +129,7 @@ def write_report(
         raise TypeError(f"title must be a str, got {title!r}.")
     target = Path(path)
     check_place(target)
-    classifier, fitted, source, names = open_images(estimator, X)
+    classifier, fitted, source, names = classifier_images(estimator, X)
     labels = Labels.of(fitted.classes, y, len(source))
     prototypes = np.arange(len(fitted.prototypes.samples))
     record, _ = located_sources(fitted, fitted.prototypes, localizer, prototypes)

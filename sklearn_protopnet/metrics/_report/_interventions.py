@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import ImageSource
-from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images
 from sklearn_protopnet.metrics._interventions import causal_parts
 from sklearn_protopnet.metrics._report._aggregation import NAN, means
 
@@ -58,7 +58,7 @@ def compare_changed_images(
     similarities = np.empty((*shape, len(fitted.prototypes.classes)))
     was_there = np.empty(shape, dtype=bool)
     for i, (name, images) in enumerate(interventions.items()):
-        changed = open_images(estimator, images).source
+        changed = classifier_images(estimator, images).source
         if len(changed) != n_images:
             raise ValueError(
                 f"Interventions must have the {n_images} images in X, got {len(changed)} for "

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_protopnet._validation import check_labels, check_names, check_positive
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import open_images
+from sklearn_protopnet.inspection._pipelines import classifier_images
 from sklearn_protopnet.inspection._tables import build_table
 from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column
 from sklearn_protopnet.metrics._report._columns import group_names, wanted_columns, with_columns
@@ -142,7 +142,7 @@ def prototype_report(
     check_positive("min_count", min_count)
     named = check_interventions(interventions)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    _, fitted, source, _ = open_images(estimator, X)
+    _, fitted, source, _ = classifier_images(estimator, X)
     centres, visible = check_parts(part_centres, part_visible, source.sizes)
     arguments = (part_centres is not None, masks is not None, bool(named))
     given = compress(ARGUMENTS, arguments)
