@@ -147,6 +147,8 @@ class TestTable:
             ({"X_val": np.zeros((2, 64))}, "X_val and y_val must be given together"),
             ({"y_val": [1]}, "X_val and y_val must be given together"),
             ({"X_val": np.zeros((2, 64)), "y_val": [1]}, "each of the 2 images in X_val"),
+            ({"X_val": np.zeros((2, 63)), "y_val": [1, 1]}, "X_val has 63 features"),
+            ({"X_val": np.full((1, 64), np.nan), "y_val": [1]}, "Input X_val contains NaN"),
             ({"X_val": np.zeros((1, 64)), "y_val": [77]}, r"classes of the training y.*\[77\]"),
             ({"sample_weight": [1.0]}, r"sample_weight.shape"),
         ],

@@ -70,18 +70,21 @@ def few(digits):
 @pytest.fixture(scope="module")
 def expected(few):
     clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(*few)
-    return clf.decision_function(few[0]), clf.explain(few[0][:2], localizer="occlusion")
+    images = few[0]
+    alone = clf.explain(images[:1], localizer="upsample")
+    return clf.decision_function(images), clf.explain(images[:2], localizer="occlusion"), alone
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_fit_and_what_follows_give_the_same_bits_whatever_torch_is_set_to(name, few, expected):
     X, y = few
-    logits, why = expected
+    logits, why, alone = expected
     with SURROUNDINGS[name]():
         clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(X, y)
         assert np.array_equal(clf.decision_function(X), logits)
         assert clf.explain(X[:2], localizer="occlusion").equals(why)
+        assert clf.explain(X[:1], localizer="upsample").equals(alone)  # filled up to a batch
         assert np.array_equal(clf.refit_last_layer(X, y).decision_function(X), logits)
 
 

@@ -192,5 +192,7 @@ def fill_up(values: Tensor, size: int) -> Tensor:
     a single channel stay as they are, and convolutions choose their way by strides.)
     """
     rows = values.permute(0, 2, 3, 1)  # (N, H, W, C)
-    filled = rows if len(rows) >= size else rows[torch.arange(size) % len(rows)]
-    return filled.contiguous().permute(0, 3, 1, 2)
+    if len(rows) < size:
+        # By its own device: the user's default may be "meta", whose numbers are none.
+        rows = rows[torch.arange(size, device=rows.device) % len(rows)]
+    return rows.contiguous().permute(0, 3, 1, 2)

@@ -179,7 +179,7 @@ def _compare(
     estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
 ) -> Similarities:
     """Compare images with the prototypes; their arguments are called X and y, with a suffix."""
-    images = classifier_images(estimator, X)
+    images = classifier_images(estimator, X, f"X{suffix}")
     similarities = images.fitted.evidence(images.source).similarities
     labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
     weights = scaled_weights(sample_weight, labels)

@@ -25,7 +25,7 @@ class ClassifierImages(NamedTuple):
     """(n,) what to call the images: the index of the frame or series that came in, or rows."""
 
 
-def classifier_images(estimator: Any, X: Any) -> ClassifierImages:
+def classifier_images(estimator: Any, X: Any, input_name: str = "X") -> ClassifierImages:
     """Find the classifier, and bring images to it.
 
     Parameters
@@ -33,6 +33,8 @@ def classifier_images(estimator: Any, X: Any) -> ClassifierImages:
     estimator : ProtoPNetClassifier, Pipeline or search over parameters
     X : images
         As the estimator's ``predict`` takes them.
+    input_name : str
+        What errors call them.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def classifier_images(estimator: Any, X: Any) -> ClassifierImages:
         if isinstance(each, Pipeline) and len(each) > 1:
             X = each[:-1].transform(X)
     fitted = fitted_network(classifier)
-    source = fitted.source(check_images(classifier, X))
+    source = fitted.source(check_images(classifier, X, input_name=input_name))
     return ClassifierImages(classifier, fitted, source, source.rows if names is None else names)
 
 
