@@ -218,22 +218,22 @@ class TestStep:
         with torch.autocast("cpu", torch.bfloat16):
             maps = network.backbone(images)
             patches = network.raw_patches(maps)
-            evidence = network(maps)
+            distances, logits = network(maps)
         assert maps.dtype == patches.dtype == torch.bfloat16
-        for value in (evidence.distances, evidence.similarities, evidence.logits):
-            assert value.dtype == torch.float32
+        assert distances.dtype == logits.dtype == torch.float32
         expected = functional.squared_distances(
             network.comparable(patches.float()), network.comparable(network.prototypes.flatten(1))
         ).amin(2)
-        assert torch.equal(evidence.distances, expected)
-        assert torch.equal(evidence.similarities, SIMILARITIES[similarity].function(expected))
-        assert torch.equal(evidence.logits, evidence.similarities @ network.head.float().T)
+        assert torch.equal(distances, expected)
+        similarities = SIMILARITIES[similarity].function(expected)
+        assert torch.equal(logits, similarities @ network.head.float().T)
 
     def test_gradients_of_all_parts_are_float32(self):
         network, _ = Architecture(Watched(), (6, 5, 1), 3, 2, 5, (1, 1), "log").build()
         images = torch.rand(7, 1, 6, 5, generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", torch.bfloat16):
-            network(network.backbone(images)).logits.square().sum().backward()
+            _, logits = network(network.backbone(images))
+        logits.square().sum().backward()
         gradients = [parameter.grad for parameter in network.parameters()]
         assert {gradient.dtype for gradient in gradients} == {torch.float32}
         assert all(gradient.isfinite().all() for gradient in gradients)
