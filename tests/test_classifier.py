@@ -369,8 +369,16 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("X", "y", "message"),
         [
-            (np.zeros((4, 8, 8, 1, 1)), [0, 0, 1, 1], "X must be 2-D rows, .* got numpy.ndarray of 5 dimensions"),
-            ([np.zeros((8, 8)), np.zeros((8, 7))], [0, 1], r"must have one size .* got \(8, 8\) in row 0 and \(8, 7\) in row 1"),
+            (
+                np.zeros((4, 8, 8, 1, 1)),
+                [0, 0, 1, 1],
+                "X must be 2-D rows, .* got numpy.ndarray of 5 dimensions",
+            ),
+            (
+                [np.zeros((8, 8)), np.zeros((8, 7))],
+                [0, 1],
+                r"must have one size .* got \(8, 8\) in row 0 and \(8, 7\) in row 1",
+            ),
             (np.zeros((4, 64)), [0, 0, 0, 0], "at least 2 classes .* got one class: 0"),
             (np.full((4, 64), np.nan), [0, 0, 1, 1], "contains NaN"),
             (np.zeros((4, 64)), [0, 1, 1], "inconsistent numbers of samples"),
@@ -454,5 +462,7 @@ class TestErrors:
         assert np.array_equal(clf.decision_function(X), predicted)
 
     def test_tensors_on_an_accelerator_are_refused(self, fitted):
-        with pytest.raises(TypeError, match="must be dense and on the CPU, got one of torch.strided on meta"):
+        with pytest.raises(
+            TypeError, match=r"must be dense and on the CPU, got one of torch\.strided on meta"
+        ):
             fitted.predict(torch.zeros(2, 64, device="meta"))
