@@ -439,6 +439,10 @@ class TestErrors:
             ({"X_val": np.zeros((2, 64))}, "must be given together"),
             ({"sample_weight_val": [1, 1]}, "needs X_val and y_val"),
             (
+                {"X_val": np.zeros((1, 64)), "y_val": [0], "sample_weight_val": [-1]},
+                "^sample_weight_val must",
+            ),
+            (
                 {"X_val": np.zeros((2, 64)), "y_val": [0, 77]},
                 r"of the training y only, .* got \[77\]",
             ),

@@ -134,10 +134,18 @@ def effective_weights(
 
 
 def scaled_weights(
-    sample_weight: ArrayLike | None, labels: NDArray[np.int64]
+    sample_weight: ArrayLike | None, labels: NDArray[np.int64], name: str = "sample_weight"
 ) -> NDArray[np.float64]:
     """Check sample weights (n,), and multiply them by a power of 2 so that they can be added."""
-    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    try:
+        weights = check_sample_weight(
+            sample_weight, labels, dtype=np.float64, ensure_non_negative=True
+        )
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be None or hold a number for each image, none negative and not all 0, "
+            f"found: {str(error).splitlines()[0]}"
+        ) from error
     return _product(weights, np.ones(len(weights)))
 
 

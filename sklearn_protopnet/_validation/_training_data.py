@@ -140,7 +140,7 @@ def check_validation_data(
         estimator, X_val, input_name="X_val", is_resized=estimator.image_size is not None
     )
     labels = check_labels("y_val", y_val, "X_val", len(images), classes)
-    weights = scaled_weights(sample_weight_val, labels)
+    weights = scaled_weights(sample_weight_val, labels, "sample_weight_val")
     return Dataset(unstandardized(images), np.arange(len(images)), labels, weights)
 
 
