@@ -524,10 +524,10 @@ class ProtoPNetClassifier(
             warnings.warn(
                 f"No training image of classes {np.unique(missing).tolist()} has a positive "
                 "weight: their prototypes stay as they were drawn and are no patches of images.",
-                stacklevel=2,
+                stacklevel=3,  # the second is scikit-learn's decorator
             )
         if not last_layer.converged:
-            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=2)
+            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=3)
         return self
 
     @validate_params(
@@ -614,7 +614,7 @@ class ProtoPNetClassifier(
         self.l1_weight_, self.l2_weight_ = penalties["l1_weight"], penalties["l2_weight"]
         self.history_ = [*self.history_, asdict(row)]
         if not last_layer.converged:
-            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=2)
+            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=3)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

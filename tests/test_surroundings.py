@@ -50,6 +50,16 @@ def short_products():
         torch.set_float32_matmul_precision("highest")
 
 
+@contextlib.contextmanager
+def no_onednn():
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        assert not torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = True
+
+
 SURROUNDINGS = {
     "default dtype float64": lambda: default_dtype(torch.float64),
     "default device meta": lambda: default_device("meta"),
@@ -57,6 +67,7 @@ SURROUNDINGS = {
     "inference_mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "short products": short_products,
+    "no oneDNN": no_onednn,
     "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True, check_nan=False),
 }
 

@@ -164,7 +164,7 @@ def solve_last_layer(
         max_iter=max_iter,
     )
     if not solution.converged:
-        warnings.warn(not_converged(solution), ConvergenceWarning, stacklevel=2)
+        warnings.warn(not_converged(solution), ConvergenceWarning, stacklevel=3)
     return solution
 
 

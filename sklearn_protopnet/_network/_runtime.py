@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -95,13 +95,26 @@ def _begin_full_products() -> str:
 _FULL_PRODUCTS: Final = SharedLimit(_begin_full_products, torch.set_float32_matmul_precision)
 
 
+def _begin_onednn() -> bool:
+    before = bool(torch.backends.mkldnn.enabled)
+    _end_onednn(before=True)
+    return before
+
+
+def _end_onednn(before: Any) -> None:
+    torch.backends.mkldnn.enabled = before
+
+
+_ONEDNN: Final = SharedLimit(_begin_onednn, _end_onednn)
+
+
 @contextmanager
 def working_conditions(*, tiny: bool) -> Iterator[None]:
     """Run torch as this package needs it, whatever the caller has set, and leave it as it was.
 
     Settings by which a result could change (default dtype and device, gradients, inference mode,
-    autocast, shortened products) are as PyTorch has them when it starts. A tiny problem gets one
-    thread.
+    autocast, shortened products, oneDNN) are as PyTorch has them when it starts. A tiny problem
+    gets one thread.
 
     Parameters
     ----------
@@ -113,6 +126,7 @@ def working_conditions(*, tiny: bool) -> Iterator[None]:
             conditions.enter_context(_ONE_THREAD)
         conditions.enter_context(_FLOAT32)
         conditions.enter_context(_FULL_PRODUCTS)
+        conditions.enter_context(_ONEDNN)
         if torch.get_default_device().type != "cpu":
             conditions.enter_context(torch.device("cpu"))
         conditions.enter_context(torch.inference_mode(mode=False))
