@@ -95,7 +95,7 @@ def solve_a_little(problem, max_iter, **penalties):
 
 
 class TestOptimality:
-    @given_settings(max_examples=150)
+    @given_settings(max_examples=60)
     @given(PROBLEMS, L1_WEIGHTS, st.sampled_from([1e-4, 0.01, 0.3]))
     def test_the_solution_satisfies_its_optimality_conditions(self, problem, l1, l2):
         solution = solve_last_layer(**problem, l1_weight=l1, l2_weight=l2, **PRECISE)

@@ -72,9 +72,9 @@ def explain(
     >>> from sklearn_protopnet.inspection import explain
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
     ... )
-    >>> why = explain(make_pipeline(StandardScaler(), clf).fit(X, y), X[:3])
+    >>> why = explain(make_pipeline(StandardScaler(), clf).fit(X[:100], y[:100]), X[:3])
     >>> len(why)
     12
     """

@@ -217,8 +217,8 @@ def image_digest(image: ArrayLike) -> str:
     >>> from sklearn_protopnet.inspection import image_digest
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
-    ... ).fit(X, y)
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
+    ... ).fit(X[:100], y[:100])
     >>> row = clf.explain(X[:1], details="digest").iloc[0]
     >>> image_digest(X[row["source_sample"]].reshape(8, 8)) == row["source_digest"]
     True

@@ -130,7 +130,7 @@ def last_layer_path(
     >>> from sklearn_protopnet.inspection import last_layer_path
     >>> X, y = load_digits(n_class=3, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, joint_epochs=3, random_state=0
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
     ... ).fit(X[:100], y[:100])
     >>> path = last_layer_path(clf, X[:100], y[:100], n_l1_weights=3)
     >>> path["n_off_class_weights"].is_monotonic_increasing

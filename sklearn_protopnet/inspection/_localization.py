@@ -117,8 +117,8 @@ def localize(
     >>> from sklearn_protopnet.inspection import localize
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
-    ... ).fit(X, y)
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
+    ... ).fit(X[:100], y[:100])
     >>> found = localize(clf, X[:3], prototypes=[0, 3])
     >>> found.boxes.shape, found.maps[0].shape
     ((3, 2, 4), (2, 8, 8))

@@ -98,7 +98,7 @@ class ExplanationDisplay(CanvasDisplay):
     >>> from sklearn_protopnet.inspection import ExplanationDisplay
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, joint_epochs=3, random_state=0
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
     ... ).fit(X[:100], y[:100])
     >>> display = ExplanationDisplay.from_estimator(clf, X[100:], sample=1, top_k=2)
     >>> display.axes_.shape

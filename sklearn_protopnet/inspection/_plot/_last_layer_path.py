@@ -56,7 +56,7 @@ class LastLayerPathDisplay(Display):
     >>> from sklearn_protopnet.inspection import LastLayerPathDisplay
     >>> X, y = load_digits(n_class=3, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, joint_epochs=3, random_state=0
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
     ... ).fit(X[:100], y[:100])
     >>> display = LastLayerPathDisplay.from_estimator(clf, X[:100], y[:100], n_l1_weights=5)
     >>> len(display.path)

@@ -56,7 +56,7 @@ class PrototypeDisplay(CanvasDisplay):
     >>> from sklearn_protopnet.inspection import PrototypeDisplay
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=3, joint_epochs=3, random_state=0
+    ...     n_prototypes_per_class=3, pretraining_epochs=5, joint_epochs=3, random_state=0
     ... ).fit(X[:100], y[:100])
     >>> display = PrototypeDisplay.from_estimator(clf)
     >>> display.axes_.shape

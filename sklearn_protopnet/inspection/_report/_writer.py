@@ -115,9 +115,9 @@ def write_report(
     >>> from sklearn_protopnet.inspection import write_report
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> clf = ProtoPNetClassifier(
-    ...     image_shape=(8, 8), n_prototypes_per_class=2, pretraining_epochs=5, random_state=0
-    ... ).fit(X[:200], y[:200])
-    >>> write_report(clf, X[200:], Path(mkdtemp(), "report.html"), y[200:]).name
+    ...     n_prototypes_per_class=2, pretraining_epochs=5, joint_epochs=3, random_state=0
+    ... ).fit(X[:100], y[:100])
+    >>> write_report(clf, X[300:], Path(mkdtemp(), "report.html"), y[300:]).name
     'report.html'
     """
     check_localizer(localizer)
