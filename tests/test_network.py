@@ -192,7 +192,7 @@ class TestNetwork:
         network.eval()
         images = random(4, 2, 8, 9)
         maps = network.backbone(images)
-        found = evidence_of(network, network.raw_patches(maps), 3, network.head.numpy())
+        found = evidence_of(network, network.raw_patches(maps), network.head.numpy())
         by_hand = np.einsum("np,kp->nk", found.similarities, network.head.numpy())
         np.testing.assert_allclose(found.logits, by_hand, rtol=1e-13)
         of_distances = SIMILARITIES[similarity].function(torch.from_numpy(found.distances))
@@ -204,7 +204,7 @@ class TestNetwork:
         network.eval()
         maps = network.backbone(random(4, 2, 8, 9))
         distances, logits = network(maps)
-        found = evidence_of(network, network.raw_patches(maps), 4, network.head.numpy())
+        found = evidence_of(network, network.raw_patches(maps), network.head.numpy())
         np.testing.assert_allclose(distances.detach(), found.distances, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(logits.detach(), found.logits, rtol=1e-3)
 

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sklearn_protopnet._images import fill_up
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
+
+NARROW: Final = 16
+FEW_CELLS: Final = 2**10
+"""Convolutions to fewer channels than this take another way for fewer cells than that, and round
+differently: by 1e-6 in feature maps of a size of 1."""
 
 Chunk = tuple[NDArray[np.int64], Tensor]
 """Positions (N,), and images or maps of which the first N are meant; the rest fills the chunk."""
@@ -39,34 +46,43 @@ class Evidence:
 @torch.no_grad()
 def backbone_maps(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yield chunks of backbone maps of chunks of images, with the network in ``eval()``."""
-    network.eval()
+    _evaluate(network)
     for index, images in chunks:
         yield index, network.backbone(images.to(network.prototypes.device))
 
 
 @torch.no_grad()
 def latent_patches(network: PrototypeNetwork, maps: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Yield chunks of raw patches (N or more, L, D1), with the network in ``eval()``."""
-    network.eval()
+    """Yield chunks of raw patches (N, L, D1), with the network in ``eval()``.
+
+    What fills a chunk goes: whether an image is compared alone does not matter any more.
+    """
+    _evaluate(network)
     for index, chunk in maps:
-        yield index, network.raw_patches(chunk.to(network.prototypes.device))
+        filled = chunk.to(network.prototypes.device)
+        if network.prototypes.shape[1] < NARROW:
+            filled = fill_up(filled, -(-FEW_CELLS // filled[0, 0].numel()))
+        yield index, network.raw_patches(filled)[: len(index)]
 
 
-def evidence_of(
-    network: PrototypeNetwork, patches: Tensor, n_images: int, coef: NDArray[np.float64]
-) -> Evidence:
-    """Compare the raw patches of a chunk, of which the first ``n_images`` are meant.
+def _evaluate(network: PrototypeNetwork) -> None:
+    """Have the network in ``eval()``; to ask is faster than to set it anew: 0.3 ms an image."""
+    if any(module.training for module in network.modules()):
+        network.eval()
+
+
+def evidence_of(network: PrototypeNetwork, patches: Tensor, coef: NDArray[np.float64]) -> Evidence:
+    """Compare raw patches with the prototypes.
 
     Parameters
     ----------
     network : PrototypeNetwork
-    patches : Tensor of shape (N or more, L, D1)
-    n_images : int
+    patches : Tensor of shape (N, L, D1)
     coef : float64 array of shape (K, P)
         Weights of the last layer.
     """
     distances, similarities, positions = (
-        values[:n_images].cpu().numpy() for values in network.compare(patches)
+        values.cpu().numpy() for values in network.compare(patches)
     )
     # One sum for each logit: those of a matrix product may depend on the other images.
     logits = np.vecdot(similarities[:, None], coef)  # (N, K)
@@ -78,4 +94,4 @@ def chunks_of_evidence(
 ) -> Iterator[tuple[NDArray[np.int64], Evidence]]:
     """Yield the positions (N,) and the evidence of every chunk of backbone maps."""
     for index, patches in latent_patches(network, maps):
-        yield index, evidence_of(network, patches, len(index), coef)
+        yield index, evidence_of(network, patches, coef)

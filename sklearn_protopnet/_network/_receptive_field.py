@@ -68,6 +68,8 @@ class ReceptiveField:
 
 def _spans(intervals: Intervals, length: int) -> Intervals:
     """Unite every run of ``length`` neighbouring intervals."""
+    if length == 1:
+        return intervals
     runs = np.lib.stride_tricks.sliding_window_view(intervals, length, axis=0)
     return _hull(runs[:, 0], runs[:, 1])
 

@@ -207,10 +207,10 @@ class Trainer:
                     f"Features must stay finite; some are not in stage {stage.name!r}, after epoch "
                     f"{self.epoch}. Lower learning rates or weights of the costs may help."
                 )
-            evidence = evidence_of(self.network, patches, len(index), self._coef)
+            evidence = evidence_of(self.network, patches, self._coef)
             predicted[index] = evidence.logits.argmax(1)
             labels = torch.from_numpy(self.dataset.labels[index]).to(self.device)
-            projector.add(patches[: len(index)], torch.from_numpy(index).to(self.device), labels)
+            projector.add(patches, torch.from_numpy(index).to(self.device), labels)
         before = self.dataset.accuracy(predicted)
         projection = projector.replace_prototypes()
         self._record(stage, time.perf_counter() - start, accuracy_before=before)
