@@ -165,14 +165,14 @@ class ImageSource:
             yield index, fill_up(batch, self.smallest_chunk)
 
     def chunk_indices(self, n_rows: int) -> list[NDArray[np.int64]]:
-        """Positions of the images of each chunk; none is of one image if there are more."""
+        """Positions of the images of each chunk; chunks differ by one image at most."""
         n_chunks = -(-n_rows // self.chunk_size)
         return np.array_split(np.arange(n_rows), n_chunks) if n_chunks else []
 
     @property
     def chunk_size(self) -> int:
-        """Images of a chunk, at most."""
-        return fitting(self.images.shape, CHUNK_PIXELS, LARGEST_CHUNK)
+        """Images of a chunk, at most; never fewer than it would be filled up to."""
+        return max(self.smallest_chunk, fitting(self.images.shape, CHUNK_PIXELS, LARGEST_CHUNK))
 
     @property
     def smallest_chunk(self) -> int:

@@ -97,15 +97,15 @@ _FULL_PRODUCTS: Final = SharedLimit(_begin_full_products, torch.set_float32_matm
 
 def _begin_onednn() -> bool:
     before = bool(torch.backends.mkldnn.enabled)
-    _end_onednn(before=True)
+    _set_onednn(True)
     return before
 
 
-def _end_onednn(before: Any) -> None:
-    torch.backends.mkldnn.enabled = before
+def _set_onednn(is_enabled: Any) -> None:
+    torch.backends.mkldnn.enabled = is_enabled
 
 
-_ONEDNN: Final = SharedLimit(_begin_onednn, _end_onednn)
+_ONEDNN: Final = SharedLimit(_begin_onednn, _set_onednn)
 
 
 @contextmanager
