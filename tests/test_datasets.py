@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils import Bunch
@@ -86,8 +87,9 @@ def test_what_is_hidden_or_no_image_is_passed_over(tmp_path):
 
 def test_images_are_what_pillow_opens(tmp_path):
     extensions = [
-        *("png", "jpg", "jpeg", "jfif", "bmp", "gif", "tif", "tiff", "webp", "jp2", "avif"),
+        *("png", "jpg", "jpeg", "jfif", "bmp", "gif", "tif", "tiff", "webp", "jp2"),
         *("pgm", "ppm", "pbm", "tga", "PNG", "JpG"),
+        *(["avif"] if ".avif" in Image.registered_extensions() else []),  # since Pillow 11.3
     ]
     make(tmp_path, *(f"a/{number:02}.{name}" for number, name in enumerate(extensions)))
     make(tmp_path, *(f"a/x.{name}" for name in ("pdf", "mpg", "ps", "eps", "h5", "wmf", "palm")))

@@ -19,7 +19,7 @@ from sklearn_protopnet.inspection import explain, export_evidence, read_evidence
 
 SMALL = {"image_shape": (8, 8), **QUICK}
 SUFFIXES = [".csv", ".parquet", ".sqlite"]
-TEXTS = ["01", "NA", 'a "b", c', "é\n", "", "=1+1", "'=x", "'quoted'", "\r\n@x", "a\0b"]
+TEXTS = ["01", "NA", 'a "b", c', "é\n", "", "=1+1", "'=x", "'quoted'", "\r\n@x", "a'b"]
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,21 @@ class TestFormulas:
     def test_they_are_escaped_in_csv_only(self, fitted, digits, tmp_path):
         with pytest.raises(ValueError, match=r"escape_formulas is for \.csv files, got 'e\.db'"):
             export_evidence(fitted, digits[0], tmp_path / "e.db", escape_formulas=True)
+
+
+@pytest.mark.parametrize("named", ["sample", "class"])
+def test_null_characters_are_refused_where_they_would_be_lost(frame, digits, tmp_path, named):
+    X, y = frame.rename(index=lambda name: f"{name}\0"), digits[1][::5].astype(str)
+    if named == "class":
+        X, y = frame, np.char.add(y, "\0b")
+    clf = ProtoPNetClassifier(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match=f"no null characters .*got one for '{named}'"):
+        export_evidence(clf, X, tmp_path / "e.csv")
+    assert not files(tmp_path)
+    for suffix in (".parquet", ".sqlite"):
+        path = tmp_path / f"e{suffix}"
+        export_evidence(clf, X[:3], path)
+        pd.testing.assert_frame_equal(read_evidence(path), clf.explain(X[:3]))
 
 
 class TestWhereItIsWritten:

@@ -512,6 +512,7 @@ class TestErrors:
             architecture(backbone=module).build()
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+    @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch 2.10
     def test_torchscript_is_refused(self):
         traced = torch.jit.trace(nn.Conv2d(2, 4, 1), torch.zeros(1, 2, 8, 9))
         with pytest.raises(TypeError, match="got a TorchScript module, which torch has deprecated"):

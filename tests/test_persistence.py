@@ -189,7 +189,7 @@ class TestRefusals:
                 ProtoPNetClassifier(class_weight={0: LogisticRegression()}),
                 "sklearn.linear_model._logistic.LogisticRegression",
             ),
-            (ProtoPNetClassifier(augment=np.negative), "numpy.negative"),
+            (ProtoPNetClassifier(augment=np.negative), "negative"),
             (ProtoPNetClassifier(class_weight={"f": os.system}), "posix.system"),
             (ProtoPNetClassifier(backbone=re.compile), "re.compile"),
             (nn.Flatten(), "torch.nn.modules.flatten.Flatten"),
@@ -284,7 +284,7 @@ class TestWhatIsNotSaved:
         assert list(path.parent.iterdir()) == [path]
 
     def test_a_callable(self, tiny, path):
-        with pytest.raises(TypeError, match=r"found numpy\.negative.*set_params\(augment=None\)"):
+        with pytest.raises(TypeError, match=r"found numpy.*negative.*set_params\(augment=None\)"):
             deepcopy(tiny).set_params(augment=np.negative).save(path)
 
     def test_what_would_not_be_read(self, tiny, path):

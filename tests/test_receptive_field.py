@@ -3,6 +3,7 @@ it come out?
 """
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -239,6 +240,23 @@ class TestExactness:
     def test_of_single_operators(self, backbone):
         assert_exact(backbone, 2, (11, 14))
 
+    @pytest.mark.parametrize(
+        "activation",
+        [
+            *(nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh),
+            *(nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6),
+            *(nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh),
+            *(nn.Tanhshrink, partial(nn.Threshold, 0.0, 0.0)),
+        ],
+    )
+    def test_of_activations(self, activation):
+        assert_exact(nn.Sequential(activation(), nn.Conv2d(2, 2, 3)), 2, (6, 8))
+        try:
+            in_place = activation(inplace=True)
+        except TypeError:  # there is no such variant
+            return
+        assert_exact(nn.Sequential(in_place, nn.Conv2d(2, 2, 3)), 2, (6, 8))
+
     @given(data=st.data(), image_size=st.tuples(st.integers(4, 14), st.integers(4, 14)))
     @settings(max_examples=80)
     def test_of_random_stacks(self, data, image_size):
@@ -319,8 +337,6 @@ class TestSufficiency:
             nn.PixelUnshuffle(2),
             nn.AdaptiveAvgPool2d(3),
             nn.AdaptiveMaxPool2d(4),
-            nn.PReLU(),
-            nn.Hardswish(),
             nn.LocalResponseNorm(2),
             Of(lambda x: x.transpose(2, 3)),
             Of(lambda x: x.roll(2, 3)),

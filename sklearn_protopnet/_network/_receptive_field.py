@@ -246,7 +246,13 @@ def _keeps_cells(func: Any, args: Sequence[Any]) -> bool:
     return torch.Tag.pointwise in func.tags or operator in _CELLWISE
 
 
-_CELLWISE: Final = {aten.clone, aten.detach, aten.alias, aten._to_copy, aten.contiguous}
+_CELLWISE: Final = {
+    *(aten.clone, aten.detach, aten.alias, aten._to_copy, aten.contiguous),
+    # Activations that torch does not say to be pointwise, some of them up to torch 2.10.
+    *(aten.hardswish, aten.hardswish_, aten.hardsigmoid_, aten.hardtanh_, aten.mish_),
+    *(aten.leaky_relu, aten.leaky_relu_, aten.elu_, aten.celu_, aten.threshold_),
+    *(aten.log_sigmoid_forward, aten._prelu_kernel),
+}
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def export_evidence(
         If there is no ProtoPNetClassifier at the estimator's end.
     ValueError
         If the suffix is none of these, if names of samples or classes are neither text, numbers
-        nor truth values, or are integers that the format does not have, if formulas are to be
+        nor truth values, or are what the format does not have, as some integers and null
+        characters are, if formulas are to be
         escaped in another format than CSV, or as by `ProtoPNetClassifier.explain`.
 
     See Also
@@ -189,6 +190,12 @@ def _check_names(kind: str, names: NDArray[Any], file_format: Format) -> None:
         raise ValueError(
             "Names of samples and classes must be text, numbers or truth values to be written to "
             f"a file, got {names.dtype} such as {others[0]!r} for {kind!r}. {_REMEDIES[kind]}"
+        )
+    # pandas reads them since version 3.1 only, and few other programs do.
+    if file_format.is_for_spreadsheets and any("\0" in str(name) for name in names):
+        raise ValueError(
+            "Names of samples and classes must hold no null characters to be written to a .csv "
+            f"file, got one for {kind!r}. A .parquet or .sqlite file has them."
         )
     if is_unsigned and not file_format.has_uint64 and names.max() > np.iinfo(np.int64).max:
         raise ValueError(
