@@ -42,6 +42,7 @@ bench: $(STAMP)-examples
 	$(BIN)/python benchmarks/grid_search.py
 	$(BIN)/python benchmarks/localization.py
 	$(BIN)/python benchmarks/spurious_cue.py
+	$(BIN)/python benchmarks/precision.py
 
 clean:
 	rm -rf $(VENV) $(FLOORS) benchmarks/.cache benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated

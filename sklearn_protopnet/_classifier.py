@@ -190,9 +190,10 @@ class ProtoPNetClassifier(
     device : str, default="auto"
         Torch device. ``"auto"`` is CUDA where there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the training steps. ``"auto"`` is bfloat16 for backbones other than
-        ``"auto"`` where the device multiplies in it, else float32. Projection, last layer and
-        all that is reported are in float32, with distances in float64.
+        Precision of the training steps. ``"auto"`` is bfloat16 where the device multiplies in it,
+        for the backbone ``"auto"`` where the processor multiplies whole matrices in it (AMX), else
+        float32. Projection, last layer and all that is reported are in float32, with distances in
+        float64.
     n_jobs : int, default=None
         Processes that read and vary images a few batches ahead. None is 1 unless in a
         ``joblib.parallel_config``; -1 is all processors. Results do not depend on it.

@@ -32,37 +32,31 @@ class TestChoice:
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
             assert resolve_precision(name, device, is_small=is_small) is dtype
 
-    @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
-    @pytest.mark.parametrize(
-        ("is_able", "is_small", "dtype"),
-        [
-            (True, False, torch.bfloat16),
-            (True, True, torch.float32),
-            (False, False, torch.float32),
-            (False, True, torch.float32),
-        ],
-    )
-    def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
-        self, monkeypatch, device, is_able, is_small, dtype
-    ):
-        self.on(monkeypatch, device, is_able=is_able)
-        assert resolve_precision("auto", device, is_small=is_small) is dtype
+    @pytest.mark.parametrize("is_able", [False, True])
+    def test_auto_is_bfloat16_where_an_accelerator_multiplies_in_it(self, monkeypatch, is_able):
+        self.on(monkeypatch, CUDA, is_able=is_able)
+        expected = torch.bfloat16 if is_able else torch.float32
+        assert resolve_precision("auto", CUDA, is_small=False) is expected
+        assert resolve_precision("auto", CUDA, is_small=True) is torch.float32
 
     @pytest.mark.parametrize(
-        ("found", "dtype"),
+        ("found", "of_large", "of_small"),
         [
-            ({"avx512_bf16": True}, torch.bfloat16),
-            ({"amx_bf16": True}, torch.bfloat16),
-            ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
-            ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
-            ({"avx512_fp16": True, "amx_int8": True, "avx512_f": True}, torch.float32),
-            ({}, torch.float32),
+            ({"avx512_bf16": True}, torch.bfloat16, torch.float32),
+            ({"amx_bf16": True}, torch.bfloat16, torch.bfloat16),
+            ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16, torch.bfloat16),
+            ({"avx512_bf16": False, "amx_bf16": False}, torch.float32, torch.float32),
+            ({"avx512_fp16": True, "amx_int8": True, "avx512_f": True}, *[torch.float32] * 2),
+            ({}, torch.float32, torch.float32),
         ],
         ids=str,
     )
-    def test_either_kind_of_instructions_will_do(self, monkeypatch, found, dtype):
+    def test_small_networks_need_a_processor_that_multiplies_matrices(
+        self, monkeypatch, found, of_large, of_small
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
-        assert resolve_precision("auto", CPU, is_small=False) is dtype
+        assert resolve_precision("auto", CPU, is_small=False) is of_large
+        assert resolve_precision("auto", CPU, is_small=True) is of_small
 
     def test_a_torch_that_cannot_tell_stays_in_float32(self, monkeypatch):
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
