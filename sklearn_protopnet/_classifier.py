@@ -515,7 +515,7 @@ class ProtoPNetClassifier(
             self.state_ = {
                 "architecture": architecture.plain_values(),
                 "network": trained.layers,
-                "standardization": asdict(data.training.loader.standardization),
+                "standardization": asdict(data.training.source.standardization),
                 "receptive_field": asdict(trained.receptive_field),
                 "is_backbone_frozen": task.settings.is_backbone_frozen,
                 "is_resized": self.image_size is not None,
@@ -595,7 +595,7 @@ class ProtoPNetClassifier(
         start = time.perf_counter()
         with working_conditions(tiny=fitted.architecture.is_tiny):
             training, _ = dataset_similarities(
-                fitted.network, fitted.maps(dataset.loader, dataset.rows), dataset
+                fitted.network, fitted.maps(dataset.source, dataset.rows), dataset
             )
         last = self.history_[-1]
         task = LastLayerTask(

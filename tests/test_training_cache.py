@@ -144,11 +144,11 @@ class TestKeptMaps:
         network, _ = Architecture(
             nn.Conv2d(1, depth, 1), (16, 16, 1), 2, 1, 4, (1, 1), "log"
         ).build(0)
-        loader = ImageSource(ArrayImages(pixels), Standardization(np.zeros(1), np.ones(1)))
+        source = ImageSource(ArrayImages(pixels), Standardization(np.zeros(1), np.ones(1)))
         opened, real = [], tempfile.TemporaryFile
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda: opened.append(real()) or opened[-1])
         monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 2**20)
-        cache = FeatureCache(network, loader, np.arange(n), joblib.Memory(None, verbose=0))
+        cache = FeatureCache(network, source, np.arange(n), joblib.Memory(None, verbose=0))
         n_bytes = 4 * n * depth * 16 * 16
         tracemalloc.start()
         cache.fill()
@@ -159,7 +159,7 @@ class TestKeptMaps:
         assert peak < n_bytes / 4
         assert opened[0].seek(0, 2) == n_bytes
         with torch.no_grad():
-            np.testing.assert_allclose(maps, network.backbone(loader.batch(rows)), rtol=1e-5)
+            np.testing.assert_allclose(maps, network.backbone(source.batch(rows)), rtol=1e-5)
         cache.clear()
         assert opened[0].closed
 

@@ -95,9 +95,9 @@ def of_body(body, kind="def apply(image): return {}"):
 
 
 def dataset(pixels=PIXELS, labels=None, weights=None, standardization=None):
-    loader = unstandardized(ArrayImages(pixels))
+    source = unstandardized(ArrayImages(pixels))
     labels = np.arange(6) % 2 if labels is None else labels
-    found = canonical_dataset(loader, labels, np.ones(6) if weights is None else weights)
+    found = canonical_dataset(source, labels, np.ones(6) if weights is None else weights)
     return found if standardization is None else found.standardized(standardization)
 
 

@@ -4,7 +4,6 @@ from sklearn_protopnet._images._augmentation import AUGMENTATIONS, Changes, Tran
 from sklearn_protopnet._images._dataset import Dataset, canonical_dataset, unstandardized
 from sklearn_protopnet._images._forms import INPUT_FORMS, InputForm, accepted_forms, read_input
 from sklearn_protopnet._images._lists import Expected
-from sklearn_protopnet._images._loader import ImageSource, Standardization, fill_up
 from sklearn_protopnet._images._numbers import as_numbers
 from sklearn_protopnet._images._prefetch import read_ahead
 from sklearn_protopnet._images._resizing import enlarged, resize_all
@@ -16,6 +15,7 @@ from sklearn_protopnet._images._shapes import (
     is_ambiguous,
     shape_of_rows,
 )
+from sklearn_protopnet._images._source import ImageSource, Standardization, fill_up
 from sklearn_protopnet._images._store import ArrayImages, FileImages, Images
 
 __all__ = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._images._loader import ImageSource, Standardization
+from sklearn_protopnet._images._source import ImageSource, Standardization
 from sklearn_protopnet._images._store import Images
 
 
@@ -18,9 +18,9 @@ from sklearn_protopnet._images._store import Images
 class Dataset:
     """Images with their labels and weights, to train, to validate or to solve on."""
 
-    loader: ImageSource
+    source: ImageSource
     rows: NDArray[np.int64]
-    """(n,) rows of the loader's images."""
+    """(n,) rows of the source's images."""
     labels: NDArray[np.int64]
     """(n,) class indices."""
     weights: NDArray[np.float64]
@@ -33,11 +33,11 @@ class Dataset:
         """Part of the dataset, in canonical order again, its weights of mean 1 again."""
         index = np.sort(index)
         weights = self.weights[index]
-        return Dataset(self.loader, self.rows[index], self.labels[index], weights / weights.mean())
+        return Dataset(self.source, self.rows[index], self.labels[index], weights / weights.mean())
 
     def standardized(self, standardization: Standardization) -> Dataset:
         """Give the same images, standardised in this way."""
-        return replace(self, loader=ImageSource(self.loader.images, standardization))
+        return replace(self, source=ImageSource(self.source.images, standardization))
 
     def accuracy(self, predicted: NDArray[np.int64]) -> float:
         """Weighted share of predictions (n,) that are the labels."""
@@ -45,13 +45,13 @@ class Dataset:
 
 
 def unstandardized(images: Images) -> ImageSource:
-    """Load images as they are, before anything is known of them."""
+    """Take images as they are, before anything is known of them."""
     n_channels = images.shape[2]
     return ImageSource(images, Standardization(np.zeros(n_channels), np.ones(n_channels)))
 
 
 def canonical_dataset(
-    loader: ImageSource, labels: NDArray[np.int64], weights: NDArray[np.float64]
+    source: ImageSource, labels: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> Dataset:
     """Drop images of weight 0, merge equal pairs of image and label, sort by label and digest.
 
@@ -60,7 +60,7 @@ def canonical_dataset(
 
     Parameters
     ----------
-    loader : ImageSource
+    source : ImageSource
         Of n images; equal ones have equal digests.
     labels : int64 array of shape (n,)
         Class indices.
@@ -73,7 +73,7 @@ def canonical_dataset(
         Of u images, with weights of mean 1.
     """
     kept = np.flatnonzero(weights > 0)
-    low, high = loader.images.survey.digests[kept].T  # (n,) each
+    low, high = source.images.survey.digests[kept].T  # (n,) each
     # Weights are a key too, so that those of equal images are always added in one order.
     order = np.lexsort((weights[kept], high, low, labels[kept]))
     kept = kept[order]
@@ -82,7 +82,7 @@ def canonical_dataset(
     starts = np.flatnonzero(is_first)  # (u,)
     summed = np.add.reduceat(weights[kept], starts)
     return Dataset(
-        loader=loader,
+        source=source,
         rows=np.minimum.reduceat(kept, starts),
         labels=labels[kept][starts],
         weights=summed / summed.mean(),

@@ -63,7 +63,7 @@ def _plain(name: str, value: Any) -> Any:
         counting = [each.name for each in fields(value) if _counts(value, each.name)]
         found = {each: _plain(each, getattr(value, each)) for each in counting}
         if isinstance(value, Dataset):
-            found["digests"] = _plain("", value.loader.images.survey.digests[value.rows])
+            found["digests"] = _plain("", value.source.images.survey.digests[value.rows])
         return found
     if isinstance(value, Images):  # bytes are rounded when they vary, and callables get the dtype
         return [list(value.shape), str(value.dtype)]

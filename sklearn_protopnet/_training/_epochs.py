@@ -61,8 +61,8 @@ class GradientEpochs:
         self.device = parts.network.prototypes.device
         self.labels = torch.from_numpy(dataset.labels)  # (n,)
         self.weights = torch.from_numpy(dataset.weights).float()  # (n,)
-        loader = dataset.loader
-        self.transform = transform_by(augment, loader.images.shape, loader.standardization.mean)
+        source = dataset.source
+        self.transform = transform_by(augment, source.images.shape, source.standardization.mean)
         self.autocast = partial(
             torch.autocast,
             self.device.type,
@@ -123,17 +123,17 @@ class GradientEpochs:
         Every image is augmented from a seed of its own: neither its batch nor the process that
         reads it matters.
         """
-        loader, rows = self.dataset.loader, self.dataset.rows
+        source, rows = self.dataset.source, self.dataset.rows
         changes = None
         if self.transform is not None:
-            seeds = np.zeros(len(loader.images), dtype=np.int64)
+            seeds = np.zeros(len(source.images), dtype=np.int64)
             drawn = torch.randint(LARGEST_SEED, (len(rows),), generator=self.generator)
             seeds[rows] = drawn.numpy()
             changes = Changes(self.transform, seeds)
         elif not self.parts.is_backbone_moving:
             yield from map(self.features.batch, batches)
             return
-        for images in loader.batches([rows[batch] for batch in batches], changes):
+        for images in source.batches([rows[batch] for batch in batches], changes):
             with self.autocast():
                 maps = self.network.backbone(images.to(self.device))
             yield maps

@@ -47,9 +47,9 @@ class FeatureCache:
     Parameters
     ----------
     network : PrototypeNetwork
-    loader : ImageSource
+    source : ImageSource
     rows : int64 array of shape (n,)
-        Rows of the loader's images.
+        Rows of the source's images.
     memory : joblib.Memory
         Where maps are cached, if the backbone never moves.
     """
@@ -57,11 +57,11 @@ class FeatureCache:
     def __init__(
         self,
         network: PrototypeNetwork,
-        loader: ImageSource,
+        source: ImageSource,
         rows: NDArray[np.int64],
         memory: Memory,
     ) -> None:
-        self.network, self.loader, self.rows, self.memory = network, loader, rows, memory
+        self.network, self.source, self.rows, self.memory = network, source, rows, memory
         self._kept: NDArray[np.float32] | _RowsInFile | None = None
 
     def chunks(self) -> Iterator[Chunk]:
@@ -69,7 +69,7 @@ class FeatureCache:
         if self._kept is None:
             yield from self._computed() if self.memory.location is None else self._cached()
             return
-        for index in self.loader.chunk_indices(len(self.rows)):
+        for index in self.source.chunk_indices(len(self.rows)):
             yield index, self._filled_up(self._kept[index])
 
     def batch(self, index: NDArray[np.int64]) -> Tensor:
@@ -79,7 +79,7 @@ class FeatureCache:
             return _as_maps(self._kept[index]).to(device)
         # As they would have been kept: whether there is room must not show in the results.
         with torch.autocast(device.type, enabled=False):
-            chunks = backbone_maps(self.network, self.loader.chunks(self.rows[index]))
+            chunks = backbone_maps(self.network, self.source.chunks(self.rows[index]))
             return torch.cat([maps[: len(part)] for part, maps in chunks])
 
     def fill(self) -> None:
@@ -103,17 +103,17 @@ class FeatureCache:
         self._kept = None
 
     def _computed(self) -> Iterator[Chunk]:
-        return backbone_maps(self.network, self.loader.chunks(self.rows))
+        return backbone_maps(self.network, self.source.chunks(self.rows))
 
     def _cached(self) -> Iterator[Chunk]:
         """Take maps from joblib's memory; those that are missing are computed in their order."""
         backbone = self._backbone_key().encode()
-        digests = self.loader.images.survey.digests[self.rows]
-        indices = self.loader.chunk_indices(len(self.rows))
+        digests = self.source.images.survey.digests[self.rows]
+        indices = self.source.chunk_indices(len(self.rows))
         keys = [digest_bytes(backbone, digests[index].tobytes()) for index in indices]
         missing = [i for i, key in enumerate(keys) if not is_cached(self.memory, feature_maps, key)]
         wanted = [self.rows[indices[i]] for i in missing]
-        images = self.loader.chunks(np.concatenate(wanted)) if wanted else iter(())
+        images = self.source.chunks(np.concatenate(wanted)) if wanted else iter(())
         ahead = zip(missing, images, strict=True)
         for i, (key, index) in enumerate(zip(keys, indices, strict=True)):
 
@@ -121,7 +121,7 @@ class FeatureCache:
                 # Others may have cached what was missing, or what was there may have gone.
                 found = (chunk for number, chunk in ahead if number == i) if i in missing else ()
                 chunk = next(iter(found), None)
-                chunks = self.loader.chunks(self.rows[index]) if chunk is None else [chunk]
+                chunks = self.source.chunks(self.rows[index]) if chunk is None else [chunk]
                 ((_, maps),) = backbone_maps(self.network, chunks)
                 return _as_values(maps[: len(index)])
 
@@ -129,7 +129,7 @@ class FeatureCache:
             yield index, self._filled_up(values)
 
     def _filled_up(self, values: NDArray[np.float32]) -> Tensor:
-        return fill_up(_as_maps(values), self.loader.smallest_chunk)
+        return fill_up(_as_maps(values), self.source.smallest_chunk)
 
     def _backbone_key(self) -> str:
         """Digest what a map depends on, but for the image."""
@@ -140,8 +140,8 @@ class FeatureCache:
         return digest_of(
             backbone=structure,
             state=state_digest(self.network.backbone),
-            standardization=self.loader.standardization,
-            shape=self.loader.images.shape,
+            standardization=self.source.standardization,
+            shape=self.source.images.shape,
             device=self.network.prototypes.device,
         )
 

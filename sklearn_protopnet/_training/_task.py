@@ -104,7 +104,7 @@ class PrototypeSources:
 
 def prototype_sources(task: TrainingTask, trained: TrainedNetwork) -> PrototypeSources:
     """Find the training images that prototypes are patches of."""
-    projection, images = trained.projection, task.training.loader.images
+    projection, images = trained.projection, task.training.source.images
     is_patch = projection.images != NO_SOURCE
     rows = np.where(is_patch, task.training.rows[projection.images], NO_SOURCE)
     boxes = trained.receptive_field.boxes(

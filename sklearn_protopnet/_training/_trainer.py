@@ -104,12 +104,11 @@ class Trainer:
         self.settings = settings
         self.generator = generator
         self.device = network.prototypes.device
-        loader = dataset.loader
-        self.features = FeatureCache(network, loader, dataset.rows, memory)
+        self.features = FeatureCache(network, dataset.source, dataset.rows, memory)
         self.feature_caches = [self.features]
         self.validation: tuple[Dataset, FeatureCache] | None = None
         if validation is not None:
-            features = FeatureCache(network, validation.loader, validation.rows, memory)
+            features = FeatureCache(network, validation.source, validation.rows, memory)
             self.validation = validation, features
             self.feature_caches.append(features)
         self.on_row = on_row
@@ -171,7 +170,7 @@ class Trainer:
         """Yield batches of plain training images: positions, maps (N, F, H, W)."""
         for batch in np.array_split(index, count_batches(len(index), self.settings.batch_size)):
             if self.parts.is_backbone_moving:
-                images = self.dataset.loader.batch(self.dataset.rows[batch])
+                images = self.dataset.source.batch(self.dataset.rows[batch])
                 yield batch, self.network.backbone(images.to(self.device))
             else:
                 yield batch, self.features.batch(batch)

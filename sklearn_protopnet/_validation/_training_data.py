@@ -104,7 +104,7 @@ def prepare_training(
 
 def _standardization(estimator: BaseEstimator, training: Dataset) -> Standardization:
     """Standardise as published weights expect, or by what the training images are like."""
-    images = training.loader.images
+    images = training.source.images
     published = published_standardization(estimator.backbone, estimator.weights, images.shape[2])
     if published is not None and images.are_bytes:
         return Standardization(*map(np.array, published))
@@ -112,7 +112,7 @@ def _standardization(estimator: BaseEstimator, training: Dataset) -> Standardiza
 
 
 def weighted_dataset(
-    loader: ImageSource,
+    source: ImageSource,
     labels: NDArray[np.int64],
     sample_weight: ArrayLike | None,
     class_weight: dict[Any, float] | str | None,
@@ -120,7 +120,7 @@ def weighted_dataset(
 ) -> Dataset:
     """Weigh images by sample and class, and bring them into canonical order."""
     weights = effective_weights(sample_weight, class_weight, classes, labels)
-    return canonical_dataset(loader, labels, weights)
+    return canonical_dataset(source, labels, weights)
 
 
 def check_validation_data(
