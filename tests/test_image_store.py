@@ -28,6 +28,7 @@ from sklearn_protopnet._images import (
     fill_up,
     read_ahead,
 )
+from sklearn_protopnet._images._decoding import Header
 from sklearn_protopnet._images._resizing import resize
 from sklearn_protopnet._images._store import SURVEY_BATCH
 
@@ -72,8 +73,8 @@ def paths(pictures, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def on_disk(pictures, paths):
-    sizes = np.array([picture.shape[:2] for picture in pictures])
-    return FileImages(paths, (6, 5, 3), sizes, depth=8)
+    headers = [Header(picture.shape[:2], is_colour=True) for picture in pictures]
+    return FileImages(paths, (6, 5, 3), headers)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ class TestFileImages:
         path, grey = str(tmp_path / "grey.png"), colours(1, (4, 3), np.uint8)[0]
         Image.fromarray(grey).save(path)
         for channels in (1, 3):
-            images = FileImages([path], (4, 3, channels), np.array([[4, 3]]), depth=8)
+            images = FileImages([path], (4, 3, channels), [Header((4, 3), is_colour=False)])
             expected = np.repeat(grey[None, :, :, None], channels, axis=3)
             assert np.array_equal(images.read(np.array([0])), expected)
 
@@ -211,7 +212,7 @@ class TestFileImages:
         with open(text, "w") as file:
             file.write("no image")
         for path, kind in ((missing, FileNotFoundError), (cut, ValueError), (text, ValueError)):
-            images = FileImages([*paths[:3], path], on_disk.shape, on_disk.sizes[:4], depth=8)
+            images = FileImages([*paths[:3], path], on_disk.shape, on_disk.headers[:4])
             assert images.read(np.arange(3)).shape == (3, 6, 5, 3)
             with pytest.raises(kind, match=f"Row 3 of X: .*{re.escape(path)}"):
                 images.read(np.array([0, 3]))

@@ -451,14 +451,17 @@ class TestBadFiles:
     @pytest.mark.parametrize("n_jobs", [None, 2])
     def test_a_file_must_stay_what_its_header_said(self, images, tmp_path, n_jobs):
         paths = write(tmp_path, images)
-        for other in (images[3][:-1], images[3][..., 0].astype(np.uint16)):
+        grey = images[3][..., 0]
+        others = {"7 x 30": images[3][:-1], "grey of 8": grey, "of 16": grey.astype(np.uint16)}
+        for found, other in others.items():
 
             def replace(image, other=other):  # when the first image varies, all headers are read
                 Image.fromarray(other).save(paths[3])
                 return image
 
             clf = ProtoPNetClassifier(**SMALL, augment=replace, n_jobs=n_jobs)
-            message = f"Row 3 of X: {re.escape(repr(paths[3]))} must stay the image that it was, of"
+            rule = f"Row 3 of X: {re.escape(repr(paths[3]))} must stay the image that it was"
+            message = f"{rule}, of .* in colour of 8 bits, got .*{found}"
             with pytest.raises(ValueError, match=message):
                 clf.fit(paths, Y)
             Image.fromarray(images[3]).save(paths[3])

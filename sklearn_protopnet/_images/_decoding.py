@@ -11,7 +11,7 @@ import stat
 import struct
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, TypeVar
 
 import numpy as np
@@ -32,7 +32,7 @@ ORIENTATION: Final = 0x0112
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What a file says of its image ahead of the pixels."""
 
@@ -42,6 +42,11 @@ class Header:
     """Whether the file can hold colours, which a palette can and grey with transparency cannot."""
     depth: int = 8
     """Bits of a grey pixel, 8, 16 or 32; of a colour, 8."""
+
+    def __str__(self) -> str:
+        height, width = self.size
+        kind = "colour" if self.is_colour else "grey"
+        return f"{height} x {width} pixels in {kind} of {self.depth} bits"
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
@@ -57,7 +62,9 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     return _read(path, header_of)
 
 
-def read_image(path: str | os.PathLike[str], channels: int) -> NDArray[Any]:
+def read_image(
+    path: str | os.PathLike[str], channels: int, header: Header | None = None
+) -> NDArray[Any]:
     """Read the pixels of a file, of its first frame if it has several.
 
     Parameters
@@ -65,6 +72,8 @@ def read_image(path: str | os.PathLike[str], channels: int) -> NDArray[Any]:
     path : str or path-like
         A file in any format of pixels that Pillow can read.
     channels : {1, 3}
+    header : Header or None
+        What `read_header` has found, by which arrays were chosen: now, it must be the same.
 
     Returns
     -------
@@ -76,13 +85,19 @@ def read_image(path: str | os.PathLike[str], channels: int) -> NDArray[Any]:
     OSError
         If the system does not let the file be read: FileNotFoundError, PermissionError and so on.
     ValueError
-        If it is no regular file, if Pillow cannot read all of the image, or there is no such
-        number of channels. A truncated file is read in part if the user sets Pillow's
-        ``LOAD_TRUNCATED_IMAGES``.
+        If it is no regular file, if Pillow cannot read all of the image, if that has become
+        another one, or there is no such number of channels. A truncated file is read in part if
+        the user sets Pillow's ``LOAD_TRUNCATED_IMAGES``.
     """
     if channels not in {1, 3}:
         raise ValueError(f"channels must be 1 or 3, got {channels!r}.")
-    return _read(path, lambda image: _pixels(image, channels))
+    found, pixels = _read(path, lambda image: (header_of(image), _pixels(image, channels)))
+    found = replace(found, size=pixels.shape[:2])  # which a plugin may change when it loads
+    if header not in {None, found}:
+        raise ValueError(
+            f"{os.fsdecode(path)!r} must stay the image that it was, of {header}, got {found}."
+        )
+    return pixels
 
 
 def decode(image: Image.Image, channels: int) -> NDArray[Any]:

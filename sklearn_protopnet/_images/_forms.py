@@ -152,8 +152,7 @@ def _read_paths(X: Any, expected: Expected) -> Images:
     headers = [
         naming_row(f"Row {row} of {name}", read_header, path) for row, path in enumerate(paths)
     ]
-    sizes = np.array([header.size for header in headers])
-    check_one_size(sizes, expected, paths)
+    check_one_size(np.array([header.size for header in headers]), expected, paths)
     channels = expected.channels
     if channels is None:
         channels = 3 if any(header.is_colour for header in headers) else 1
@@ -162,8 +161,7 @@ def _read_paths(X: Any, expected: Expected) -> Images:
             f"Images in {name} must have {channels} channels as in fit, and files give 1 or 3: "
             "pass arrays."
         )
-    depth = max(header.depth for header in headers)
-    return FileImages(paths, (*(expected.size or headers[0].size), channels), sizes, depth, name)
+    return FileImages(paths, (*(expected.size or headers[0].size), channels), headers, name)
 
 
 def _absolute(X: Any, name: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._images._decoding import read_image
+from sklearn_protopnet._images._decoding import Header, read_image
 from sklearn_protopnet._images._pillow import PillowSettings
 from sklearn_protopnet._images._prefetch import Reader, read_ahead
 from sklearn_protopnet._images._resizing import original_boxes, resize
@@ -150,9 +150,8 @@ class FileImages(Images):
 
     paths: list[str]
     shape: ImageShape
-    sizes: NDArray[np.int64]
-    depth: int
-    """Bits of the deepest image: 8, 16 or 32. Beside deeper ones, those of 8 bits are float32."""
+    headers: list[Header]
+    """What each file has said of its image, and goes on to say."""
     input_name: str = "X"
     """What errors call the paths."""
     n_jobs: int | None = None
@@ -160,6 +159,15 @@ class FileImages(Images):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:  # type: ignore[override]
+        return np.array([header.size for header in self.headers])
+
+    @cached_property
+    def depth(self) -> int:
+        """Bits of the deepest image: 8, 16 or 32. Beside those, images of 8 bits are float32."""
+        return max(header.depth for header in self.headers)
 
     @property
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
@@ -171,9 +179,7 @@ class FileImages(Images):
 
     def reader(self, rows: NDArray[np.int64]) -> Reader:
         files = [
-            _File(
-                f"Row {row} of {self.input_name}", self.paths[row], tuple(self.sizes[row].tolist())
-            )
+            _File(f"Row {row} of {self.input_name}", self.paths[row], self.headers[row])
             for row in rows
         ]
         return _Files(files, self.shape, self.dtype, PillowSettings.current())
@@ -192,16 +198,10 @@ class _File:
     row: str
     """What errors call it."""
     path: str
-    size: tuple[int, ...]
-    """(H, W) by its header."""
+    header: Header
 
-    def read(self, channels: int, itemsize: int) -> NDArray[Any]:
-        image: NDArray[Any] = naming_row(self.row, read_image, self.path, channels)
-        if image.shape[:2] != self.size or image.itemsize > itemsize:
-            raise ValueError(
-                f"{self.row}: {self.path!r} must stay the image that it was, of {self.size}, got "
-                f"{image.shape[:2]} in {image.dtype}."
-            )
+    def read(self, channels: int) -> NDArray[Any]:
+        image: NDArray[Any] = naming_row(self.row, read_image, self.path, channels, self.header)
         return image
 
 
@@ -216,7 +216,7 @@ class _Files:
         self.settings.apply()
         pixels = np.empty((len(self.files), *self.shape), self.dtype)
         for file, target in zip(self.files, pixels, strict=True):
-            image = file.read(self.shape[2], self.dtype.itemsize)
+            image = file.read(self.shape[2])
             # As it is by itself: what a file gives must not depend on the files beside it.
             target[...] = resize(image[None], self.shape[:2])[0]
         return pixels
