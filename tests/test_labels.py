@@ -71,15 +71,26 @@ class TestWeights:
 
     @pytest.mark.parametrize(
         "sample_weight",
-        [[1, 1], [1, -1, 1, 1], [1, np.nan, 1, 1], [0] * 4, ["a"] * 4, [10**400] * 4, [1j] * 4],
+        [
+            [1, 1],
+            [1, -1, 1, 1],
+            [1, np.nan, 1, 1],
+            [0] * 4,
+            ["a"] * 4,
+            [10**400] * 4,
+            [1j] * 4,
+            np.full(4, np.longdouble("1e4000")),
+            np.ones(4, "M8[s]"),
+        ],
     )
     def test_bad_sample_weights_are_refused_by_name(self, sample_weight):
         with pytest.raises(ValueError, match=r"^sample_weight must .*, found: .+[^\n]$"):
             effective_weights(sample_weight, None, CLASSES, LABELS)
 
-    @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
-    def test_bad_weights_of_classes_are_refused(self, weight):
-        with pytest.raises(ValueError, match=r"must be finite and not negative, got \{'a'"):
+    @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf, "a", [1], 1j, 10**400])
+    def test_bad_weights_of_classes_are_refused_by_name(self, weight):
+        message = r"^class_weight must (hold .*, got .* for class 'a'\.|be .*, found: .+[^\n])$"
+        with pytest.raises(ValueError, match=message):
             effective_weights(None, {"a": weight}, CLASSES, LABELS)
 
     def test_a_class_without_weight_is_left_out_of_the_balance(self):
@@ -211,6 +222,26 @@ class TestMessages:
         X, _ = digits
         with pytest.raises(ValueError, match=r"y must hold classes of .*, got \[nan\]\.$"):
             fitted.refit_last_layer(X, np.full(len(X), np.nan))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda y: np.stack([y, y], 1),
+            lambda y: [[1], *[[1, 2]] * (len(y) - 1)],
+            lambda y: y + 1j,
+            lambda y: 3,
+        ],
+    )
+    def test_labels_of_another_shape_are_named_and_not_printed(self, fitted, digits, make):
+        X, y = digits
+        doors = {
+            "y": lambda y: fitted.refit_last_layer(X, y),
+            "y_val": lambda y: last_layer_path(fitted, X, digits[1], X_val=X, y_val=y),
+        }
+        for name, enter in doors.items():
+            message = rf"^{name} must hold one label for each image, found: .+[^\n]$"
+            with pytest.raises(ValueError, match=message):
+                enter(make(y))
 
     def test_many_unknown_labels_are_not_printed(self, fitted, digits):
         X, _ = digits

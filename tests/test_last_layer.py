@@ -462,6 +462,7 @@ class TestArguments:
             ({"y": [0, -1]}, "y must hold indices of classes, .* got .*-1"),
             ({"y": [0.0, 1.0]}, "y must hold indices of classes"),
             ({"y": ["a", "b"]}, "y must hold indices of classes"),
+            ({"prototype_classes": [[0, 1]]}, "^prototype_classes must .* shape"),
             ({"prototype_classes": [0]}, "each of the 2 columns of similarities, got 1"),
             ({"prototype_classes": [0.5, 1]}, "prototype_classes must hold indices"),
             ({"coef_init": [[0.0, 0.0]]}, r"coef_init must have shape \(2, 2\), got \(1, 2\)"),

@@ -143,7 +143,8 @@ def solve_last_layer(
     mask = None if penalty_mask is None else np.asarray(penalty_mask)
     if mask is not None and (mask.dtype != np.bool_ or mask.ndim != 2):
         raise ValueError(
-            f"penalty_mask must be a two-dimensional array of booleans, got {penalty_mask!r}."
+            f"penalty_mask must be a two-dimensional array of booleans, got {mask.dtype} of "
+            f"shape {mask.shape}."
         )
     heights = [len(matrix) for matrix in (start, mask) if matrix is not None]
     shape = int(max(labels.max() + 1, owners.max() + 1, *heights)), n_prototypes
@@ -178,8 +179,14 @@ def not_converged(solution: LastLayer) -> str:
 
 
 def _check_indices(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    indices = column_or_1d(values)
-    if not np.issubdtype(indices.dtype, np.integer) or (len(indices) and indices.min() < 0):
-        raise ValueError(f"{name} must hold indices of classes, integers from 0, got {values!r}.")
+    rule = f"{name} must hold indices of classes, integers from 0"
+    try:
+        indices = column_or_1d(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}, found: {str(error).splitlines()[0]}") from error
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"{rule}, got {indices.dtype}.")
+    if len(indices) and indices.min() < 0:
+        raise ValueError(f"{rule}, got {indices.min()}.")
     checked: NDArray[np.int64] = indices.astype(np.int64)
     return checked

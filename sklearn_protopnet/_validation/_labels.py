@@ -72,7 +72,7 @@ def check_labels(
     name: str, y: ArrayLike | None, images_name: str, n_images: int, classes: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Check labels of images that a fitted classifier is to know; class indices (n,)."""
-    labels = native_order(column_or_1d(y, warn=True))
+    labels = _column(name, y)
     if labels.shape != (n_images,):
         raise ValueError(
             f"{name} must have one label for each of the {n_images} images in {images_name}, "
@@ -86,6 +86,21 @@ def check_labels(
             f"{_few(unknown)}."
         )
     return indices
+
+
+def _column(name: str, y: ArrayLike | None) -> NDArray[Any]:
+    """Bring labels to one axis; scikit-learn's function calls all of them y, and prints some."""
+    try:
+        return native_order(column_or_1d(y, warn=True))
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"{name} must hold one label for each image, found: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _few(labels: list[Any]) -> str:
@@ -111,20 +126,7 @@ def effective_weights(
         1: neither a product nor a sum of them leaves the range of numbers, and no bit is lost.
     """
     weights = scaled_weights(sample_weight, labels)
-    per_class = np.ones(len(classes))
-    here = weights > 0  # a row of weight 0 is no row, and counts in no balance
-    present = np.unique(labels[here])
-    per_class[present] = compute_class_weight(
-        class_weight,
-        classes=classes[present],
-        y=classes[labels[here]],
-        sample_weight=weights[here],
-    )
-    if not (np.isfinite(per_class) & (per_class >= 0)).all():
-        raise ValueError(
-            f"Weights of classes must be finite and not negative, got {class_weight!r}."
-        )
-    effective = _product(weights, per_class[labels])
+    effective = _product(weights, _weights_of_classes(class_weight, classes, labels, weights))
     if not (effective > 0).any():
         raise ValueError(
             "Sample and class weights must leave an image with a positive weight, got none with "
@@ -133,18 +135,52 @@ def effective_weights(
     return effective
 
 
+def _weights_of_classes(
+    class_weight: dict[Any, float] | str | None,
+    classes: NDArray[Any],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Give every image (n,) the weight of its class."""
+    per_class = np.ones(len(classes))
+    here = weights > 0  # a row of weight 0 is no row, and counts in no balance
+    present = np.unique(labels[here])
+    try:
+        per_class[present] = compute_class_weight(
+            class_weight,
+            classes=classes[present],
+            y=classes[labels[here]],
+            sample_weight=weights[here],
+        )
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            "class_weight must be None, 'balanced' or a dict with numbers for classes, found: "
+            f"{_first_line(error)}"
+        ) from error
+    for label, weight in zip(classes.tolist(), per_class.tolist(), strict=True):
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(
+                "class_weight must hold numbers that are finite and not negative, got "
+                f"{weight} for class {label!r}."
+            )
+    return per_class[labels]
+
+
 def scaled_weights(
     sample_weight: ArrayLike | None, labels: NDArray[np.int64], name: str = "sample_weight"
 ) -> NDArray[np.float64]:
     """Check sample weights (n,), and multiply them by a power of 2 so that they can be added."""
     try:
-        weights = check_sample_weight(
-            sample_weight, labels, dtype=np.float64, ensure_non_negative=True
-        )
+        with np.errstate(over="ignore"):  # long floats become infinite, which is refused
+            if sample_weight is not None and np.asarray(sample_weight).dtype.kind in "mM":
+                raise TypeError("dates")  # noqa: TRY301 - as scikit-learn would if it knew of them
+            weights = check_sample_weight(
+                sample_weight, labels, dtype=np.float64, ensure_non_negative=True
+            )
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{name} must be None or hold a number for each image, none negative and not all 0, "
-            f"found: {str(error).splitlines()[0]}"
+            f"found: {_first_line(error)}"
         ) from error
     return _product(weights, np.ones(len(weights)))
 

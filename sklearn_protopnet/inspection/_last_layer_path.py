@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
@@ -27,7 +27,11 @@ from sklearn_protopnet._validation import (
     scaled_weights,
 )
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
-from sklearn_protopnet.inspection._pipelines import classifier_images, find_classifier
+from sklearn_protopnet.inspection._pipelines import (
+    ClassifierImages,
+    classifier_images,
+    find_classifier,
+)
 from sklearn_protopnet.inspection._tables import build_table
 
 PATH_COLUMNS: Final = (
@@ -140,13 +144,15 @@ def last_layer_path(
     check_given_together(X_val, y_val)
     check_positive("n_l1_weights", n_l1_weights)
     penalties = None if l1_weights is None else _check_penalties(l1_weights)
-    training = _compare(estimator, X, y, sample_weight)
-    validation = None if X_val is None else _compare(estimator, X_val, y_val, None, "_val")
+    given = _labelled(estimator, X, y, sample_weight)
+    held_out = None if X_val is None else _labelled(estimator, X_val, y_val, None, "_val")
+    weights = effective_weights(sample_weight, clf.class_weight, clf.classes_, given.labels)
+    training, validation = given.similarities(), held_out and held_out.similarities()
     owners = class_indices(clf.prototype_classes_, clf.classes_)
     problem = Problem(
         similarities=training.values,
         labels=training.labels,
-        weights=effective_weights(sample_weight, clf.class_weight, clf.classes_, training.labels),
+        weights=weights,
         penalty_mask=off_class_mask(owners, len(clf.classes_)),
         l1_weight=np.inf,
         l2_weight=clf.l2_weight_,
@@ -175,15 +181,29 @@ def last_layer_path(
     return table
 
 
-def _compare(
+@dataclass(frozen=True)
+class _Labelled:
+    """Images that have been checked, with all that goes with them."""
+
+    images: ClassifierImages
+    labels: NDArray[np.int64]
+    """(n,) class indices."""
+    weights: Array
+    """(n,)"""
+
+    def similarities(self) -> Similarities:
+        evidence = self.images.fitted.evidence(self.images.source)
+        return Similarities(evidence.similarities, self.labels, self.weights)
+
+
+def _labelled(
     estimator: Any, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, suffix: str = ""
-) -> Similarities:
-    """Compare images with the prototypes; their arguments are called X and y, with a suffix."""
+) -> _Labelled:
+    """Check images and labels; their arguments are called X and y, with a suffix."""
     images = classifier_images(estimator, X, f"X{suffix}")
-    similarities = images.fitted.evidence(images.source).similarities
-    labels = check_labels(f"y{suffix}", y, f"X{suffix}", len(similarities), images.fitted.classes)
-    weights = scaled_weights(sample_weight, labels)
-    return Similarities(similarities, labels, weights)
+    n_images, classes = len(images.source), images.fitted.classes
+    labels = check_labels(f"y{suffix}", y, f"X{suffix}", n_images, classes)
+    return _Labelled(images, labels, scaled_weights(sample_weight, labels))
 
 
 def _solutions(
