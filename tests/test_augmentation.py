@@ -239,6 +239,12 @@ class TestCallables:
         with pytest.raises(ValueError, match=message):
             changed(noise(), augment, range(6))
 
+    @pytest.mark.parametrize("augment", [lambda image: image.to("meta"), torch.Tensor.to_sparse])
+    def test_an_image_that_is_elsewhere_is_refused(self, augment):
+        message = "Tensors in the result of augment must be dense and on the CPU"
+        with pytest.raises(TypeError, match=message):
+            changed(noise(), augment, range(6))
+
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("X", [noise(6), noise(6, dtype=np.float32).reshape(6, -1)])

@@ -4,6 +4,7 @@ import copy
 import re
 import warnings
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -564,11 +565,21 @@ class TestNumbers:
             with pytest.raises((TypeError, ValueError), match=r"real numbers|omplex|strings|void"):
                 ProtoPNetClassifier(image_size=image_size, **QUICK).fit(X, Y)
 
-    def test_n_jobs_is_not_0_whatever_reads_the_images(self, grey):
-        clf = copy.copy(grey).set_params(n_jobs=0)
-        for enter in (lambda: clf.fit(GREY, Y), lambda: clf.predict(GREY)):
-            with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0"):
-                enter()
+    @pytest.mark.parametrize("dtype", ["M8[s]", "m8[s]", "datetime64[s, UTC]"])
+    def test_times_beside_numbers_are_refused_with_their_column(self, grey, dtype):
+        frame = pd.DataFrame(GREY.reshape(8, -1)).rename(columns="pixel {}".format)
+        frame["pixel 71"] = pd.Series(np.zeros(8, np.int64)).astype(dtype)
+        clf = ProtoPNetClassifier(image_shape=(8, 9), **QUICK)
+        for enter in (partial(clf.fit, y=Y), grey.predict):
+            with pytest.raises(ValueError, match=r"^X must hold .* got .* in column 'pixel 71'"):
+                enter(frame)
+
+    @pytest.mark.parametrize("n_jobs", [0, 1.5, "a", [1]])
+    def test_n_jobs_is_a_number_of_processes_whatever_reads_the_images(self, grey, n_jobs):
+        clf = copy.copy(grey).set_params(n_jobs=n_jobs)
+        for enter in (clf.predict, clf.explain, partial(clf.fit, y=Y)):
+            with pytest.raises(ValueError, match=r"n_jobs.* must be .*(got|Got) "):
+                enter(GREY)
 
 
 class TestResize:

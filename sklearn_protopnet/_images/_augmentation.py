@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from sklearn_protopnet._images._numbers import as_array
 from sklearn_protopnet._images._prefetch import Reader
 from sklearn_protopnet._images._resizing import channels_first
 from sklearn_protopnet._images._shapes import ImageShape
@@ -122,7 +123,7 @@ def _changed(image: NDArray[Any], transform: Transform, seed: int) -> NDArray[An
             "augment must map a tensor (channels, height, width) to one of the same shape and "
             f"dtype, got {what} for {tuple(shape)} in {dtype}."
         )
-    if not torch.isfinite(found).all():
+    array: NDArray[Any] = as_array(found, "the result of augment").transpose(1, 2, 0)
+    if not np.isfinite(array).all():
         raise ValueError("augment must give finite pixels, got NaN or infinity.")
-    array: NDArray[Any] = found.detach().numpy().transpose(1, 2, 0)
     return array

@@ -114,7 +114,14 @@ def _are_rows(X: Any) -> bool:
     return is_sparse or (is_array and getattr(X, "ndim", 2) <= 2)
 
 
-def _read_rows(X: Any, _: Expected) -> Any:
+def _read_rows(X: Any, expected: Expected) -> Any:
+    """Leave rows to scikit-learn, which has no word for times beside numbers."""
+    if hasattr(X, "iloc") and X.ndim == 2:
+        for column, dtype in X.dtypes.items():
+            if dtype.kind in "mM":
+                raise ValueError(
+                    f"{expected.name} must hold real numbers, got {dtype} in column {column!r}."
+                )
     return X
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -108,9 +109,10 @@ def check_images(
 
 def _with_processes(images: Any, estimator: BaseEstimator) -> Images:
     """Have as many processes as the estimator says read images, which few of them need."""
-    if estimator.n_jobs == 0:
-        raise ValueError("n_jobs must be None or an integer other than 0, got 0.")
-    read: Images = replace(images, n_jobs=estimator.n_jobs)
+    n_jobs = estimator.n_jobs
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
+        raise ValueError(f"n_jobs must be None or an integer other than 0, got {n_jobs!r}.")
+    read: Images = replace(images, n_jobs=n_jobs)
     return read
 
 
