@@ -3,13 +3,19 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import ArrayImages, Dataset, unstandardized
 from sklearn_protopnet._validation import class_indices, effective_weights, split_validation
-from sklearn_protopnet.inspection import last_layer_path, write_report
+from sklearn_protopnet.inspection import (
+    explain,
+    export_evidence,
+    last_layer_path,
+    write_report,
+)
 
 CLASSES, LABELS = np.array(["a", "b"]), np.array([0, 0, 0, 1])
 
@@ -210,6 +216,27 @@ class TestText:
         with pytest.raises(ValueError, match=message):
             clf.fit(X, names)
         assert not hasattr(clf, "classes_")
+
+    @pytest.mark.parametrize("door", [explain, write_report, export_evidence])
+    def test_so_is_that_in_an_index(self, fitted, digits, door, tmp_path):
+        files = () if door is explain else (tmp_path / "evidence.csv",)
+        frame = pd.DataFrame(digits[0][:2])
+        indices = [
+            pd.Index(["a", "\udce9"], dtype=object),
+            pd.Index([(0, "a"), (0, "\udce9")], tupleize_cols=False),
+        ]
+        message = r"^The index of X must be text that UTF-8 can hold, got .*\\udce9.* in row 1\."
+        for index in indices:
+            for X in (frame.set_axis(index), pd.Series(list(digits[0][:2]), index=index)):
+                with pytest.raises(ValueError, match=message):
+                    door(fitted, X, *files)
+        assert not list(tmp_path.iterdir())
+
+    def test_so_is_that_in_names_of_columns(self, few):
+        X, y = few
+        names = pd.Index([*map(str, range(63)), "\udce9"], dtype=object)
+        with pytest.raises(ValueError, match=r"^Names of columns in X must .* in column 63\."):
+            quick().fit(pd.DataFrame(X, columns=names), y)
 
     def test_any_other_text_is_taken(self, few):
         X, y = few

@@ -10,7 +10,7 @@ from sklearn_protopnet._validation._labels import (
     scaled_weights,
     split_validation,
 )
-from sklearn_protopnet._validation._parameters import check_names, check_positive
+from sklearn_protopnet._validation._parameters import check_names, check_positive, check_text
 from sklearn_protopnet._validation._training_data import (
     all_or_nothing,
     check_given_together,
@@ -25,6 +25,7 @@ __all__ = [
     "check_labels",
     "check_names",
     "check_positive",
+    "check_text",
     "check_training_images",
     "check_two_classes",
     "class_indices",

@@ -31,6 +31,7 @@ from sklearn_protopnet._images import (
     resize_all,
     shape_of_rows,
 )
+from sklearn_protopnet._validation._parameters import check_text
 
 
 @np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds pixels up to find NaN
@@ -64,6 +65,9 @@ def check_training_images(
         shape = images.given_shape
     else:
         rows, y = validate_data(estimator, found, y)
+        names = getattr(estimator, "feature_names_in_", None)
+        if names is not None:
+            check_text("Names of columns in X", names, "column")
         shape = _row_shape(shape, rows.shape[1])
         images = _unfolded(rows, shape, size, "X")
     return _with_processes(images, estimator), np.asarray(y), shape

@@ -17,6 +17,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sklearn_protopnet._compat import check_sample_weight
 from sklearn_protopnet._images import Dataset
+from sklearn_protopnet._validation._parameters import check_text
 
 NAMED_LABELS: Final = 10
 """A message names so many unknown labels at most."""
@@ -33,25 +34,11 @@ def find_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Raises
     ------
     ValueError
-        If a label is text that UTF-8 cannot hold: neither a table, a report nor a file could.
+        If a label is text that UTF-8 cannot hold.
     """
+    check_text("Labels in y", y)
     classes, indices = np.unique(native_order(y), return_inverse=True)
-    for i, label in enumerate(classes.tolist()):
-        if isinstance(label, str) and not _is_utf8(label):
-            row = np.flatnonzero(indices == i)[0]
-            raise ValueError(
-                f"Labels in y must be text that UTF-8 can hold, got {label!r} in row {row}. Such "
-                "text comes from names of files that were decoded in another encoding."
-            )
     return classes, indices.astype(np.int64, copy=False)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def class_indices(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
 from sklearn_protopnet._images import ImageSource
-from sklearn_protopnet._validation import check_images, native_order
+from sklearn_protopnet._validation import check_images, check_text, native_order
 
 
 class ClassifierImages(NamedTuple):
@@ -43,7 +43,7 @@ def classifier_images(estimator: Any, X: Any, input_name: str = "X") -> Classifi
     TypeError
         If there is no such classifier at its end.
     """
-    names = index_of(X)
+    names = index_of(X, input_name)
     *around, classifier = _nested(estimator)
     for each in around:
         if isinstance(each, Pipeline) and len(each) > 1:
@@ -109,9 +109,19 @@ def _nested(estimator: Any) -> list[Any]:
     return nested
 
 
-def index_of(X: Any) -> NDArray[Any] | None:
-    """Index of a frame or a series, (n,), in native byte order; None of anything else."""
-    return native_order(np.asarray(X.index)) if hasattr(X, "iloc") else None
+def index_of(X: Any, input_name: str = "X") -> NDArray[Any] | None:
+    """Index of a frame or a series, (n,), in native byte order; None of anything else.
+
+    Raises
+    ------
+    ValueError
+        If it has text that UTF-8 cannot hold.
+    """
+    if not hasattr(X, "iloc"):
+        return None
+    names = np.asarray(X.index)
+    check_text(f"The index of {input_name}", names)
+    return native_order(names)
 
 
 def only_image(X: Any, sample: Any) -> Any:
