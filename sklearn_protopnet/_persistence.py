@@ -78,8 +78,10 @@ def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], An
     )
     remedy = "Predictions do not need the latter: set_params(augment=None). Or pickle the "
     remedy += "estimator."
+    written = copy(estimator).set_params(memory=None)
+    vars(written).update(_unmapped(vars(written)))
     try:
-        data = io.BytesIO(skops_io.dumps(copy(estimator).set_params(memory=None)))
+        data = io.BytesIO(skops_io.dumps(written))
     except Exception as error:  # what skops cannot write at all fails in a way of its own
         raise TypeError(f"{rule}, found what skops cannot write: {error}. {remedy}") from error
     with ZipFile(data, "a", ZIP_STORED) as archive:
@@ -246,6 +248,13 @@ def _check_array(archive: ZipFile, name: str) -> None:
             f"its array {name!r} must be numbers or text as its header says, {n_bytes} bytes, "
             f"found {found}."
         )
+
+
+def _unmapped(value: Any) -> Any:
+    """Make plain arrays of those in files that are mapped into memory, which `load` refuses."""
+    if isinstance(value, dict):
+        return {key: _unmapped(each) for key, each in value.items()}
+    return np.asarray(value) if isinstance(value, np.memmap) else value
 
 
 def _version() -> str:

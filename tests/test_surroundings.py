@@ -16,7 +16,7 @@ import torch
 from quick import QUICK
 from torch import nn
 
-from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet import ProtoPNetClassifier, load
 
 
 @contextlib.contextmanager
@@ -118,6 +118,8 @@ def test_arrays_that_cannot_be_written_to_do(few, expected, tmp_path):
     assert not mapped.prototypes_.flags.writeable
     assert np.array_equal(mapped.decision_function(images), expected[0])
     assert mapped.explain(images[:2], localizer="occlusion").equals(expected[1])
+    mapped.save(tmp_path / "clf.ppn")
+    assert np.array_equal(load(tmp_path / "clf.ppn").decision_function(X), expected[0])
     assert np.array_equal(mapped.refit_last_layer(images, y).coef_, clf.coef_)
 
 
