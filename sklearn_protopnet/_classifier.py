@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -58,7 +59,6 @@ from sklearn_protopnet._training import (
     usual_pretraining,
 )
 from sklearn_protopnet._validation import (
-    all_or_nothing,
     check_images,
     check_labels,
     check_training_images,
@@ -464,62 +464,68 @@ class ProtoPNetClassifier(
             If a class has no image of positive weight, or if rows that are taken for square grey
             images could also have four channels: 1,024 features are 32 x 32 or 16 x 16 x 4.
         """
-        with all_or_nothing(self):
-            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit; images have none
-            images, y, self.image_shape_ = check_training_images(self, X, y)
-            self.input_shape_ = images.shape
-            self.n_features_in_ = math.prod(self.image_shape_)
-            held_out = X_val, y_val, sample_weight_val
-            data = prepare_training(self, images, y, sample_weight, held_out)
-            self.classes_ = data.classes
-            architecture, device = self._architecture(), resolve_device(self.device)
-            task = TrainingTask(
-                architecture,
-                self._settings(len(data.training)),
-                data.training,
-                data.validation,
-                self.augment,
-                data.seed,
-                device,
-                resolve_precision(self.precision, device, is_small=architecture.is_small),
-            )
-            with (
-                working_conditions(tiny=architecture.is_tiny),
-                TrainingProgress(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
-            ):
-                trained = train_network(task, check_memory(self.memory), bar.show)
-                last_layer, row = trained.last_layer.solve(
-                    float(self.l1_weight), float(self.l2_weight)
-                )
-                bar.show(row)
-            sources = prototype_sources(task, trained)
-            self.prototypes_ = trained.prototypes
-            self.prototype_classes_ = self.classes_[trained.prototype_classes]
-            self.prototype_sample_indices_ = sources.rows
-            self.prototype_boxes_ = sources.boxes
-            self.prototype_images_ = sources.images
-            self.prototype_image_sizes_ = sources.sizes
-            self.prototype_distances_ = trained.source_distances
-            self.similarity_quantiles_ = similarity_quantiles(
-                trained.last_layer.training, trained.prototype_classes
-            )
-            self.coef_ = last_layer.coef
-            self.last_layer_gap_ = last_layer.gap
-            self.l1_weight_, self.l2_weight_ = float(self.l1_weight), float(self.l2_weight)
-            self.history_ = [asdict(each) for each in (*trained.history, row)]
-            self.n_iter_ = len(trained.loss_curve)
-            self.loss_curve_ = trained.loss_curve
-            self.__dict__.pop("backbone_", None)  # of an earlier fit
-            if trained.backbone is not None:
-                self.backbone_ = trained.backbone
-            self.state_ = {
-                "architecture": architecture.plain_values(),
-                "network": trained.layers,
-                "standardization": asdict(data.training.source.standardization),
-                "receptive_field": asdict(trained.receptive_field),
-                "is_backbone_frozen": task.settings.is_backbone_frozen,
-                "is_resized": self.image_size is not None,
-            }
+        # What scikit-learn finds out it leaves on an estimator: on this one when all is done, so
+        # that a fit that fails changes nothing, and other threads predict with the last one.
+        checked: Any = copy(self)
+        vars(checked).pop("feature_names_in_", None)  # of an earlier fit; images have none
+        images, y, checked.image_shape_ = check_training_images(checked, X, y)
+        checked.input_shape_ = images.shape
+        checked.n_features_in_ = math.prod(checked.image_shape_)
+        held_out = X_val, y_val, sample_weight_val
+        data = prepare_training(checked, images, y, sample_weight, held_out)
+        architecture = self._architecture(images.shape, len(data.classes))
+        device = resolve_device(self.device)
+        task = TrainingTask(
+            architecture,
+            self._settings(len(data.training)),
+            data.training,
+            data.validation,
+            self.augment,
+            data.seed,
+            device,
+            resolve_precision(self.precision, device, is_small=architecture.is_small),
+        )
+        penalties = float(self.l1_weight), float(self.l2_weight)
+        with (
+            working_conditions(tiny=architecture.is_tiny),
+            TrainingProgress(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
+        ):
+            trained = train_network(task, check_memory(self.memory), bar.show)
+            last_layer, row = trained.last_layer.solve(*penalties)
+            bar.show(row)
+        sources = prototype_sources(task, trained)
+        quantiles = similarity_quantiles(trained.last_layer.training, trained.prototype_classes)
+        for name in ("backbone_", "feature_names_in_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        if trained.backbone is not None:
+            self.backbone_ = trained.backbone
+        if hasattr(checked, "feature_names_in_"):
+            self.feature_names_in_ = checked.feature_names_in_
+        self.n_features_in_ = checked.n_features_in_
+        self.image_shape_, self.input_shape_ = checked.image_shape_, checked.input_shape_
+        self.classes_ = data.classes
+        self.prototypes_ = trained.prototypes
+        self.prototype_classes_ = data.classes[trained.prototype_classes]
+        self.prototype_sample_indices_ = sources.rows
+        self.prototype_boxes_ = sources.boxes
+        self.prototype_images_ = sources.images
+        self.prototype_image_sizes_ = sources.sizes
+        self.prototype_distances_ = trained.source_distances
+        self.similarity_quantiles_ = quantiles
+        self.coef_ = last_layer.coef
+        self.last_layer_gap_ = last_layer.gap
+        self.l1_weight_, self.l2_weight_ = penalties
+        self.history_ = [asdict(each) for each in (*trained.history, row)]
+        self.n_iter_ = len(trained.loss_curve)
+        self.loss_curve_ = trained.loss_curve
+        self.state_ = {
+            "architecture": architecture.plain_values(),
+            "network": trained.layers,
+            "standardization": asdict(data.training.source.standardization),
+            "receptive_field": asdict(trained.receptive_field),
+            "is_backbone_frozen": task.settings.is_backbone_frozen,
+            "is_resized": self.image_size is not None,
+        }
         missing = self.prototype_classes_[sources.rows == NO_SOURCE]
         if len(missing):
             warnings.warn(
@@ -904,7 +910,7 @@ class ProtoPNetClassifier(
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
 
-    def _architecture(self) -> Architecture:
+    def _architecture(self, image_shape: tuple[int, int, int], n_classes: int) -> Architecture:
         size = tuple(self.prototype_size)
         if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
             raise ValueError(
@@ -913,8 +919,8 @@ class ProtoPNetClassifier(
             )
         return Architecture(
             backbone=self.backbone,
-            image_shape=self.input_shape_,
-            n_classes=len(self.classes_),
+            image_shape=image_shape,
+            n_classes=n_classes,
             n_prototypes_per_class=int(self.n_prototypes_per_class),
             prototype_depth=int(self.prototype_depth),
             prototype_size=(int(size[0]), int(size[1])),

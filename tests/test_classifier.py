@@ -1,5 +1,6 @@
 """The classifier: its promises to users, and its errors."""
 
+import itertools
 import math
 
 import numpy as np
@@ -464,6 +465,27 @@ class TestErrors:
             clf.fit(X[:, :-1], y)
         assert vars(clf) == before
         assert np.array_equal(clf.decision_function(X), predicted)
+
+    def test_until_a_fit_has_ended_the_classifier_is_the_last_one(self, few):
+        X, y = few
+        frame = pd.DataFrame(X).rename(columns="pixel {}".format)
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(frame, y)
+        predicted = clf.decision_function(frame)
+        n_calls = itertools.count()
+
+        def watch(image):
+            if next(n_calls) == 0:
+                assert vars(clf) == before
+                assert np.array_equal(clf.decision_function(frame), predicted)
+            return image
+
+        clf.set_params(augment=watch, image_shape=None)
+        before = dict(vars(clf))
+        clf.fit(X[::2].reshape(-1, 8, 8)[:, :6], y[::2] + 100)
+        assert next(n_calls) > 1
+        assert clf.input_shape_ == (6, 8, 1)
+        assert clf.classes_.min() >= 100
+        assert not hasattr(clf, "feature_names_in_")
 
     def test_tensors_on_an_accelerator_are_refused(self, fitted):
         with pytest.raises(
