@@ -320,7 +320,7 @@ def _check_network(estimator: Any) -> None:
         _require(array.shape == restored[name].shape, f"{name} must have its shape", array.shape)
     with working_conditions(tiny=fitted.architecture.is_tiny), torch.no_grad():
         height, width, channels = estimator.input_shape_
-        features = network.backbone(torch.zeros(1, channels, height, width))
+        features = network.feature_maps(torch.zeros(1, channels, height, width))
     n_cells = tuple(features.shape[2:])
     _require(
         field.map_size == n_cells and np.less_equal(network.prototype_size, n_cells).all(),

@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from quick import QUICK
 from torch import nn
 from torchvision import models
 
+from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._network import (
     BACKBONES,
     SIMILARITIES,
@@ -511,12 +513,49 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             architecture(backbone=module).build()
 
+    @pytest.mark.parametrize("door", ["fit", "predict"])
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            (lambda maps: maps[:-1], r"shape \(\d+, 4, 6, 6\)"),
+            (lambda maps: maps[:, :2], r"shape \(\d+, 2, 6, 6\) after depth 4"),
+            (lambda maps: maps.double(), "float64"),
+            (lambda maps: maps.to("meta"), "maps on meta"),
+            (lambda maps: maps.to_sparse(), r"maps in torch\.sparse_coo"),
+            (lambda maps: None, "a NoneType"),
+        ],
+    )
+    def test_it_is_said_in_every_call(self, door, change, found):
+        """Whatever a module returns while it is built, a large batch or training may change it."""
+
+        def changed(maps):
+            return change(maps) if len(maps) > n_images else maps
+
+        n_images = 2 if door == "fit" else 32
+        backbone = nn.Sequential(nn.Conv2d(1, 2, 3), Changed(changed))
+        X = np.random.default_rng(0).normal(size=(40, 8, 8))
+        clf = ProtoPNetClassifier(backbone=backbone, **{**QUICK, "batch_size": 10})
+        message = f"must map float32 images .* got {found} for images of shape"
+        if door == "predict":
+            clf.fit(X[:20], np.arange(20) % 2)
+        with pytest.raises(ValueError, match=message):
+            clf.fit(X, np.arange(40) % 2) if door == "fit" else clf.predict(X)
+
     @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
     @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch 2.10
     def test_torchscript_is_refused(self):
         traced = torch.jit.trace(nn.Conv2d(2, 4, 1), torch.zeros(1, 2, 8, 9))
-        with pytest.raises(TypeError, match="got a TorchScript module, which torch has deprecated"):
-            architecture(backbone=traced).build()
+        for module in (traced, nn.Sequential(traced, nn.ReLU())):
+            with pytest.raises(TypeError, match="got a TorchScript module, which torch has"):
+                architecture(backbone=module).build()
+
+    @pytest.mark.parametrize("name", ["weight", "running_mean"])
+    def test_a_module_without_numbers_is_refused(self, name):
+        module = nn.BatchNorm2d(2)
+        tensor = getattr(module, name).detach().to("meta")
+        setattr(module, name, nn.Parameter(tensor) if name == "weight" else tensor)
+        with pytest.raises(ValueError, match="backbone must have numbers for parameters"):
+            architecture(backbone=module).build()
 
     @pytest.mark.parametrize("size", [(9, 1), (1, 10)])
     def test_a_prototype_larger_than_the_map_is_refused(self, size):

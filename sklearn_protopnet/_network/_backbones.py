@@ -98,12 +98,8 @@ def build_backbone(
     >>> backbone(torch.zeros(2, 1, 224, 224)).shape
     torch.Size([2, 256, 14, 14])
     """
-    if isinstance(backbone, torch.jit.ScriptModule):
-        raise TypeError(
-            "backbone must be a torch.nn.Module as Python defines it, got a TorchScript module, "
-            "which torch has deprecated: give the module that it was made from."
-        )
     if isinstance(backbone, nn.Module):
+        _check_module(backbone)
         built = copy.deepcopy(backbone).cpu()
         if weights is not None:
             load_module_weights(built, weights)
@@ -125,6 +121,19 @@ def build_backbone(
     if record.channels is not None and channels != record.channels:
         _adapt_channels(built, channels, weights)
     return built if feature_stride is None else _cut(built, channels, feature_stride)
+
+
+def _check_module(backbone: nn.Module) -> None:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in backbone.modules()):
+        raise TypeError(
+            "backbone must be a torch.nn.Module as Python defines it, got a TorchScript module, "
+            "which torch has deprecated: give the module that it was made from."
+        )
+    if any(tensor.is_meta for tensor in (*backbone.parameters(), *backbone.buffers())):
+        raise ValueError(
+            "backbone must have numbers for parameters, got some on the device 'meta', which has "
+            "none: build it on another one."
+        )
 
 
 def published_standardization(

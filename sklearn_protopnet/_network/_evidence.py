@@ -48,7 +48,7 @@ def backbone_maps(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterato
     """Yield chunks of backbone maps of chunks of images, with the network in ``eval()``."""
     _evaluate(network)
     for index, images in chunks:
-        yield index, network.backbone(images.to(network.prototypes.device))
+        yield index, network.feature_maps(images.to(network.prototypes.device))
 
 
 @torch.no_grad()

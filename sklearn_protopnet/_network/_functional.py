@@ -7,9 +7,49 @@ L = (H - H1 + 1) (W - W1 + 1) patches of an image, K = D H1 W1 numbers in a patc
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def check_maps(maps: Any, images: Tensor, depth: int | None = None) -> None:
+    """Check what a backbone returns: a module may do as it likes in any call.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (N, F, H, W), if all is well
+    images : Tensor of shape (N, C, H0, W0)
+    depth : int or None
+        F, where it is known.
+
+    Raises
+    ------
+    ValueError
+        If they are no such maps.
+    """
+    problem = _mismatch(maps, images, depth)
+    if problem:
+        raise ValueError(
+            "The backbone must map float32 images of shape (n, channels, height, width) to float32 "
+            f"feature maps of shape (n, depth, height, width) on the same device, got {problem} "
+            f"for images of shape {tuple(images.shape)}."
+        )
+
+
+def _mismatch(maps: Any, images: Tensor, depth: int | None) -> str:
+    """Say what is wrong with feature maps; nothing if they are such."""
+    if not isinstance(maps, Tensor):
+        return f"a {type(maps).__name__}"
+    if maps.layout != torch.strided:
+        return f"maps in {maps.layout}"
+    if maps.dim() != 4 or len(maps) != len(images) or 0 in maps.shape:
+        return f"shape {tuple(maps.shape)}"
+    if depth not in {None, maps.shape[1]}:
+        return f"shape {tuple(maps.shape)} after depth {depth}"
+    if maps.dtype != torch.float32 and not torch.is_autocast_enabled(images.device.type):
+        return str(maps.dtype).removeprefix("torch.")
+    return f"maps on {maps.device}" if maps.device != images.device else ""
 
 
 def extract_patches(features: Tensor, prototype_size: tuple[int, int]) -> Tensor:

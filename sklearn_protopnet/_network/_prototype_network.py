@@ -71,6 +71,18 @@ class PrototypeNetwork(nn.Module):
         # A buffer: no stage moves it by gradients; the last layer is solved for.
         self.register_buffer("head", initial_head(prototype_classes, n_classes))
 
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """Give the maps of the backbone, (N, F, H, W).
+
+        Raises
+        ------
+        ValueError
+            If the backbone, a module of the user's, returns none for these images.
+        """
+        maps: Tensor = self.backbone(images)
+        functional.check_maps(maps, images, self.backbone_channels)
+        return maps
+
     def raw_patches(self, maps: Tensor) -> Tensor:
         """Latent patches of maps (N, F, H, W) as the projection copies them, (N, L, D1)."""
         return functional.extract_patches(self.add_on(maps), self.prototype_size)

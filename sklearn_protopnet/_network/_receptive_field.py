@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sklearn_protopnet._compat import TorchDispatchMode, is_mutable, storage_key
+from sklearn_protopnet._network._functional import check_maps
 
 Intervals = NDArray[np.int64]
 """(cells, 2): half-open intervals of input rows (or columns), one for each cell."""
@@ -107,28 +108,11 @@ def trace_receptive_field(
     reader = _Reader(images)
     with torch.no_grad(), reader:
         features = backbone(images)
-    problem = _mismatch(features, images)
-    if problem:
-        raise ValueError(
-            "The backbone must map float32 images of shape (n, channels, height, width) to float32 "
-            f"feature maps of shape (n, depth, height, width) on the same device, got {problem} "
-            f"for images of shape {tuple(images.shape)}."
-        )
+    check_maps(features, images)
     field = reader.field_of(features)
     if not isinstance(field, _Field):
         field = _whole_field(features, image_size)
     return ReceptiveField(field.rows, field.columns, features.shape[1])
-
-
-def _mismatch(features: Any, images: Tensor) -> str:
-    """Say what is wrong with feature maps; nothing if they are such."""
-    if not isinstance(features, Tensor):
-        return f"a {type(features).__name__}"
-    if features.dim() != 4 or len(features) != len(images) or 0 in features.shape:
-        return f"shape {tuple(features.shape)}"
-    if features.dtype != torch.float32:
-        return str(features.dtype).removeprefix("torch.")
-    return f"maps on {features.device}" if features.device != images.device else ""
 
 
 @dataclass(frozen=True)

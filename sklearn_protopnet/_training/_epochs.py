@@ -135,7 +135,7 @@ class GradientEpochs:
             return
         for images in source.batches([rows[batch] for batch in batches], changes):
             with self.autocast():
-                maps = self.network.backbone(images.to(self.device))
+                maps = self.network.feature_maps(images.to(self.device))
             yield maps
 
     def _pretraining_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:

@@ -171,7 +171,7 @@ class Trainer:
         for batch in np.array_split(index, count_batches(len(index), self.settings.batch_size)):
             if self.parts.is_backbone_moving:
                 images = self.dataset.source.batch(self.dataset.rows[batch])
-                yield batch, self.network.backbone(images.to(self.device))
+                yield batch, self.network.feature_maps(images.to(self.device))
             else:
                 yield batch, self.features.batch(batch)
 

@@ -62,7 +62,7 @@ class Attribution:
 
 def patch_similarities(network: PrototypeNetwork, images: Tensor, queries: Queries) -> Tensor:
     """Similarity of each query's patch in each image; (M, Q), float64, differentiable."""
-    patches = network.raw_patches(network.backbone(images))  # (M, L, D1)
+    patches = network.raw_patches(network.feature_maps(images))  # (M, L, D1)
     return network.similarities_at(patches, queries.prototypes, queries.positions)
 
 
@@ -129,7 +129,7 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     """
     pixels = image.detach().clone().requires_grad_()
     with torch.enable_grad(), Propagation(pixels):
-        patches = network.raw_patches(network.backbone(pixels))  # (1, L, D1)
+        patches = network.raw_patches(network.feature_maps(pixels))  # (1, L, D1)
     with torch.no_grad():
         chosen = patches[0, queries.positions]  # (Q, D1)
         wanted = network.comparable(network.prototypes.flatten(1)[queries.prototypes])
@@ -196,7 +196,7 @@ def upsampling(network: PrototypeNetwork, image: Tensor, queries: Queries) -> At
     image : Tensor of shape (1, C, H, W)
     queries : Queries
     """
-    features = network.backbone(image)
+    features = network.feature_maps(image)
     similarities = network.similarity_maps(features)[0, queries.prototypes]  # (Q, h, w)
     enlarged = nn.functional.interpolate(
         similarities[:, None], size=image.shape[2:], mode="bicubic", align_corners=False
