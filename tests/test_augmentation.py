@@ -246,6 +246,19 @@ class TestCallables:
             changed(noise(), augment, range(6))
 
 
+def test_what_cannot_be_pickled_does_in_one_process_only():
+    lock = threading.Lock()
+
+    def keep(image):
+        with lock:
+            return image
+
+    clf = ProtoPNetClassifier(image_shape=SHAPE, augment=keep, **QUICK)
+    clf.fit(noise(8), [0, 1] * 4)
+    with pytest.raises(ValueError, match=r"With n_jobs=2, augment .* pickle.* set n_jobs=None"):
+        clf.set_params(n_jobs=2).fit(noise(8), [0, 1] * 4)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("X", [noise(6), noise(6, dtype=np.float32).reshape(6, -1)])
 def test_pixels_stay_finite(bad, X):

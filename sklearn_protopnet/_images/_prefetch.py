@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import islice
+from pickle import PicklingError
 from typing import Any, Final
 
 from joblib import Parallel, delayed, effective_n_jobs
@@ -33,6 +34,11 @@ def read_ahead(readers: Iterable[Reader], n_jobs: int | None) -> Iterator[Any]:
         Processes, as in scikit-learn, with up to two readers each that nobody has asked for yet.
         With one process, or inside a worker of another search, each reader is called when its
         turn comes. The processes end when this one does, however it ends.
+
+    Raises
+    ------
+    ValueError
+        If there are several processes, and a reader cannot be pickled.
     """
     workers = effective_n_jobs(n_jobs)
     backend, _ = get_active_backend()
@@ -48,13 +54,20 @@ def read_ahead(readers: Iterable[Reader], n_jobs: int | None) -> Iterator[Any]:
     parts = iter(lambda: list(islice(readers, workers)), [])
     # Elsewhere, as on a cluster, processes are nobody's children, or not ours.
     parent = os.getpid() if is_loky(backend) else None
-    for result, error in _one_ahead(
+    begun = (
         Parallel(n_jobs, return_as="generator")(delayed(_call)(reader, parent) for reader in part)
         for part in parts
-    ):
-        if error is not None:
-            raise error
-        yield result
+    )
+    try:
+        for result, error in _one_ahead(begun):
+            if error is not None:
+                raise error
+            yield result
+    except PicklingError as error:
+        raise ValueError(
+            f"With n_jobs={n_jobs}, augment and plugins of Pillow must be such as can be pickled, "
+            "got others. Or set n_jobs=None."
+        ) from error
 
 
 def _one_ahead(begun: Iterator[Iterator[Any]]) -> Iterator[Any]:
