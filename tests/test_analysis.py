@@ -1,7 +1,6 @@
 """Questions to a classifier, and their answers."""
 
 import copy
-from threading import Thread
 from typing import ClassVar
 
 import numpy as np
@@ -23,42 +22,61 @@ from sklearn_protopnet.inspection import (
     localize,
     nearest_patches,
 )
-from sklearn_protopnet.inspection._analysis import ACTIVATED_COLUMNS, NEAREST_COLUMNS
-from sklearn_protopnet.inspection._explained_classes import explained_classes, known_classes
 
 SMALL = {"image_shape": (8, 8), **QUICK}
-LABELS = np.array(["ant", "bee", "cat"])
+LABELS = ["ant", "bee", "cat"]
+PATCH = ["similarity", "distance", "y0", "y1", "x0", "x1", "box_kind"]
 
 
-class TestExplainedClasses:
-    logits = np.array([[0.0, 2.0, 1.0], [5.0, -1.0, 5.0], [3.0, 3.0, 3.0]])
+@pytest.fixture(scope="module")
+def of_classes(digits):
+    """Give a classifier of three or ten digits other labels, in their order."""
+    X, y = digits
+    known = {n: ProtoPNetClassifier(**SMALL).fit(X[y < n], y[y < n]) for n in (3, 10)}
 
+    def renamed(labels):
+        clf = copy.copy(known[len(labels)])
+        owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
+        clf.classes_ = np.asarray(labels)
+        clf.prototype_classes_ = clf.classes_[owners]
+        return clf
+
+    return renamed
+
+
+def classes_of(table):
+    """The classes of a table about one image, in their order."""
+    return table["class"].drop_duplicates().tolist()
+
+
+class TestClasses:
     @pytest.mark.parametrize(
         ("classes", "expected"),
         [
-            ("predicted", [[1], [0], [0]]),
-            ("all", [[0, 1, 2]] * 3),
-            ("bee", [[1]] * 3),
-            (("cat", "ant"), [[2, 0]] * 3),
-            (np.array(["bee", "cat"]), [[1, 2]] * 3),
+            ("all", LABELS),
+            ("bee", ["bee"]),
+            (("cat", "ant"), ["cat", "ant"]),
+            (np.array(["bee", "cat"]), ["bee", "cat"]),
         ],
     )
-    def test_words_and_labels(self, classes, expected):
-        assert explained_classes(classes, LABELS, self.logits).tolist() == expected
+    def test_words_and_labels_are_taken(self, of_classes, digits, classes, expected):
+        table = of_classes(LABELS).explain(digits[0][:1], classes=classes, top_k=1)
+        assert classes_of(table) == expected
 
-    def test_top_classes_by_hand(self):
-        for n_top_classes, expected in (
-            (1, [[1], [0], [0]]),
-            (np.uint8(2), [[1, 2], [0, 2], [0, 1]]),
-            (3, [[1, 2, 0], [0, 2, 1], [0, 1, 2]]),
-        ):
-            found = explained_classes("predicted", LABELS, self.logits, n_top_classes)
-            assert found.tolist() == expected
+    def test_of_logits_that_tie_the_first_is_on_top(self, of_classes, digits):
+        clf, X = of_classes(LABELS), digits[0][:1]
+        clf.coef_ = np.ones_like(clf.coef_)
+        clf.coef_[1] = 0.5
+        assert classes_of(clf.explain(X, top_k=1)) == ["ant"] == clf.predict(X).tolist()
+        for n_top_classes, expected in ((1, ["ant"]), (np.uint8(2), ["ant", "cat"])):
+            table = clf.explain(X, n_top_classes=n_top_classes, top_k=1)
+            assert classes_of(table) == expected
+        assert classes_of(clf.explain(X, n_top_classes=3, top_k=1)) == ["ant", "cat", "bee"]
 
     @pytest.mark.parametrize("classes", [7, [7, 2], np.array([2]), np.array([2, 7], dtype=">i4")])
-    def test_numbers(self, classes):
-        found = explained_classes(classes, np.array([2, 7, 10]), self.logits)
-        assert found[0].tolist() == [[2, 7, 10].index(k) for k in np.atleast_1d(classes)]
+    def test_numbers_are_taken(self, of_classes, digits, classes):
+        table = of_classes([2, 7, 10]).explain(digits[0][:1], classes=classes, top_k=1)
+        assert classes_of(table) == np.atleast_1d(classes).tolist()
 
     @pytest.mark.parametrize(
         "classes",
@@ -68,41 +86,47 @@ class TestExplainedClasses:
         ],
         ids=repr,
     )
-    def test_unknown_labels_are_named(self, classes):
+    def test_unknown_labels_are_named(self, of_classes, digits, classes):
         message = r"labels among \['ant', 'bee', 'cat'\], got "
         with pytest.raises(ValueError, match=message) as caught:
-            explained_classes(classes, LABELS, self.logits)
+            of_classes(LABELS).explain(digits[0][:1], classes=classes)
         assert repr(classes) in str(caught.value)
 
-    @pytest.mark.parametrize("n_classes", [3, 30])  # NumPy compares many in another way
+    @pytest.mark.parametrize("n_classes", [3, 10])
     @pytest.mark.parametrize("classes", ["2", ["2", "1"], [1, "2"], 2.5, [[1, 2]], True + 1j])
-    def test_numbers_and_text_are_not_mixed_up(self, classes, n_classes):
-        with pytest.raises(ValueError, match=r"labels among .*, got "):
-            explained_classes(classes, np.arange(n_classes), self.logits)
-        texts = np.sort(np.arange(n_classes).astype(str))
-        with pytest.raises(ValueError, match=r"labels among .*, got "):
-            explained_classes([1, 2], texts, self.logits)
+    def test_numbers_and_text_are_not_mixed_up(self, of_classes, digits, classes, n_classes):
+        labels = range(n_classes)
+        for known, asked in ((labels, classes), ([*map(str, labels)], [1, 2])):
+            with pytest.raises(ValueError, match=r"labels among .*, got "):
+                of_classes(known).explain(digits[0][:1], classes=asked)
 
-    def test_labels_in_any_order_and_each_once(self):
-        labels = np.sort(np.arange(12).astype(str))  # "10" and "11" come before "2"
-        assert known_classes(["2", "10", "2"], labels).tolist() == [4, 2]
-        assert known_classes(np.array([2, 10, 2.0]), np.arange(12)).tolist() == [2, 10]
+    def test_labels_are_taken_in_any_order_and_each_once(self, of_classes, digits):
+        labels = sorted(map(str, range(2, 12)))  # "10" and "11" come before "2"
+        for known, asked, expected in (
+            (labels, ["2", "10", "2"], ["2", "10"]),
+            (range(10), np.array([2, 7, 2.0]), [2, 7]),
+            ([0, 1, 2], [True], [1]),
+            ([0, 1, 2], np.array([1, 0]), [1, 0]),
+        ):
+            table = of_classes(known).explain(digits[0][:1], classes=asked, top_k=1)
+            assert classes_of(table) == expected
 
-    @pytest.mark.parametrize("labels", [np.array([False, True]), np.array([0, 1])])
-    def test_truth_values_are_the_numbers_0_and_1(self, labels):
-        assert known_classes([True], labels).tolist() == [1]
-        assert known_classes(np.array([1, 0]), labels).tolist() == [1, 0]
+    def test_truth_values_are_the_numbers_0_and_1(self, digits):
+        X, y = digits
+        clf = ProtoPNetClassifier(**SMALL).fit(X[y < 2], y[y < 2] == 1)
+        for classes in ([True], np.array([1])):
+            assert classes_of(clf.explain(X[:1], classes=classes, top_k=1)) == [True]
 
 
 class TestExplain:
-    def test_a_classifier(self, fitted, digits):
+    def test_it_is_the_method_of_the_classifier(self, fitted, digits):
         X, _ = digits
         pd.testing.assert_frame_equal(
             explain(fitted, X[:2], classes=[3, 1], top_k=3, localizer="prp"),
             fitted.explain(X[:2], classes=[3, 1], top_k=3, localizer="prp"),
         )
 
-    def test_the_top_classes_of_each_image(self, fitted, digits):
+    def test_the_top_classes_are_those_of_each_image(self, fitted, digits):
         X, _ = digits
         top = explain(fitted, X[:40], n_top_classes=3, details="margin")
         order = np.argsort(-fitted.decision_function(X[:40]), axis=1, kind="stable")[:, :3]
@@ -144,7 +168,7 @@ class TestExplain:
             ),
         ],
     )
-    def test_top_classes_that_cannot_be(self, fitted, digits, settings, message):
+    def test_top_classes_that_cannot_be_are_refused(self, fitted, digits, settings, message):
         for ask in (fitted.explain, lambda X, **rest: explain(fitted, X, **rest)):
             with pytest.raises(ValueError, match=message):
                 ask(digits[0][:2], **settings)
@@ -161,7 +185,7 @@ class TestExplain:
         expected = fitted.explain(X[:9])
         pd.testing.assert_frame_equal(explain(make_pipeline(fitted), X[:9]), expected)
 
-    def test_a_search_over_a_pipeline(self, digits):
+    def test_a_search_explains_by_its_best_pipeline(self, digits):
         X, y = digits
         pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL))
         search = GridSearchCV(pipeline, {"protopnetclassifier__l1_weight": [1e-3]}, cv=2)
@@ -260,11 +284,11 @@ class TestExplain:
             GridSearchCV(ProtoPNetClassifier(), {"l1_weight": [1e-4]}),
         ],
     )
-    def test_nothing_is_fitted(self, estimator, digits):
+    def test_what_is_not_fitted_explains_nothing(self, estimator, digits):
         with pytest.raises(NotFittedError):
             explain(estimator, digits[0])
 
-    def test_another_classifier_at_the_end(self, digits):
+    def test_another_classifier_at_the_end_is_refused(self, digits):
         X, y = digits
         pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
         with pytest.raises(TypeError, match="a search with refit that ends in one, got Pipeline"):
@@ -275,7 +299,8 @@ class TestNearestPatches:
     def test_they_are_the_images_at_the_smallest_distance(self, fitted, digits):
         X, _ = digits
         found = nearest_patches(fitted, X, k=3)
-        assert tuple(found.columns) == NEAREST_COLUMNS
+        expected = ["prototype", "prototype_class", "rank", "sample", *PATCH]
+        assert found.columns.tolist() == expected
         why = fitted.explain(X)
         for prototype, rows in found.groupby("prototype"):
             assert rows["rank"].tolist() == [1, 2, 3]
@@ -316,7 +341,8 @@ class TestActivatedPrototypes:
     def test_they_are_the_most_similar(self, fitted, digits):
         X, _ = digits
         found = activated_prototypes(fitted, X[:9], k=4)
-        assert tuple(found.columns) == ACTIVATED_COLUMNS
+        expected = ["sample", "rank", "prototype", "prototype_class", *PATCH]
+        assert found.columns.tolist() == expected
         similarities = fitted.transform(X[:9])
         for sample, rows in found.groupby("sample"):
             expected = np.argsort(-similarities[sample], kind="stable")[:4]
@@ -338,12 +364,12 @@ class TestActivatedPrototypes:
         ({"localizer": "magic"}, "localizer must be one of"),
     ],
 )
-def test_questions_that_have_no_answer(fitted, digits, function, settings, message):
+def test_questions_that_have_no_answer_are_refused(fitted, digits, function, settings, message):
     with pytest.raises(ValueError, match=message):
         function(fitted, digits[0][:2], **settings)
 
 
-def test_an_estimator_that_cannot_explain(digits):
+def test_an_estimator_that_cannot_explain_is_refused(digits):
     with pytest.raises(TypeError, match="must be a ProtoPNetClassifier"):
         explain(StandardScaler().fit(digits[0]), digits[0])
 
@@ -411,25 +437,3 @@ class TestFittedStateOnly:
                 pd.testing.assert_frame_equal(found, expected, check_exact=True)
             else:
                 assert_array_equal(found, expected)
-
-
-def test_tables_add_up_while_another_thread_solves_for_the_last_layer(fitted, digits):
-    X, y = digits
-    clf, is_done = copy.deepcopy(fitted), []
-
-    def refit():
-        for l1_weight in (1e-2, 1e-4) * 4:
-            clf.refit_last_layer(X[::5], y[::5], l1_weight=l1_weight)
-        is_done.append(True)
-
-    thread = Thread(target=refit)
-    thread.start()
-    while thread.is_alive():
-        why = clf.explain(X[:2], classes="all")
-        parts = why.groupby(["sample", "class"])
-        logits = parts["logit"].first()
-        sums = parts["contribution"].sum()
-        pd.testing.assert_series_equal(sums, logits, check_names=False, rtol=1e-9, atol=1e-12)
-    thread.join()
-    assert is_done
-    assert not np.array_equal(clf.coef_, fitted.coef_)

@@ -316,16 +316,6 @@ class TestTraining:
         table = clf.fit(X, [0, 1, 1]).prototype_table()
         assert table["n_duplicates"].tolist() == [1, 1, 0, 0]
 
-    def test_progress_is_shown_only_when_asked_for(self, few, capsys):
-        X, y = few
-        ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
-        assert capsys.readouterr() == ("", "")
-        ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **SMALL).fit(X, y)
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert "5/5" in err
-        assert "last_layer" in err
-
 
 class TestErrors:
     @pytest.mark.parametrize(

@@ -23,12 +23,10 @@ from sklearn_protopnet.inspection import (
 from sklearn_protopnet.inspection._attribution import blurred
 from sklearn_protopnet.inspection._details import (
     DETAILS,
-    check_details,
     flip_similarities,
     margins,
     percentiles,
 )
-from sklearn_protopnet.inspection._tables import EXPLANATION_COLUMNS
 from sklearn_protopnet.metrics import box_necessity, box_sufficiency
 
 COLUMNS = {
@@ -58,19 +56,18 @@ def model_digest_of(clf, X):
 
 
 class TestColumns:
-    def test_none_unless_asked_for(self, fitted, digits):
-        assert tuple(fitted.explain(digits[0][:2]).columns) == EXPLANATION_COLUMNS
-
-    def test_each_group_adds_its_own(self, fitted, digits):
+    def test_each_group_adds_its_own_and_none_is_there_unless_asked_for(self, fitted, digits):
         assert list(DETAILS) == list(COLUMNS)
+        plain = fitted.explain(digits[0][:2], top_k=2)
         every = fitted.explain(digits[0][:2], details="all", top_k=2)
         added = [column for columns in COLUMNS.values() for column in columns]
-        assert every.columns.tolist() == [*EXPLANATION_COLUMNS, *added]
-        reverse = fitted.explain(digits[0][:2], details=reversed(list(DETAILS)), top_k=2)
-        assert reverse.equals(every)
+        assert every.columns.tolist() == [*plain.columns, *added]
+        assert plain.equals(every[plain.columns])
+        for names in (reversed(list(DETAILS)), (name for name in DETAILS)):  # read once
+            assert fitted.explain(digits[0][:2], details=names, top_k=2).equals(every)
         for name, columns in COLUMNS.items():
             table = fitted.explain(digits[0][:2], details=name, top_k=2)
-            assert table.equals(every[[*EXPLANATION_COLUMNS, *columns]])
+            assert table.equals(every[[*plain.columns, *columns]])
 
     def test_each_column_has_its_unit_and_is_documented(self, fitted, digits):
         table = fitted.explain(digits[0][:1], details="all", top_k=1)
@@ -81,12 +78,9 @@ class TestColumns:
                 assert table.attrs["units"].get(column) == unit
 
     @pytest.mark.parametrize("details", ["magic", ["box", "magic"], [["box"]], [None], 3])
-    def test_a_group_that_is_none(self, fitted, digits, details):
+    def test_a_group_that_is_none_is_refused(self, fitted, digits, details):
         with pytest.raises(ValueError, match=r"details must be 'all' or names among .*box"):
             fitted.explain(digits[0][:2], details=details)
-
-    def test_a_generator_is_read_once(self):
-        assert check_details(name for name in ("margin", "box")) == ("box", "margin")
 
     def test_they_are_exported(self, fitted, digits, tmp_path):
         path = tmp_path / "evidence.parquet"
@@ -146,7 +140,7 @@ class TestPercentiles:
             similarity_quantiles(repeated, prototype_classes),
         )
 
-    def test_a_class_without_images(self):
+    def test_a_class_without_images_has_no_percentiles(self):
         similarities = Similarities(np.ones((3, 2)), np.zeros(3, int), np.ones(3))
         quantiles = similarity_quantiles(similarities, np.array([0, 1]))
         assert np.isnan(quantiles[1, 0]).all()
@@ -159,7 +153,7 @@ class TestPercentiles:
         values = np.array([[-1.0], [0.0], [1.9], [2.0], [199.0], [200.0], [500.0]])
         assert percentiles(values, quantiles)[:, 0].tolist() == [0, 0, 0, 1, 99, 100, 100]
 
-    def test_ties(self):
+    def test_a_similarity_that_ties_is_above_all_of_its_ties(self):
         """Half of the images tie at 1: as similar as those is as similar as all of them."""
         quantiles = np.where(np.arange(101) <= 50, 1.0, 2.0)[None]
         assert percentiles(np.array([[1.0], [1.5], [2.0]]), quantiles)[:, 0].tolist() == [
@@ -204,7 +198,7 @@ class TestMargins:
         found = flip_similarities(evidence_of([[2, 3]], coef), coef, (0, 9))
         assert found.tolist() == [[1.5, 4]]
 
-    def test_the_nearest_of_several_classes(self):
+    def test_of_several_classes_the_nearest_flips_it(self):
         coef = np.array([[1.0], [0.5], [0.9]])  # and constants from a second prototype
         coef = np.hstack([coef, [[0], [1], [0.05]]])
         found = flip_similarities(evidence_of([[8, 1]], coef), coef, (0, 9))
@@ -308,7 +302,7 @@ class TestImageDigest:
             assert image_digest(image) == image_digest(image[..., None]) == row.source_digest
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-    def test_of_images_that_were_resized(self, dtype):
+    def test_it_is_of_images_as_they_were_resized(self, dtype):
         X = np.random.default_rng(0).integers(0, 9, (12, 10, 12, 3)).astype(dtype)
         clf = small(image_shape=None, image_size=(8, 9)).fit(X, np.arange(12) % 2)
         assert clf.prototype_images_.dtype == dtype
@@ -339,7 +333,7 @@ class TestImageDigest:
             ("cat.png", r"got one of shape \(\) and dtype <U7"),
         ],
     )
-    def test_what_is_no_image(self, image, message):
+    def test_what_is_no_image_is_refused(self, image, message):
         with pytest.raises(ValueError, match=message):
             image_digest(image)
 

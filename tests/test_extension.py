@@ -12,7 +12,6 @@ from torch import nn
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone, load
 from sklearn_protopnet._images import _forms
 from sklearn_protopnet._images._forms import INPUT_FORMS, InputForm
-from sklearn_protopnet._images._resizing import resize_all
 from sklearn_protopnet._images._store import ArrayImages
 from sklearn_protopnet._network._backbones import BACKBONES
 from sklearn_protopnet._network._similarity import SIMILARITIES, Similarity
@@ -185,8 +184,8 @@ class Mosaic:
 
 def test_a_form_of_images_is_added_by_its_record(images, tmp_path, monkeypatch):
     def read(X, expected):
-        tiles = X.picture.reshape(-1, 8, 8, 1)
-        return ArrayImages(*resize_all(tiles, expected.size))
+        assert expected.name in {"X", "X_val"}
+        return ArrayImages(X.picture.reshape(-1, 8, 8, 1))
 
     record = InputForm(
         name="a mosaic",
@@ -208,8 +207,11 @@ def test_a_form_of_images_is_added_by_its_record(images, tmp_path, monkeypatch):
     ExplanationDisplay.from_estimator(clf, mosaic, sample=3)
     export_evidence(clf, mosaic[:4], tmp_path / "mosaic.csv")
     assert read_evidence(tmp_path / "mosaic.csv").equals(clf.explain(X[:4]))
-    with pytest.raises(TypeError, match="a mosaic"):
+    with pytest.raises(TypeError, match="files or a mosaic, where a CPU tensor counts"):
         clf.predict({1, 2})
+    monkeypatch.undo()
+    with pytest.raises(TypeError, match=r"^X must be 2-D rows, .*got .*Mosaic\."):
+        clf.predict(mosaic)
 
 
 def test_a_group_of_details_is_added_by_its_record(fitted, digits, tmp_path, monkeypatch):

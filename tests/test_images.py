@@ -17,15 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from quick import QUICK
 
-from sklearn_protopnet import ProtoPNetClassifier, load
-from sklearn_protopnet._images import (
-    INPUT_FORMS,
-    ArrayImages,
-    InputForm,
-    _forms,
-)
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._images import INPUT_FORMS
 from sklearn_protopnet._images._resizing import original_boxes, resize
-from sklearn_protopnet.inspection import write_report
 
 Y = np.array(["cat", "dog"] * 4)
 
@@ -145,43 +139,6 @@ class TestForms:
         before = images.copy()
         ProtoPNetClassifier(**QUICK).fit(images, Y)
         assert np.array_equal(images, before)
-
-    def test_a_form_is_added_by_one_record(self, grey, monkeypatch, tmp_path):
-        class Album:
-            """Images that no form knows."""
-
-            def __init__(self, pages):
-                self.pages = pages
-
-            def __len__(self):
-                return len(self.pages)
-
-            def __getitem__(self, rows):
-                return Album(self.pages[rows])
-
-        def read(album, expected):
-            assert expected.name in {"X", "X_val"}
-            return ArrayImages(np.stack(album.pages)[..., None])
-
-        X = Album(list(GREY))
-        with pytest.raises(TypeError, match=r"^X must be 2-D rows, .*got .*Album\."):
-            grey.predict(X)
-        form = InputForm("an album", "``(8, 9)``", lambda X: isinstance(X, Album), read)
-        monkeypatch.setattr(_forms, "INPUT_FORMS", (*INPUT_FORMS, form))
-        clf = ProtoPNetClassifier(**QUICK).fit(X, Y, X_val=X, y_val=Y)
-        assert np.array_equal(clf.predict(X), grey.predict(GREY))
-        assert clf.explain(X).equals(grey.explain(GREY))
-        clf.save(tmp_path / "clf.skops")
-        assert np.array_equal(load(tmp_path / "clf.skops").transform(X), grey.transform(GREY))
-        write_report(clf, X, tmp_path / "report.html", y=Y)
-        assert (tmp_path / "report.html").stat().st_size > 10_000
-        with pytest.raises(TypeError, match="files or an album, where a CPU tensor counts"):
-            clf.predict(3)
-
-    def test_every_form_says_what_the_documentation_needs(self):
-        for form in INPUT_FORMS:
-            assert form.name[0].islower() or form.name[0].isdigit()
-            assert form.image
 
 
 def entries(clf, X, y):

@@ -12,14 +12,12 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._fitted import LocatedBoxes
 from sklearn_protopnet.inspection import (
     ExplanationDisplay,
     PrototypeDisplay,
     localize,
     similarity_maps,
 )
-from sklearn_protopnet.inspection._attribution import WINDOW_SIDES, receptive_field, windows_of
 from sklearn_protopnet.inspection._boxes import percentile_box, relevance_box
 from sklearn_protopnet.inspection._localizers import LOCALIZERS, Localizer
 
@@ -55,13 +53,13 @@ class TestRelevanceBox:
         assert relevance_box(relevance).tolist() == [4, 5, 1, 2]
 
     @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
-    def test_no_relevance_no_box(self, value):
+    def test_without_relevance_there_is_no_box(self, value):
         assert relevance_box(np.full((6, 8), value)) is None
 
     def test_all_ties_leave_out_what_may_be_left_out(self):
         assert relevance_box(np.ones((100, 20))).tolist() == [5, 95, 1, 19]
 
-    def test_one_pixel(self):
+    def test_one_pixel_is_its_own_box(self):
         assert relevance_box(np.ones((1, 1))).tolist() == [0, 1, 0, 1]
 
     def test_the_scale_does_not_matter(self):
@@ -87,17 +85,28 @@ class TestPercentileBox:
         values[10:, :5] = 1
         assert percentile_box(values).tolist() == [10, 20, 0, 5]
 
-    def test_no_peak_at_all(self):
+    def test_without_a_peak_the_box_is_the_image(self):
         assert percentile_box(np.ones((20, 30))).tolist() == [0, 20, 0, 30]
 
 
-def test_kinds_of_receptive_fields():
-    boxes = np.array([[[0, 10, 0, 10], [0, 10, 0, 5], [0, 10, 0, 4]], [[0, 10, 0, 10]] * 3])
-    located = LocatedBoxes.of_receptive_fields(boxes, np.array([[10, 10], [10, 30]]))
-    assert located.kinds.tolist() == [
-        ["whole_image", "wide_receptive_field", "receptive_field"],
-        ["receptive_field"] * 3,
-    ]
+@pytest.mark.parametrize(
+    ("prototype_size", "kind"),
+    [
+        ((1, 1), "receptive_field"),
+        ((2, 3), "receptive_field"),
+        ((2, 4), "wide_receptive_field"),
+        ((4, 4), "whole_image"),
+    ],
+)
+def test_a_receptive_field_of_half_of_the_image_is_wide(prototype_size, kind):
+    X, y = np.random.default_rng(0).normal(size=(8, 8, 8)), np.arange(8) % 2
+    backbone = nn.Sequential(nn.Conv2d(1, 4, 2, stride=2), nn.ReLU())  # of cells of 2 x 2 pixels
+    settings = {**QUICK, "prototype_size": prototype_size}
+    clf = ProtoPNetClassifier(backbone=backbone, **settings).fit(X, y)
+    for table, box in ((clf.explain(X), BOX), (clf.prototype_table(), SOURCE_BOX)):
+        y0, y1, x0, x1 = (table[edge] for edge in box)
+        assert ((y1 - y0 == 2 * prototype_size[0]) & (x1 - x0 == 2 * prototype_size[1])).all()
+        assert (table["box_kind"] == kind).all()
 
 
 class TestLocalize:
@@ -155,12 +164,12 @@ class TestLocalize:
             ({"prototypes": [0.5]}, "prototypes must be numbers from 0 to 3"),
         ],
     )
-    def test_errors(self, clf, images, settings, message):
+    def test_bad_arguments_are_refused(self, clf, images, settings, message):
         with pytest.raises(ValueError, match=message):
             localize(clf, images[:1], **settings)
 
     @pytest.mark.parametrize("function", [localize, similarity_maps])
-    def test_a_classifier_that_is_not_fitted(self, images, function):
+    def test_a_classifier_that_is_not_fitted_is_refused(self, images, function):
         with pytest.raises(NotFittedError):
             function(ProtoPNetClassifier(), images)
 
@@ -209,6 +218,7 @@ class TestExplain:
 
     def test_only_rows_of_the_table_are_located(self, clf, images, monkeypatch):
         asked = []
+        receptive_field = LOCALIZERS["receptive_field"].attribute
 
         def count(network, image, queries):
             asked.append(len(queries))
@@ -221,13 +231,14 @@ class TestExplain:
         assert set(why["box_kind"]) == {"counting"}
 
     def test_what_has_no_relevant_pixel_gets_its_receptive_field(self, clf, images, monkeypatch):
+        receptive_field = LOCALIZERS["receptive_field"].attribute
         nothing = Localizer("nothing", receptive_field, lambda _: None, "", "no further pass")
         monkeypatch.setitem(LOCALIZERS, "nothing", nothing)
         found = clf.explain(images[:2], localizer="nothing")
         pd.testing.assert_frame_equal(found, clf.explain(images[:2]))
 
     @pytest.mark.parametrize("localizer", OTHERS)
-    def test_whatever_mode_torch_is_in(self, clf, images, localizer):
+    def test_the_mode_of_torch_changes_nothing(self, clf, images, localizer):
         expected = clf.explain(images[:1], localizer=localizer, top_k=1)
         for mode in (torch.no_grad, torch.inference_mode):
             with mode():
@@ -261,9 +272,9 @@ class Counting(nn.Module):
 
     counts: ClassVar[list[int]] = []
 
-    def __init__(self):
+    def __init__(self, kernel_size=3):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, kernel_size), nn.ReLU(), nn.MaxPool2d(2))
 
     def forward(self, images):
         self.counts.append(len(images))
@@ -278,16 +289,19 @@ def counted(digits):
 
 
 class TestCosts:
-    def n_passes(self, clf, X, localizer):
+    def n_passes(self, clf, X, localizer, **options):
         """Images that a localizer passes through the network beside those of `predict`."""
         counts = []
-        for ask in (lambda: localize(clf, X, localizer=localizer), lambda: clf.predict(X)):
+        for ask in (
+            lambda: localize(clf, X, localizer=localizer, **options),
+            lambda: clf.predict(X),
+        ):
             Counting.counts.clear()
             ask()
             counts.append(sum(Counting.counts))
         return counts[0] - counts[1]
 
-    def test_they_are_in_the_documentation(self):
+    def test_costs_are_in_the_documentation(self):
         text = " ".join(localize.__doc__.lower().split())
         for localizer in LOCALIZERS.values():
             assert f'``"{localizer.name}"``' in text
@@ -300,17 +314,22 @@ class TestCosts:
         found = {name: self.n_passes(counted, digits[0][:2], name) for name in expected}
         assert found == {name: 2 * n for name, n in expected.items()}
 
-    def test_those_of_occlusion_are_its_windows_and_the_image_with_those_of_a_size(
-        self, counted, digits
-    ):
-        X = digits[0][:1]
-        boxes = torch.from_numpy(localize(counted, X, localizer="receptive_field").boxes[0])
-        windows = sum(len(windows_of(boxes, side)) for side in WINDOW_SIDES)
-        assert self.n_passes(counted, X, "occlusion") == windows + len(WINDOW_SIDES)
+    @pytest.mark.parametrize(
+        ("kernel_size", "least", "most"),
+        [(1, 2, 250), (10, 2, 250), (17, 130 / 1.5, 130 * 1.5), (31, 130 / 1.5, 130 * 1.5)],
+    )
+    def test_so_are_those_of_occlusion(self, kernel_size, least, most):
+        X, y = np.random.default_rng(0).normal(size=(4, 34, 34)), np.arange(4) % 2
+        settings = {**QUICK, "n_prototypes_per_class": 1, "pretraining_epochs": 0}
+        clf = ProtoPNetClassifier(backbone=Counting(kernel_size), **settings).fit(X, y)
+        for image in X:
+            for prototype in (0, 1):
+                n = self.n_passes(clf, image[None], "occlusion", prototypes=[prototype])
+                assert least <= n <= most
 
 
 class TestDisplays:
-    def test_boxes_by_a_localizer(self, clf, images):
+    def test_they_draw_boxes_by_a_localizer(self, clf, images):
         display = ExplanationDisplay.from_estimator(clf, images, sample=1, top_k=2, localizer="prp")
         why = clf.explain(images[1:2], localizer="prp")
         assert_array_equal(display.evidence[BOX][:2], why[BOX][:2])

@@ -9,7 +9,6 @@ from quick import QUICK
 from tqdm import tqdm
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet.inspection import export_evidence
 
 
@@ -52,7 +51,7 @@ def assert_free(lock):
 
 
 @pytest.mark.parametrize("kind", ["none", "closed", "broken at once", "broken later"])
-def test_fits_and_exports_go_on(digits, tmp_path, monkeypatch, kind):
+def test_fits_and_exports_go_on_whatever_the_stream(digits, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(sys, "stderr", stream_of(kind))  # here: pytest sets it before each call
     X, y = digits[0][:40], digits[1][:40] % 2
     clf = ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **QUICK).fit(X, y)
@@ -61,28 +60,30 @@ def test_fits_and_exports_go_on(digits, tmp_path, monkeypatch, kind):
     assert_free(tqdm.get_lock())
 
 
-def test_an_error_in_between_leaves_no_lock(capsys):
-    def fail():
-        with ProgressBar(3, "image", visible=True) as bar:
-            bar.update()
-            raise KeyError("work")
+def test_an_error_in_between_leaves_no_lock(digits, capsys):
+    def fail(image):
+        raise KeyError("work")
 
+    X, y = digits[0][:40], digits[1][:40] % 2
+    clf = ProtoPNetClassifier(image_shape=(8, 8), verbose=1, augment=fail, **QUICK)
     with pytest.raises(KeyError, match="work"):
-        fail()
+        clf.fit(X, y)
     assert_free(tqdm.get_lock())
-    assert "1/3" in capsys.readouterr().err
+    assert "0/3" in capsys.readouterr().err
 
 
-def test_figures_that_are_known_are_shown(capsys):
-    with ProgressBar(2, "epoch", visible=True) as bar:
-        bar.update(1, "joint", loss=0.25, validation=float("nan"))
-    shown = capsys.readouterr().err
-    assert "joint" in shown
-    assert "loss=0.250" in shown
+def test_figures_that_are_known_are_shown_to_those_who_ask(digits, capsys):
+    X, y = digits[0][:40], digits[1][:40] % 2
+    clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+    clf.set_params(verbose=1).fit(X, y)
+    out, shown = capsys.readouterr()
+    assert out == ""
+    assert "3/3" in shown
+    for row in clf.history_[1:]:
+        known = f"{row['stage']}: "
+        assert known in shown
+    assert f"loss={clf.history_[-1]['loss']:.3f}" in shown
     assert "validation" not in shown
-
-
-def test_nothing_is_shown_unless_asked_for(capsys):
-    with ProgressBar(2, "epoch", visible=False) as bar:
-        bar.update()
-    assert capsys.readouterr().err == ""
+    clf.fit(X, y, X_val=X, y_val=y)
+    assert "validation=" in capsys.readouterr().err
