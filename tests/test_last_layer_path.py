@@ -191,12 +191,12 @@ class TestTable:
             with pytest.raises(TypeError, match=r"ends in one, got (SVC|Pipeline)\."):
                 last_layer_path(estimator, *halves[:2])
 
-    def test_a_row_that_is_not_solved_warns_the_caller(self, fitted, halves):
-        X, y = halves[:2]
-        clf = copy.copy(fitted)
-        clf.l2_weight_ = 1e-12  # nearly nothing bounds the weights
+    def test_a_row_that_is_not_solved_warns_the_caller(self):
+        X, y = np.random.default_rng(0).normal(size=(12, 6, 6)), np.arange(12) % 3
+        clf = ProtoPNetClassifier(**QUICK).fit(X, y)
+        clf.l2_weight_ = 1e-12  # next to nothing holds the weights
         with pytest.warns(ConvergenceWarning, match="within .* of the minimum") as caught:
-            last_layer_path(clf, X[:20], y[:20], l1_weights=[0.0])
+            last_layer_path(clf, X, y, l1_weights=[0.0])
         assert caught[0].filename == __file__
 
 

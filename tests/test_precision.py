@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_classifier import assert_same_bits
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._network import SIMILARITIES, Architecture, functional, resolve_precision
@@ -151,23 +152,20 @@ class TestTraining:
         assert {(is_autocast, dtype) for _, is_autocast, dtype in notes} == {(False, torch.float32)}
 
     @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-    def test_kept_maps_are_float32_and_what_comes_after_them_is_not(
-        self, images, monkeypatch, precision
-    ):
-        seen = []
-        real = functional.extract_patches
+    def test_kept_maps_are_float32_and_what_comes_after_them_is_not(self, images, notes, precision):
+        latents = []
 
-        def note(features, size):
-            seen.append((torch.is_grad_enabled(), features.dtype))
-            return real(features, size)
+        def note(module, inputs, output):
+            if isinstance(module, nn.Sigmoid):  # at the end of the add-on layers
+                latents.append((torch.is_grad_enabled(), output.dtype))
 
-        monkeypatch.setattr(functional, "extract_patches", note)
-        classifier(pretraining_epochs=0, joint_epochs=0, augment=None, precision=precision).fit(
-            *images
-        )
-        dtype = getattr(torch, precision)
-        assert {found for learns, found in seen if learns} == {dtype}
-        assert {found for learns, found in seen if not learns} == {torch.float32}
+        hook = register_module_forward_hook(note)
+        epochs = {"pretraining_epochs": 0, "joint_epochs": 0}
+        classifier(augment=None, precision=precision, **epochs).fit(*images)
+        hook.remove()
+        assert {(learns, dtype) for learns, _, dtype in notes} == {(False, torch.float32)}
+        assert {dtype for learns, dtype in latents if learns} == {getattr(torch, precision)}
+        assert {dtype for learns, dtype in latents if not learns} == {torch.float32}
 
     def test_state_and_results_are_in_float32_and_float64(self, images):
         X, y = images

@@ -1,10 +1,10 @@
 """Caches: maps of a backbone that does not move, trained networks, and the bytes of both."""
 
+import os
 import pickle
 import shutil
 import tempfile
 import tracemalloc
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -19,15 +19,7 @@ from test_classifier import assert_same_bits
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._images import (
-    ArrayImages,
-    ImageSource,
-    Standardization,
-    canonical_dataset,
-    unstandardized,
-)
-from sklearn_protopnet._network import Architecture
-from sklearn_protopnet._training import FeatureCache, _feature_cache, _result_cache
+from sklearn_protopnet._images import ArrayImages, canonical_dataset, unstandardized
 
 
 class Backbone(nn.Module):
@@ -107,61 +99,68 @@ def assert_same_fits(one, other, X):
     assert np.array_equal(one.decision_function(X), other.decision_function(X))
 
 
-class TestKeptMaps:
-    def test_from_a_temporary_file_they_are_the_same_bits(self, images, monkeypatch):
-        X, y = images
-        held_out = {"X_val": X[:5], "y_val": y[:5]}
-        in_memory = classifier().fit(X, y, **held_out)
-        monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 0)
-        assert_same_fits(classifier().fit(X, y, **held_out), in_memory, X)
+class Deep(nn.Sequential):
+    """A backbone whose maps are deep, and cheap to compute."""
 
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    @pytest.mark.parametrize("trouble", ["no room", "nowhere", "full"])
-    def test_without_room_they_are_computed_when_asked_for(
-        self, images, monkeypatch, trouble, precision
-    ):
+    def __init__(self):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            super().__init__(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 256, 1), nn.ReLU())
+
+
+N_BYTES = 4 * 520 * 16 * 16 * 256
+"""The maps of `fit_deep` have so many bytes: more than are kept in memory."""
+
+
+def fit_deep():
+    y = np.arange(520) % 2
+    X = np.random.default_rng(0).normal(size=(520, 18, 18)) + y[:, None, None]
+    settings = {"warmup_epochs": 0, "joint_epochs": 1, "batch_size": 65}
+    return classifier(backbone=Deep(), precision="bfloat16", **settings).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """A fit, the files that it opened, as others hold them open, and the most memory."""
+    opened, held, real = [], [], tempfile.TemporaryFile
+
+    def note():
+        opened.append(real())
+        held.append(os.fdopen(os.dup(opened[-1].fileno())))
+        return opened[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", note)
+        tracemalloc.start()
+        clf = fit_deep()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    yield clf, opened, held, peak
+    for file in held:
+        file.close()
+
+
+class TestLargeMaps:
+    def test_they_are_in_a_file_that_ends_with_the_fit(self, kept):
+        _, (opened,), (held,), peak = kept
+        assert os.fstat(held.fileno()).st_size == N_BYTES
+        assert opened.closed
+        assert peak < N_BYTES / 3
+
+    @pytest.mark.parametrize("trouble", ["no room", "full"])
+    def test_without_room_they_are_computed_when_asked_for(self, kept, monkeypatch, trouble):
         def fail(*args):
-            raise FileNotFoundError(2, "No usable temporary directory found")
+            raise OSError(28, "No space left on device")
 
-        X, y = images
-        kept = classifier(precision=precision).fit(X, y)
-        monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 0)
         if trouble == "no room":
             monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
-        elif trouble == "nowhere":
-            monkeypatch.setattr(tempfile, "TemporaryFile", fail)
         else:
             full = SimpleNamespace(seek=fail, close=lambda: None)
             monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
-        computed = classifier(precision=precision).fit(X, y)
-        np.testing.assert_allclose(computed.loss_curve_, kept.loss_curve_, rtol=1e-5)
-        assert (computed.prototype_distances_ == 0).all()
-        assert np.array_equal(computed.predict(X), kept.predict(X))
-
-    def test_memory_is_bounded_and_files_end_with_the_cache(self, monkeypatch):
-        n, depth = 1500, 64
-        pixels = np.random.default_rng(0).integers(0, 255, (n, 16, 16, 1), dtype=np.uint8)
-        network, _ = Architecture(
-            nn.Conv2d(1, depth, 1), (16, 16, 1), 2, 1, 4, (1, 1), "log"
-        ).build(0)
-        source = ImageSource(ArrayImages(pixels), Standardization(np.zeros(1), np.ones(1)))
-        opened, real = [], tempfile.TemporaryFile
-        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: opened.append(real()) or opened[-1])
-        monkeypatch.setattr(_feature_cache, "KEPT_IN_MEMORY", 2**20)
-        cache = FeatureCache(network, source, np.arange(n), joblib.Memory(None, verbose=0))
-        n_bytes = 4 * n * depth * 16 * 16
-        tracemalloc.start()
-        cache.fill()
-        rows = np.array([3, 1400, 7])
-        maps = cache.batch(rows)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < n_bytes / 4
-        assert opened[0].seek(0, 2) == n_bytes
-        with torch.no_grad():
-            np.testing.assert_allclose(maps, network.backbone(source.batch(rows)), rtol=1e-5)
-        cache.clear()
-        assert opened[0].closed
+        computed = fit_deep()
+        np.testing.assert_allclose(computed.loss_curve_, kept[0].loss_curve_, rtol=1e-5)
+        for name in ("prototype_sample_indices_", "prototype_distances_"):
+            assert np.array_equal(getattr(computed, name), getattr(kept[0], name))
 
 
 class TestSharedMaps:
@@ -255,45 +254,19 @@ class TestSharedMaps:
 class TestDamage:
     """One byte of a cached result that is another one."""
 
-    def test_wherever_it_is_a_small_result_stays_what_it_is(self, memory):
-        computed = []
-
-        def compute():
-            computed.append(True)
-            return {"coef": np.array([0.5, 2.0]), "name": "net"}
-
-        def read():
-            result = _result_cache.cached(memory, _result_cache.network, "key", compute)
-            assert result["coef"].tolist() == [0.5, 2.0]
-            assert result["name"] == "net"
-
-        read()
-        (path,) = files_of(memory)
-        written = path.read_bytes()
-        for place in range(len(written)):
-            path.write_bytes(_flipped(written, place))
-            n_computed = len(computed)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                read()
-            messages = [str(each.message) for each in caught if "damaged" in str(each.message)]
-            assert len(messages) == len(computed) - n_computed <= 1
-            assert all(path.parent.name in message for message in messages)
-        assert len(computed) > len(written) // 2
-
-    @pytest.mark.parametrize("kind", ["network", "feature_maps"])
-    def test_a_fit_is_the_same_and_a_warning_names_the_entry(self, images, memory, kind):
+    @pytest.mark.parametrize(
+        ("kind", "place"),
+        [("network", 0.5), *(("feature_maps", share) for share in (0.0, 0.5, 1.0))],
+    )
+    def test_a_fit_is_the_same_and_a_warning_names_the_entry(self, images, memory, kind, place):
         X, y = images
-        plain = classifier().fit(X, y)
         classifier(memory=memory).fit(X, y)
         path = next(path for path in files_of(memory) if path.parent.parent.name == kind)
-        if kind == "feature_maps":  # which a fit asks for where its network is not cached
-            clf = classifier(memory=memory, weight_decay=0.5)
-            plain = classifier(weight_decay=0.5).fit(X, y)
-        else:
-            clf = classifier(memory=memory)
+        # Another network asks for the maps, but not for the network.
+        changes = {"weight_decay": 0.5} if kind == "feature_maps" else {}
+        clf, plain = classifier(memory=memory, **changes), classifier(**changes).fit(X, y)
         written = path.read_bytes()
-        path.write_bytes(_flipped(written, len(written) // 2))
+        path.write_bytes(_flipped(written, round(place * (len(written) - 1))))
         with pytest.warns(UserWarning, match=rf"{path.parent.name}.* is damaged and is computed"):
             clf.fit(X, y)
         assert_same_fits(clf, plain, X)
