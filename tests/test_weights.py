@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import models
 
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone, load
-from sklearn_protopnet._network import published_standardization
+from sklearn_protopnet._network import BACKBONES
 
 
 def random_state(name, seed=0):
@@ -450,39 +450,11 @@ def photographs():
 
 
 class TestStandardization:
-    """ImageNet's mean and deviation as torchvision has them, of pixels from 0 to 255."""
-
-    MEAN = (123.675, 116.28, 103.53)  # 255 times 0.485, 0.456, 0.406
-    SCALE = (58.395, 57.12, 57.375)  # 255 times 0.229, 0.224, 0.225
-
     @pytest.mark.parametrize("name", ["resnet18", "vgg19_bn", "densenet161"])
-    def test_of_torchvisions_networks(self, name):
-        mean, scale = published_standardization(name, "imagenet", 3)
-        assert mean == pytest.approx(self.MEAN, rel=1e-12)
-        assert scale == pytest.approx(self.SCALE, rel=1e-12)
-
-    def test_of_grey_images_it_is_the_mean_of_the_channels(self):
-        mean, scale = published_standardization("resnet18", "imagenet", 1)
-        assert mean == pytest.approx([114.495], rel=1e-12)  # 0.449 * 255
-        assert scale == pytest.approx([57.63], rel=1e-12)  # 0.226 * 255
-
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_of_efficientnet_lite(self, channels):
-        found = published_standardization("efficientnet_lite0", "imagenet", channels)
-        assert found == ([127.0] * channels, [128.0] * channels)
-
-    @pytest.mark.parametrize(
-        ("name", "weights"),
-        [
-            ("resnet18", None),
-            ("resnet18", "a path"),
-            ("auto", "a path"),
-            ("auto", "imagenet"),
-            (nn.Conv2d(1, 1, 1), "imagenet"),
-        ],
-    )
-    def test_other_weights_have_none(self, name, weights):
-        assert published_standardization(name, weights, 3) is None
+    def test_torchvisions_networks_have_that_of_imagenet(self, name):
+        mean, scale = BACKBONES[name].standardization()
+        assert mean == pytest.approx([255 * x for x in (0.485, 0.456, 0.406)], rel=1e-12)
+        assert scale == pytest.approx([255 * x for x in (0.229, 0.224, 0.225)], rel=1e-12)
 
     @pytest.mark.parametrize(
         ("convert", "weights", "is_published"),
