@@ -25,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import explain, write_report
-from sklearn_protopnet.inspection._report._image_files import data_uri
 
 SMALL = {"image_shape": (8, 8), **QUICK}
 FIELDS = (
@@ -474,27 +473,33 @@ class TestTheFile:
 
 class TestPictures:
     @pytest.mark.parametrize(
-        ("shape", "size", "largest", "expected", "kind"),
+        ("shape", "image_size", "largest", "expected", "kind"),
         [
-            ((8, 8, 1), (8, 8), 96, (8, 8), "png"),
-            ((200, 100, 3), (200, 100), 96, (96, 48, 3), "jpeg"),
-            ((64, 64, 3), (1000, 500), 96, (64, 32, 3), "jpeg"),
-            ((32, 32, 1), (8, 8), 96, (32, 32), "png"),
-            ((1, 3000, 2), (1, 3000), 96, (1, 96), "jpeg"),
-            ((1, 1, 64), (1, 1), 96, (1, 1), "png"),
+            ((8, 8), None, 96, (8, 8), "png"),
+            ((200, 100, 3), None, 96, (96, 48, 3), "jpeg"),
+            ((100, 50, 3), (64, 64), 96, (64, 32, 3), "jpeg"),
+            ((8, 8, 1), (32, 32), 96, (32, 32), "png"),
+            ((2, 500, 2), None, 96, (1, 96), "jpeg"),
+            ((63,), None, 96, (1, 1), "png"),
         ],
     )
-    def test_it_has_the_proportions_of_the_image(self, shape, size, largest, expected, kind):
-        image = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
-        uri = data_uri(image, size, largest)
+    def test_they_have_the_proportions_of_the_image(
+        self, tmp_path, shape, image_size, largest, expected, kind
+    ):
+        X = np.random.default_rng(0).integers(0, 255, (4, *shape)).astype(np.uint8)
+        clf = ProtoPNetClassifier(image_size=image_size, **QUICK).fit(X, [0, 1, 0, 1])
+        page = Parsed(write_report(clf, X[:1], tmp_path / "r.html", image_size_px=largest))
+        (uri,) = page.images
         assert uri.startswith(f"data:image/{kind};base64,")
         assert decoded(uri).shape == expected
 
-    def test_what_is_transparent_is_white(self):
-        image = np.zeros((2, 2, 4), np.uint8)
-        image[0, 0] = 255, 0, 0, 255
-        found = decoded(data_uri(image, (2, 2), 96))
-        assert found.tolist() == [[[255, 0, 0], [255] * 3], [[255] * 3, [255] * 3]]
+    def test_what_is_transparent_is_white(self, tmp_path):
+        X = np.zeros((4, 2, 2, 4), np.uint8)
+        X[:, 0, 0] = 255, 0, 0, 255
+        X[1::2, 1, 1] = 255
+        clf = ProtoPNetClassifier(**QUICK).fit(X, [0, 1, 0, 1])
+        (uri,) = Parsed(write_report(clf, X[:1], tmp_path / "r.html")).images
+        assert decoded(uri).tolist() == [[[255, 0, 0], [255] * 3], [[255] * 3, [255] * 3]]
 
 
 @pytest.fixture(scope="module")

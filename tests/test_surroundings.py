@@ -108,7 +108,7 @@ def test_a_network_that_is_restored_anew_gives_the_same_bits_too(name, few, expe
         assert np.array_equal(restored.decision_function(few[0]), expected[0])
 
 
-def test_arrays_that_cannot_be_written_to_do(few, expected, tmp_path):
+def test_arrays_that_cannot_be_written_to_give_the_same_bits(few, expected, tmp_path):
     X, y = few
     clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(X, y)
     joblib.dump(clf, tmp_path / "clf.joblib")
@@ -123,7 +123,7 @@ def test_arrays_that_cannot_be_written_to_do(few, expected, tmp_path):
     assert np.array_equal(mapped.refit_last_layer(images, y).coef_, clf.coef_)
 
 
-def test_threads_are_as_many_as_before(few):
+def test_a_fit_leaves_as_many_threads_as_there_were(few):
     torch.set_num_threads(2)
     try:
         ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(*few).predict(few[0])
