@@ -194,15 +194,6 @@ class TestWhereItIsWritten:
         export_evidence(fitted, paths[:-1], target)
         assert read_evidence(target)["sample"].nunique() == 4
 
-    def test_through_a_link_the_file_is_replaced(self, fitted, digits, tmp_path):
-        path, link = tmp_path / "e.csv", tmp_path / "link.csv"
-        link.symlink_to(path)
-        export_evidence(fitted, digits[0][:2], link)
-        assert link.is_symlink()
-        for each in (path, link):
-            assert read_evidence(each).equals(fitted.explain(digits[0][:2]))
-        assert files(tmp_path) == {"e.csv", "e.csv.json", "link.csv"}
-
     @pytest.mark.parametrize("name", ["e.csv", "e.csv.json", "e.parquet"])
     def test_what_is_no_file_is_refused_before_the_work(self, digits, tmp_path, name):
         os.mkfifo(tmp_path / name)
@@ -210,10 +201,6 @@ class TestWhereItIsWritten:
         with pytest.raises(OSError, match=rf"{name}' must be a regular file or a new one"):
             export_evidence(unfitted, digits[0], tmp_path / name.removesuffix(".json"))
         assert files(tmp_path) == {name}
-
-    def test_no_folder(self, fitted, digits, tmp_path):
-        with pytest.raises(OSError, match="nowhere"):
-            export_evidence(fitted, digits[0][:1], tmp_path / "nowhere" / "e.csv")
 
     @pytest.mark.parametrize("function", [export_evidence, read_evidence])
     def test_a_suffix_that_is_no_format(self, fitted, digits, tmp_path, function):
