@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from quick import QUICK
+from test_classifier import assert_same_bits
 from torchvision.transforms import v2
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import AUGMENTATIONS, ArrayImages, Changes, transform_by
-from sklearn_protopnet._network import Architecture
 
 SHAPE = (10, 12, 2)
 
@@ -47,20 +47,29 @@ class TestTransforms:
 
     @pytest.mark.parametrize("name", AUGMENTATIONS)
     @pytest.mark.parametrize("shape", [(4, 4, 1), (4, 9, 3), (30, 4, 7)])
-    def test_all_others_do(self, name, shape):
+    def test_larger_images_vary(self, name, shape):
         images = noise(8, shape)
         found = changed(images, transform_by(name, shape, np.zeros(shape[2])), range(8))
         assert found.shape == images.shape
         assert (found != images).any((1, 2, 3)).all()
 
-    def test_warps_are_the_papers(self):
-        filled, flip = transform_by("paper", SHAPE, np.zeros(2)).transforms
-        rotation, perspective, shear = filled.warp.transforms
-        assert rotation.degrees == [-15, 15]
-        assert (perspective.distortion_scale, perspective.p) == (0.2, 1)
-        assert (shear.degrees, shear.shear) == ([0, 0], [-10, 10, -10, 10])
-        assert flip.p == 0.5
-        assert len(transform_by("no_flip", SHAPE, np.zeros(2)).transforms) == 1
+    @pytest.mark.parametrize("name", AUGMENTATIONS)
+    def test_warps_are_the_papers(self, name):
+        """Of pixels that tell their places, the slopes in the middle are those of the warp."""
+        y, x = np.mgrid[:33, :33] - 16.0
+        image = np.stack([x, y], axis=2)
+        found = many(image, transform_by(name, image.shape, np.zeros(2)), n=150)[:, 15:18, 15:18]
+        slopes = np.stack([found[:, 1, 2] - found[:, 1, 0], found[:, 2, 1] - found[:, 0, 1]], 2) / 2
+        slopes[slopes[:, 0, 0] < 0, :, 0] *= -1  # mirrored
+        gram = slopes.transpose(0, 2, 1) @ slopes
+        is_rotated = np.isclose(gram, np.eye(2), atol=1e-6).all((1, 2))
+        degrees = np.degrees(np.arcsin(slopes[is_rotated, 0, 1]))
+        assert 13 < np.abs(degrees).max() <= 15
+        is_sheared = np.isclose(np.linalg.inv(slopes)[:, 0, 0], 1, atol=1e-6) & ~is_rotated
+        degrees = np.degrees(np.arctan(np.linalg.inv(slopes)[is_sheared]))[:, [0, 1], [1, 0]]
+        assert 8 < np.abs(degrees).max() <= 10
+        assert 30 < is_rotated.sum() < 70
+        assert 30 < is_sheared.sum() < 70  # the others are seen from aside
 
     def test_every_other_image_is_mirrored_and_none_without_flips(self):
         image = noise(1)[0]
@@ -271,25 +280,22 @@ def test_pixels_stay_finite(bad, X):
         clf.fit(X, [0, 1] * 3)
 
 
-def test_networks_are_built_the_same_while_other_threads_vary_images():
-    changes = Changes(transform_by("paper", SHAPE, np.zeros(2)), np.arange(6))
-    read = changes.applied_to(ArrayImages(noise()).reader(np.arange(6)), np.arange(6))
-    architecture = Architecture("auto", (8, 8, 1), 2, 2, 8, (1, 1), "log")
-    alone, _ = architecture.build(seed=3)
+def test_fits_are_the_same_while_other_threads_vary_images():
+    X, y = noise(6, (8, 8, 1)), np.arange(6) % 2
+    alone = ProtoPNetClassifier(**QUICK).fit(X, y)
     is_done = threading.Event()
 
-    def keep_reading():
+    def keep_varying():
         while not is_done.is_set():
-            read()
+            changed(noise(), transform_by("paper", SHAPE, np.zeros(2)), range(6))
 
     with ThreadPoolExecutor(2) as pool:
-        readers = [pool.submit(keep_reading) for _ in range(2)]
+        running = [pool.submit(keep_varying) for _ in range(2)]
         try:
-            built = [architecture.build(seed=3)[0] for _ in range(20)]
+            beside = [ProtoPNetClassifier(**QUICK).fit(X, y) for _ in range(3)]
         finally:
             is_done.set()
-        for reader in readers:
-            reader.result()
-    for network in built:
-        for name, value in network.state_dict().items():
-            assert torch.equal(value, alone.state_dict()[name])
+        for each in running:
+            each.result()
+    for clf in beside:
+        assert_same_bits(clf, alone)

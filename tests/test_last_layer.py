@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from sklearn_protopnet import solve_last_layer
-from sklearn_protopnet._last_layer import Problem, solve
+from sklearn_protopnet._last_layer import Problem
 
 PRECISE = {"tol": 1e-13, "max_iter": 20_000}
 
@@ -399,22 +399,14 @@ class TestNumerics:
 
     def test_threads_that_solve_at_once_leave_the_limits_as_they_were(self):
         problem = random_problem(18, n_images=200, per_class=10)
-        stated = Problem(
-            similarities=problem["similarities"],
-            labels=problem["y"],
-            weights=problem["sample_weight"],
-            penalty_mask=off_class(problem).numpy(),
-            l1_weight=1e-3,
-            l2_weight=1e-9,
-        )
 
-        def solve_in_a_thread(max_iter):
-            return solve(stated, tol=0.0, max_iter=max_iter)
+        def solve_in_a_thread(tol):
+            return solve_last_layer(**problem, l1_weight=1e-3, l2_weight=1e-3, tol=tol)
 
         with threadpool_limits(2):
             before = [pool["num_threads"] for pool in threadpool_info()]
             with ThreadPoolExecutor(4) as executor:
-                solutions = list(executor.map(solve_in_a_thread, [50, 400, 200, 50]))
+                solutions = list(executor.map(solve_in_a_thread, [1e-4, 1e-9, 1e-7, 1e-4]))
             assert [pool["num_threads"] for pool in threadpool_info()] == before
         assert solutions[0].coef.tobytes() == solutions[3].coef.tobytes()
 
@@ -482,7 +474,7 @@ class TestArguments:
             ({"max_iter": 0}, "'max_iter' parameter"),
         ],
     )
-    def test_bad_arguments(self, changes, message):
+    def test_bad_arguments_are_refused(self, changes, message):
         arguments = {
             "similarities": [[1.0, 0.0], [0.0, 1.0]],
             "y": [0, 1],
