@@ -53,7 +53,7 @@ def test_folder_is_the_class(pets):
     assert f"4 images of 3 classes, one folder each, in {str(pets)!r}." == bunch.DESCR
 
 
-def test_data_and_target_alone(pets):
+def test_data_and_target_may_be_had_alone(pets):
     data, target = load_image_folder(pets, return_X_y=True)
     bunch = load_image_folder(str(pets))
     np.testing.assert_array_equal(data, bunch.data)
@@ -151,7 +151,7 @@ def test_only_regular_files_are_images(tmp_path):
     assert found(root) == [("a/1.png", "a"), ("a/other.png", "a"), ("b/2.png", "b")]
 
 
-def test_names_of_any_kind(tmp_path):
+def test_names_of_any_kind_are_classes(tmp_path):
     make(tmp_path, "Bär [1]/größe ä.png", "熊/1 2.png")
     assert found(tmp_path) == [
         (os.path.join("Bär [1]", "größe ä.png"), "Bär [1]"),
@@ -160,7 +160,7 @@ def test_names_of_any_kind(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
-def test_names_that_are_no_text(tmp_path):
+def test_names_that_are_no_text_are_found(tmp_path):
     make(tmp_path, "a/1.png")
     try:
         make(tmp_path, os.fsdecode(b"a/\xff.png"))
@@ -176,14 +176,14 @@ def test_names_that_are_no_text(tmp_path):
     assert load_image_folder(tmp_path, categories=["a"]).target_names == ["a"]
 
 
-def test_missing_folder(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     make(tmp_path, "a.png")
     for path in (tmp_path / "nowhere", tmp_path / "a.png"):
         with pytest.raises(FileNotFoundError, match="one folder per class, found no folder at"):
             load_image_folder(path)
 
 
-def test_folder_without_classes(tmp_path):
+def test_a_folder_without_classes_is_refused(tmp_path):
     make(tmp_path, "a.png", ".hidden/b.png")
     with pytest.raises(ValueError, match=r"found no folders in .* Move the images"):
         load_image_folder(tmp_path)

@@ -234,7 +234,7 @@ class TestSimilarityMaps:
         assert boxes(display.image_ax_) == []
         assert "image 7" in all_texts(display.figure_)
 
-    def test_prototypes_of_ones_own_choice(self, fitted, few):
+    def test_prototypes_may_be_chosen(self, fitted, few):
         display = SimilarityMapDisplay.from_estimator(
             fitted, few[0], prototypes=[8, 0], localizer="occlusion", image_name="a digit"
         )
@@ -258,7 +258,7 @@ class TestSimilarityMaps:
         assert (left, right) == (2 - 0.5, 6 - 0.5)
         assert display.axes_[0].get_xlim() == (-0.5, 7.5)
 
-    def test_colour_images_that_were_resized(self):
+    def test_colour_images_that_were_resized_have_maps_of_their_size(self):
         rng = np.random.default_rng(0)
         display = SimilarityMapDisplay(
             image=rng.integers(0, 256, (6, 9, 3), dtype=np.uint8),
@@ -374,7 +374,7 @@ class TestEveryDisplay:
         "Display",
         [ExplanationDisplay, SimilarityMapDisplay, PrototypeDisplay, LastLayerPathDisplay],
     )
-    def test_estimators_that_cannot_be_drawn(self, few, Display, fitted, monkeypatch):
+    def test_estimators_that_cannot_be_drawn_are_refused(self, few, Display, fitted, monkeypatch):
         X, y = few
         data = {ExplanationDisplay: (X,), SimilarityMapDisplay: (X,), LastLayerPathDisplay: (X, y)}
         arguments = data.get(Display, ())
@@ -459,7 +459,7 @@ def drawn_texts(figure):
 
 
 class TestNamesAreText:
-    def test_an_explanation(self, paid):
+    def test_an_explanation_shows_names_as_they_are(self, paid):
         display = ExplanationDisplay.from_estimator(
             *paid, sample=7, class_label=DOLLARS[1], top_k=9
         )
@@ -475,16 +475,16 @@ class TestNamesAreText:
     @pytest.mark.parametrize(
         ("name", "said"), [(DOLLARS[2], DOLLARS[2]), ("$x^2$", "$x^2$"), ("caf\udce9", "caf?")]
     )
-    def test_an_image(self, fitted, few, name, said):
+    def test_an_image_shows_names_as_they_are(self, fitted, few, name, said):
         for Display in (ExplanationDisplay, SimilarityMapDisplay):
             display = Display.from_estimator(fitted, few[0], image_name=name, top_k=1)
             assert said in drawn_texts(display.figure_)
 
-    def test_prototypes(self, paid):
+    def test_prototypes_show_names_as_they_are(self, paid):
         texts = drawn_texts(PrototypeDisplay.from_estimator(paid[0]).figure_)
         assert {f"class {label}" for label in DOLLARS} <= set(texts)
 
-    def test_similarity_maps(self, paid):
+    def test_similarity_maps_show_names_as_they_are(self, paid):
         display = SimilarityMapDisplay.from_estimator(*paid, prototypes=[0, 3, 6], sample=7)
         texts = drawn_texts(display.figure_)
         assert r"image $7^$ \% {" in texts

@@ -70,7 +70,7 @@ class TestWhatComesBack:
         assert files(tmp_path) == written(path)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
-    def test_texts_that_look_like_something_else(self, of_texts, frame, tmp_path, suffix):
+    def test_texts_that_look_like_something_else_come_back(self, of_texts, frame, tmp_path, suffix):
         path = tmp_path / f"evidence{suffix}"
         export_evidence(of_texts, frame, path, classes="all", top_k=1)
         expected = of_texts.explain(frame, classes="all", top_k=1)
@@ -86,7 +86,7 @@ class TestWhatComesBack:
         ],
         ids=["truth values", "single precision", "bytes"],
     )
-    def test_labels_of_any_dtype(self, frame, tmp_path, suffix, labels):
+    def test_labels_of_any_dtype_come_back(self, frame, tmp_path, suffix, labels):
         clf = ProtoPNetClassifier(**SMALL).fit(frame, labels[np.arange(len(frame)) % 2])
         path = tmp_path / f"evidence{suffix}"
         export_evidence(clf, frame[:3], path)
@@ -106,20 +106,20 @@ class TestWhatComesBack:
         np.testing.assert_allclose(sums, logits[sums.index], rtol=1e-9)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
-    def test_no_contribution_at_all(self, sparse, frame, tmp_path, suffix):
+    def test_tables_without_a_contribution_come_back(self, sparse, frame, tmp_path, suffix):
         path = tmp_path / f"evidence{suffix}"
         assert export_evidence(sparse, frame, path, sparse=True, details="digest") == 0
         expected = sparse.explain(frame, details="digest")[:0]
         assert not sparse.coef_.any()
         pd.testing.assert_frame_equal(read_evidence(path), expected)
 
-    def test_a_pipeline_like_any_estimator(self, digits, tmp_path):
+    def test_a_pipeline_is_exported_like_any_estimator(self, digits, tmp_path):
         X, y = digits
         pipeline = make_pipeline(StandardScaler(), ProtoPNetClassifier(**SMALL)).fit(X, y)
         export_evidence(pipeline, X[:5], tmp_path / "e.csv")
         pd.testing.assert_frame_equal(read_evidence(tmp_path / "e.csv"), explain(pipeline, X[:5]))
 
-    def test_many_images(self, fitted, digits, tmp_path):
+    def test_many_images_are_exported_some_at_a_time(self, fitted, digits, tmp_path):
         X = np.tile(digits[0], (4, 1))
         n_rows = export_evidence(fitted, X, tmp_path / "e.parquet", top_k=1)
         found = read_evidence(tmp_path / "e.parquet")
@@ -133,7 +133,7 @@ class TestWhatComesBack:
         found = pd.read_csv(tmp_path / "e.csv")
         pd.testing.assert_frame_equal(found, expected)
 
-    def test_a_progress_bar_on_request(self, fitted, digits, tmp_path, capsys):
+    def test_a_progress_bar_is_shown_on_request(self, fitted, digits, tmp_path, capsys):
         export_evidence(fitted, digits[0][:3], tmp_path / "e.csv")
         assert capsys.readouterr() == ("", "")
         export_evidence(fitted, digits[0][:3], tmp_path / "e.csv", verbose=1)
@@ -203,7 +203,7 @@ class TestWhereItIsWritten:
         assert files(tmp_path) == {name}
 
     @pytest.mark.parametrize("function", [export_evidence, read_evidence])
-    def test_a_suffix_that_is_no_format(self, fitted, digits, tmp_path, function):
+    def test_a_suffix_that_is_no_format_is_refused(self, fitted, digits, tmp_path, function):
         given = (fitted, digits[0]) if function is export_evidence else ()
         for name in ("evidence.xlsx", "evidence"):
             with pytest.raises(ValueError, match=r"path must end in one of \['.csv'.* got"):
@@ -212,7 +212,9 @@ class TestWhereItIsWritten:
 
 class TestNames:
     @pytest.mark.parametrize("suffix", SUFFIXES)
-    def test_that_no_file_has(self, fitted, digits, tmp_path, suffix):
+    def test_names_that_no_file_can_hold_are_refused_with_the_remedy(
+        self, fitted, digits, tmp_path, suffix
+    ):
         dates = pd.date_range("2026-01-01", periods=3)
         frame = pd.DataFrame(digits[0][:3], index=dates)
         message = r"must be text, numbers or truth values .* got datetime64\S* such as .*2026-01-01"
@@ -225,7 +227,9 @@ class TestNames:
         assert set(samples) == {f"2026-01-0{day}" for day in (1, 2, 3)}
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
-    def test_integers_that_only_parquet_has(self, fitted, digits, tmp_path, suffix):
+    def test_large_unsigned_integers_come_back_from_parquet_only(
+        self, fitted, digits, tmp_path, suffix
+    ):
         path = tmp_path / f"evidence{suffix}"
         index = np.array([5, 6, 2**63], dtype=np.uint64)
         frame = pd.DataFrame(digits[0][:3], index=index)
@@ -284,7 +288,7 @@ class TestSpoiltFiles:
         assert n_refused > 20  # the rest are bytes that hold nothing
         pd.testing.assert_frame_equal(read_evidence(path), expected)
 
-    def test_a_row_less_or_cut_in_the_middle(self, fitted, digits, tmp_path):
+    def test_a_file_with_a_row_less_or_cut_in_the_middle_is_refused(self, fitted, digits, tmp_path):
         path = tmp_path / "e.csv"
         export_evidence(fitted, digits[0][:2], path)
         text = path.read_text()
@@ -295,13 +299,13 @@ class TestSpoiltFiles:
             ):
                 read_evidence(path)
 
-    def test_a_csv_file_without_its_manifest(self, fitted, digits, tmp_path):
+    def test_a_csv_file_without_its_manifest_is_refused(self, fitted, digits, tmp_path):
         export_evidence(fitted, digits[0][:2], tmp_path / "e.csv")
         (tmp_path / "e.csv.json").unlink()
         with pytest.raises(ValueError, match=r"must lie beside it, found no 'e\.csv\.json'"):
             read_evidence(tmp_path / "e.csv")
 
-    def test_another_version_of_the_columns(self, fitted, digits, tmp_path):
+    def test_another_version_of_the_columns_is_refused(self, fitted, digits, tmp_path):
         export_evidence(fitted, digits[0][:2], tmp_path / "e.csv")
         manifest = json.loads((tmp_path / "e.csv.json").read_text())
         manifest["schema_version"] += 1
@@ -311,7 +315,7 @@ class TestSpoiltFiles:
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\x00\xff"])
-    def test_a_file_of_something_else(self, tmp_path, suffix, content):
+    def test_a_file_of_something_else_is_refused(self, tmp_path, suffix, content):
         path = tmp_path / f"evidence{suffix}"
         path.write_bytes(content)
         (tmp_path / f"{path.name}.json").write_bytes(content)
@@ -319,13 +323,13 @@ class TestSpoiltFiles:
             read_evidence(path)
         assert path.read_bytes() == content
 
-    def test_a_table_of_something_else(self, fitted, tmp_path):
+    def test_a_table_of_something_else_is_refused(self, fitted, tmp_path):
         fitted.prototype_table().to_parquet(tmp_path / "p.parquet")
         with pytest.raises(ValueError, match=r"p\.parquet' must be evidence .* its manifest must"):
             read_evidence(tmp_path / "p.parquet")
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
-    def test_no_file_and_what_is_none(self, tmp_path, suffix):
+    def test_what_is_missing_or_no_file_is_refused(self, tmp_path, suffix):
         path = tmp_path / f"evidence{suffix}"
         with pytest.raises(FileNotFoundError, match=path.name):
             read_evidence(path)
@@ -345,7 +349,7 @@ class TestSpoiltFiles:
         ],
         ids=["a view without end", "a column that is computed", "a virtual table", "none"],
     )
-    def test_a_database_that_computes(self, fitted, digits, tmp_path, statement):
+    def test_a_database_that_computes_is_refused(self, fitted, digits, tmp_path, statement):
         path = tmp_path / "e.sqlite"
         export_evidence(fitted, digits[0][:1], path)
         with sqlite3.connect(path) as connection:
@@ -355,7 +359,7 @@ class TestSpoiltFiles:
         with pytest.raises(ValueError, match="'evidence' must be a table whose values are stored"):
             read_evidence(path)
 
-    def test_rows_without_end(self, fitted, digits, tmp_path):
+    def test_rows_without_end_are_refused(self, fitted, digits, tmp_path):
         path = tmp_path / "e.sqlite"
         export_evidence(fitted, digits[0][:1], path)
         with sqlite3.connect(path) as connection:

@@ -38,24 +38,24 @@ NAN = float("nan")
 class TestSize:
     COEF = np.array([[1.0, 0, 0, -0.5], [0, 2, 0, 0]])
 
-    def test_sparsity(self):
+    def test_sparsity_is_the_share_of_zeros(self):
         assert sparsity(self.COEF) == 5 / 8
         assert sparsity(np.zeros((2, 3))) == 1
         assert sparsity([[1e-300]]) == 0
 
-    def test_global_size(self):
+    def test_the_global_size_counts_prototypes_with_a_weight(self):
         assert global_size(self.COEF) == 3
         assert global_size([[0.0], [0.0]]) == 0
         assert global_size([[0.0], [-1.0]]) == 1
 
-    def test_local_size(self):
+    def test_the_local_size_counts_contributions_near_the_largest(self):
         contributions = [[10, -1, 0.99], [0, 0, 0], [3, 3, 3]]
         assert local_size(contributions) == (2 + 0 + 3) / 3
         assert local_size(contributions, threshold=0) == (3 + 0 + 3) / 3
         assert local_size(contributions, threshold=1) == (1 + 0 + 3) / 3
         assert local_size([[-4.0]]) == 1
 
-    def test_distinct_prototypes(self):
+    def test_prototypes_that_are_equal_are_one(self):
         prototypes = np.zeros((4, 2, 1, 1))
         prototypes[1, 0] = prototypes[3, 0] = 1e-12
         assert n_distinct_prototypes(prototypes) == 2
@@ -63,7 +63,7 @@ class TestSize:
 
 
 class TestPointingGame:
-    def test_by_hand(self):
+    def test_it_is_the_share_of_largest_values_in_masks(self):
         maps = np.zeros((4, 2, 3))
         maps[[0, 1, 2, 3], [0, 1, 0, 1], [2, 0, 1, 1]] = [1, 5, 2, 1e-9]
         masks = np.zeros((4, 2, 3), dtype=bool)
@@ -83,7 +83,7 @@ class TestPointingGame:
 
 
 class TestRelevanceMass:
-    def test_by_hand(self):
+    def test_it_is_the_share_of_positive_relevance_in_masks(self):
         maps = [[[2.0, 6.0, -9.0]], [[0.0, -1.0, 0.0]], [[1.0, 1.0, 2.0]]]
         masks = [[[1, 0, 1]], [[1, 1, 1]], [[0, 0, 1]]]
         assert relevance_mass(maps, masks) == (2 / 8 + 0 + 2 / 4) / 3
@@ -97,7 +97,7 @@ class TestRelevanceMass:
 
 
 class TestBaselines:
-    def test_the_centre(self):
+    def test_the_centre_scores_its_share_in_masks(self):
         masks = np.zeros((2, 4, 5), dtype=bool)
         masks[0, 1, 2] = True  # rows 1 and 2 are in the middle, column 2 is
         masks[1, :, 2] = True
@@ -105,12 +105,12 @@ class TestBaselines:
         assert centre_baseline([[[True]]]) == 1
         assert centre_baseline(np.eye(4)[None]) == 2 / 4
 
-    def test_chance(self):
+    def test_chance_scores_the_share_of_the_masks(self):
         assert random_baseline(np.eye(4)[None]) == 1 / 4
 
 
 class TestBoxesThatKnowNothing:
-    def test_the_centre_by_hand(self):
+    def test_boxes_of_the_same_size_go_to_the_centre(self):
         boxes = [[[0, 3, 1, 5], [2, 2, 0, 7]], [[1, 5, 0, 1], [0, 0, 0, 0]]]
         sizes = [[9, 7], [5, 4]]
         expected = [[[3, 6, 1, 5], [4, 4, 0, 7]], [[0, 4, 1, 2], [2, 2, 2, 2]]]
@@ -142,7 +142,7 @@ class TestBoxesThatKnowNothing:
             ([[[0, 4, 0, 3]]], [[4, 3]] * 2, r"got \(1, 1, 4\) and \(2, 2\)"),
         ],
     )
-    def test_errors(self, place, boxes, sizes, message):
+    def test_bad_boxes_and_sizes_are_refused(self, place, boxes, sizes, message):
         with pytest.raises(ValueError, match=message):
             place(boxes, sizes)
 
@@ -168,13 +168,13 @@ class TestPartPresence:
             ([[[0, 1, 0, 1]]] * 2, [[[0, 0]]]),
         ],
     )
-    def test_shapes(self, boxes, centres):
+    def test_other_shapes_are_refused(self, boxes, centres):
         with pytest.raises(ValueError, match="boxes must have the shape"):
             part_presence(boxes, centres)
 
 
 class TestConsistency:
-    def test_by_hand(self):
+    def test_it_is_the_share_of_prototypes_that_often_hold_a_part(self):
         """10 images, 2 parts: one prototype holds part 0 in 8, the other in 7 and part 1 in 3."""
         presence = np.zeros((10, 2, 2), dtype=bool)
         presence[:8, 0, 0] = presence[:7, 1, 0] = presence[7:, 1, 1] = True
@@ -206,12 +206,12 @@ class TestConsistency:
         assert consistency(presence, np.ones((20, 1))) == 1 / 2
         assert consistency(presence, of_class[:, :, None]) == 1
 
-    def test_disjoint_boxes(self):
+    def test_without_a_part_in_a_box_it_is_0(self):
         assert consistency(np.zeros((10, 3, 2)), np.ones((10, 2))) == 0
 
 
 class TestPartRates:
-    def test_by_hand(self):
+    def test_they_are_shares_of_the_images_that_show_the_part(self):
         presence = np.zeros((4, 2, 2), dtype=bool)
         presence[:3, 0, 0] = presence[0, 1, 1] = presence[3, 1, 1] = True
         visible = np.array([[1, 1], [1, 0], [1, 1], [1, 0]])
@@ -223,7 +223,7 @@ class TestPartRates:
 
 
 class TestPurity:
-    def test_by_hand(self):
+    def test_it_is_the_mean_share_of_the_most_frequent_part(self):
         presence = np.zeros((4, 2, 2), dtype=bool)
         presence[:3, 0, 0] = presence[3, 0, 1] = presence[:1, 1, 1] = True
         assert purity(presence) == (3 / 4 + 1 / 4) / 2
@@ -233,12 +233,12 @@ class TestPurity:
         presence[3, 0, 1] = True
         assert purity(presence) == 1 / 10
 
-    def test_disjoint_boxes(self):
+    def test_without_a_part_in_a_box_it_is_0(self):
         assert purity(np.zeros((10, 3, 2))) == 0
 
 
 class TestStability:
-    def test_by_hand(self):
+    def test_it_is_the_share_of_images_whose_parts_stay(self):
         before = np.array([[[1, 0], [0, 0], [1, 1]], [[0, 1], [0, 0], [0, 0]]])
         after = np.array([[[1, 0], [0, 0], [1, 0]], [[1, 0], [0, 0], [0, 1]]])
         assert stability(before, after) == 3 / 6
@@ -253,16 +253,16 @@ class TestStability:
 
 
 class TestLocationChange:
-    def test_by_hand(self):
+    def test_it_is_the_complement_of_the_overlap(self):
         """Shared 2 of 6, all of 4, and none."""
         before = [[0, 2, 0, 2], [1, 3, 1, 3], [0, 2, 0, 2]]
         after = [[0, 2, 1, 3], [1, 3, 1, 3], [2, 4, 0, 2]]
         assert location_change(before, after) == pytest.approx((2 / 3 + 0 + 1) / 3)
 
-    def test_a_box_within_another(self):
+    def test_of_a_box_within_another_it_is_what_the_inner_one_leaves(self):
         assert location_change([[0, 4, 0, 4]], [[1, 3, 1, 3]]) == 1 - 4 / 16
 
-    def test_boxes_without_pixels(self):
+    def test_a_box_without_pixels_has_changed_unless_it_is_the_same(self):
         assert location_change([[2, 2, 0, 3]], [[2, 2, 0, 3]]) == 0
         assert location_change([[2, 2, 0, 3]], [[1, 1, 0, 3]]) == 1
         assert location_change([[2, 2, 0, 3]], [[1, 3, 0, 3]]) == 1
@@ -271,20 +271,20 @@ class TestLocationChange:
         ("before", "after"),
         [([[0, 1, 0]], [[0, 1, 0]]), ([[0, 1, 0, 1]], [[0, 1, 0, 1]] * 2)],
     )
-    def test_shapes(self, before, after):
+    def test_other_shapes_are_refused(self, before, after):
         with pytest.raises(ValueError, match="must have one shape"):
             location_change(before, after)
 
 
 class TestSpatialMisalignment:
-    def test_by_hand(self):
+    def test_it_is_the_mean_share_that_is_lost(self):
         assert spatial_misalignment([4.0, 2.0, 1.0], [1.0, 2.0, 1.5]) == (3 / 4 + 0 - 1 / 2) / 3
 
     def test_what_has_no_share_does_not_count(self):
         assert spatial_misalignment([0.0, -1.0, 2.0], [0.0, -2.0, 1.0]) == 1 / 2
         assert np.isnan(spatial_misalignment([0.0], [0.0]))
 
-    def test_shapes(self):
+    def test_other_shapes_are_refused(self):
         with pytest.raises(ValueError, match="must have the shape of similarities"):
             spatial_misalignment([1.0, 2.0], [1.0])
 
@@ -301,7 +301,7 @@ class TestDeletionAndInsertion:
         settings = {"n_steps": 4, **settings}
         return metric(total, self.IMAGE, [relevance], self.NOTHING, **settings)
 
-    def test_by_hand(self):
+    def test_they_are_areas_under_the_curves(self):
         """Left after each of four steps, the best order: 1, 0.4, 0.1, 0, 0."""
         assert self.area(deletion_auc, [4, 3, 2, 1]) == pytest.approx((0.5 + 0.4 + 0.1) / 4)
         assert self.area(insertion_auc, [4, 3, 2, 1]) == pytest.approx((0.6 + 0.9 + 1 + 0.5) / 4)
@@ -310,24 +310,24 @@ class TestDeletionAndInsertion:
     def test_in_ties_the_first_go_first(self):
         assert self.area(deletion_auc, [0, 0, 0, 0]) == self.area(deletion_auc, [4, 3, 2, 1])
 
-    def test_pixels_that_count_alike(self):
+    def test_of_pixels_that_count_alike_the_area_is_one_half(self):
         score = total
         image = np.ones((4, 5, 3))
         relevance = np.random.default_rng(0).random((4, 5))
         for metric in (deletion_auc, insertion_auc):
             assert metric(score, image, relevance, 0 * image) == pytest.approx(0.5)
 
-    def test_more_steps_than_pixels(self):
+    def test_more_steps_than_pixels_are_as_many_as_pixels(self):
         assert self.area(deletion_auc, [4, 3, 2, 1], n_steps=100) == pytest.approx(
             (0.5 + 0.4 + 0.1) / 4, abs=0.02
         )
 
-    def test_a_score_that_does_not_change(self):
+    def test_a_score_that_does_not_change_has_no_curve(self):
         for metric in (deletion_auc, insertion_auc):
             found = metric(lambda images: np.ones(len(images)), self.IMAGE, [[1] * 4], self.NOTHING)
             assert np.isnan(found)
 
-    def test_a_baseline_that_is_nearly_as_good(self):
+    def test_against_a_baseline_that_is_nearly_as_good_there_is_no_curve(self):
         for share, is_known in ((0.91, False), (0.89, True), (1.12, True), (1.1, False)):
             for metric in (deletion_auc, insertion_auc):
                 found = metric(total, self.IMAGE, [[4, 3, 2, 1]], share * self.IMAGE)
@@ -353,7 +353,7 @@ class TestDeletionAndInsertion:
             (np.ones((2, 2, 1)), np.ones((1, 2)), np.ones((2, 2, 1)), "relevance must have the"),
         ],
     )
-    def test_shapes(self, image, relevance, baseline, message):
+    def test_other_shapes_are_refused(self, image, relevance, baseline, message):
         for metric in (deletion_auc, insertion_auc):
             with pytest.raises(ValueError, match=message):
                 metric(total, image, relevance, baseline)
@@ -362,12 +362,12 @@ class TestDeletionAndInsertion:
 class TestBoxes:
     IMAGE = np.arange(1.0, 7).reshape(2, 3, 1)  # of 21 in all
 
-    def test_by_hand(self):
+    def test_they_are_shares_of_the_score(self):
         box, nothing = [0, 2, 1, 2], 0 * self.IMAGE  # 2 + 5
         assert box_sufficiency(total, self.IMAGE, box, nothing) == 7 / 21
         assert box_necessity(total, self.IMAGE, box, nothing) == pytest.approx(7 / 21)
 
-    def test_all_and_nothing(self):
+    def test_the_whole_image_is_sufficient_and_an_empty_box_is_not(self):
         nothing = 0 * self.IMAGE
         assert box_sufficiency(total, self.IMAGE, [0, 2, 0, 3], nothing) == 1
         assert box_necessity(total, self.IMAGE, [0, 2, 0, 3], nothing) == 1
@@ -375,26 +375,26 @@ class TestBoxes:
         assert box_necessity(total, self.IMAGE, [1, 1, 0, 0], nothing) == 0
 
     @pytest.mark.parametrize("sign", [0, -1])
-    def test_a_score_that_has_no_share(self, sign):
+    def test_a_score_that_has_no_share_is_nan(self, sign):
         for metric in (box_sufficiency, box_necessity):
             assert np.isnan(metric(total, sign * self.IMAGE, [0, 1, 0, 1], self.IMAGE))
 
 
 class TestCausalParts:
-    def test_by_hand(self):
+    def test_a_part_is_causal_where_its_removal_counts(self):
         before = [[5.0, 5.0, 5.0, -2.0]]
         without = [[[5, 4.6, 9, -2.2], [1, 4.5, 6, -4.0], [2, 4.5, 5, -3]]]
         assert causal_parts(before, without, [[1, 1, 1]]).tolist() == [[1, 1, -1, 1]]
         assert causal_parts(before, without, [[1, 0, 1]]).tolist() == [[2, 2, -1, 2]]
         assert causal_parts(before, without, [[1, 1, 1]], min_drop=0.5).tolist() == [[1, -1, -1, 1]]
 
-    def test_no_part_is_there(self):
+    def test_without_parts_there_is_none(self):
         assert causal_parts([[5.0]], [[[0.0], [0.0]]], [[0, 0]]).tolist() == [[-1]]
 
-    def test_nothing_changes(self):
+    def test_where_nothing_changes_none_is_causal(self):
         assert causal_parts([[0.0]], [[[0.0]]], [[1]], min_drop=0).tolist() == [[-1]]
 
-    def test_shapes(self):
+    def test_other_shapes_are_refused(self):
         with pytest.raises(ValueError, match="similarities_without must have the shape"):
             causal_parts([[1.0, 2.0]], [[[1.0]]], [[1]])
         with pytest.raises(ValueError, match="visible must have the shape"):
@@ -419,7 +419,7 @@ class TestScores:
                 metric(score, image, relevance, 0 * image)
 
     @pytest.mark.parametrize("n_steps", [0, -1, 2.5])
-    def test_steps(self, metric, n_steps):
+    def test_steps_are_positive_integers(self, metric, n_steps):
         with pytest.raises(ValueError, match="n_steps must be a positive integer"):
             metric(total, np.ones((2, 2, 1)), np.ones((2, 2)), np.zeros((2, 2, 1)), n_steps=n_steps)
 
@@ -470,7 +470,7 @@ OF_ESTIMATORS = {name for name in metrics.__all__ if name.endswith(("_scorer", "
 
 
 @pytest.mark.parametrize("name", sorted(set(metrics.__all__) - OF_ESTIMATORS))
-def test_nothing_and_nan(name):
+def test_nothing_and_nan_are_refused(name):
     for bad in (np.empty((0, 0)), np.empty((0, 2, 2)), np.full((1, 1, 1), NAN)):
         with pytest.raises(ValueError, match="must"):
             CALLS[name](bad)
@@ -512,21 +512,21 @@ def test_docstrings_say_source_needs_and_direction(name):
         ([NAN], "prototypes must be finite, found NaN or infinity"),
     ],
 )
-def test_numbers_that_are_none(values, message):
+def test_what_are_no_numbers_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         n_distinct_prototypes(values)
 
 
 @pytest.mark.parametrize("min_count", ["a", 0, 2.5, None])
 @pytest.mark.parametrize("metric", [part_rates, consistency])
-def test_counts(metric, min_count):
+def test_counts_are_positive_integers(metric, min_count):
     with pytest.raises(
         ValueError, match=f"min_count must be a positive integer, got {min_count!r}"
     ):
         metric(np.ones((4, 1, 1)), np.ones((4, 1)), min_count=min_count)
 
 
-def test_shares():
+def test_shares_are_between_0_and_1():
     with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got 1\.5"):
         consistency(np.zeros((1, 1, 1)), np.zeros((1, 1)), threshold=1.5)
     with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got -0\.1"):

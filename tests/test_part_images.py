@@ -18,7 +18,7 @@ def make(**settings):
 
 
 class TestBunch:
-    def test_shapes_and_types(self):
+    def test_arrays_have_the_promised_shapes_and_types(self):
         data = make(n_classes=5, n_parts=4, n_variants=2)
         assert data.images.shape == (24, SIZE, SIZE, 3)
         assert data.images.dtype == np.float32
@@ -35,7 +35,7 @@ class TestBunch:
         assert len(data.target_names) == 5
         assert len(data.params) == 24
 
-    def test_images_and_target_alone(self):
+    def test_images_and_target_may_be_had_alone(self):
         images, target = make(return_X_y=True)
         assert_array_equal(images, make().images)
         assert_array_equal(target, make().target)
@@ -253,17 +253,17 @@ class TestInterventions:
             ),
         ],
     )
-    def test_what_holds_no_changes(self, changes, message):
+    def test_what_holds_no_changes_is_refused(self, changes, message):
         with pytest.raises(TypeError, match=message):
             render_part_image(make(n_samples=1).params[0], **changes)
 
-    def test_what_is_no_image_of_parts(self):
+    def test_what_is_no_image_of_parts_is_refused(self):
         with pytest.raises(
             TypeError, match=r"one of the params of make_part_images, got ndarray\."
         ):
             render_part_image(make(n_samples=1).images[0])
 
-    def test_integers_of_any_kind(self):
+    def test_integers_of_any_kind_are_taken(self):
         params = make(n_samples=1).params[0]
         assert_array_equal(
             render_part_image(params, remove_parts=np.array([1])),
@@ -288,10 +288,10 @@ class TestErrors:
             ({"noise": -1}, "The 'noise' parameter"),
         ],
     )
-    def test_settings_that_cannot_be(self, settings, message):
+    def test_settings_that_cannot_be_are_refused(self, settings, message):
         with pytest.raises(ValueError, match=message):
             make(**settings)
 
-    def test_all_codes_that_there_are(self):
+    def test_all_codes_that_there_are_may_be_asked_for(self):
         codes = make(n_samples=1, n_classes=6561, n_parts=8).class_codes
         assert len(np.unique(codes, axis=0)) == 6561

@@ -100,7 +100,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize(
         "labels", [["cat", "dog", "eel"], [1.0, 2.0, -3.0], np.array(["a", "b", "c"], dtype=object)]
     )
-    def test_labels_of_any_kind(self, images, tmp_path, labels):
+    def test_labels_of_any_kind_come_back(self, images, tmp_path, labels):
         X, y = images
         labels = np.asarray(labels)
         weights = dict.fromkeys(labels.tolist(), 2.0)
@@ -121,13 +121,13 @@ class TestRoundTrip:
         ],
         ids=lambda parameters: next(iter(parameters)),
     )
-    def test_parameters_of_any_accepted_type(self, images, tmp_path, parameters):
+    def test_parameters_of_any_accepted_type_come_back(self, images, tmp_path, parameters):
         clf = ProtoPNetClassifier(**{**TINY, **parameters}).fit(*images)
         clf.save(str(tmp_path / "clf"))
         twin = load(str(tmp_path / "clf"))
         assert np.array_equal(twin.decision_function(images[0]), clf.decision_function(images[0]))
 
-    def test_names_of_columns_and_what_set_output_says(self, images, tmp_path):
+    def test_names_of_columns_and_what_set_output_says_come_back(self, images, tmp_path):
         frame = pd.DataFrame(images[0].reshape(12, -1)).add_prefix("pixel")
         clf = ProtoPNetClassifier(**TINY, image_shape=(6, 5, 2)).fit(frame, images[1])
         clf.set_output(transform="pandas").save(tmp_path / "clf")
@@ -147,7 +147,7 @@ class TestRoundTrip:
         twin = load(tmp_path / "clf")
         assert np.array_equal(twin.decision_function(X), clf.decision_function(X))
 
-    def test_a_class_without_images(self, images, tmp_path):
+    def test_a_class_without_images_comes_back(self, images, tmp_path):
         X, y = images
         clf = ProtoPNetClassifier(**TINY, random_state=0)
         with pytest.warns(UserWarning, match="No training image of classes"):
@@ -155,7 +155,7 @@ class TestRoundTrip:
         clf.save(tmp_path / "clf")
         assert np.array_equal(load(tmp_path / "clf").predict(X), clf.predict(X))
 
-    def test_a_device_that_this_machine_does_not_have(self, tiny, images, tmp_path):
+    def test_a_device_that_this_machine_does_not_have_is_no_obstacle(self, tiny, images, tmp_path):
         clf = deepcopy(tiny).set_params(device="cuda:99")
         (tmp_path / "clf").write_bytes(repacked(clf))
         twin = load(tmp_path / "clf").set_params(device="cpu")
@@ -196,7 +196,7 @@ class TestRefusals:
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_a_file_that_holds_anything_else(self, tmp_path, content, found):
+    def test_a_file_that_holds_anything_else_is_refused(self, tmp_path, content, found):
         (tmp_path / "other").write_bytes(repacked(content))
         message = rf"'.*other' must be .*ProtoPNetClassifier only, found .*{re.escape(found)}"
         with pytest.raises(ValueError, match=message):
@@ -215,13 +215,13 @@ class TestRefusals:
         assert not (tmp_path / "sprung").exists()
 
     @pytest.mark.parametrize("content", [b"", b"\x80\x04 no zip file"])
-    def test_no_archive(self, path, content):
+    def test_what_is_no_archive_is_refused(self, path, content):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"'.*clf\.skops' must be a file written by save: \S+"):
             load(path)
 
     @pytest.mark.parametrize("text", ["{}", "[]", "no json", "[" * 10**5, '{"__loader__": 3}'])
-    def test_an_archive_of_something_else(self, tmp_path, text):
+    def test_an_archive_of_something_else_is_refused(self, tmp_path, text):
         (tmp_path / "archive").write_bytes(packed({"schema.json": text.encode()}))
         with pytest.raises(ValueError, match=r"'.*archive' must be a file written by save"):
             load(tmp_path / "archive")
@@ -237,7 +237,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"must be stored as they are, found '.*' packed"):
             load(path)
 
-    def test_an_array_that_claims_to_be_large(self, path):
+    def test_an_array_that_claims_to_be_large_is_refused(self, path):
         members = members_of(path.read_bytes())
         name = next(name for name in members if name.endswith(".npy"))
         header = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
@@ -257,7 +257,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="must be one, found another one beside it"):
             load(path)
 
-    def test_a_file_that_is_not_there(self, tmp_path):
+    def test_a_file_that_is_not_there_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             load(tmp_path / "nowhere")
 
@@ -268,13 +268,13 @@ class TestRefusals:
 
 
 class TestWhatIsNotSaved:
-    def test_an_unfitted_classifier(self, tmp_path):
+    def test_an_unfitted_classifier_is_refused(self, tmp_path):
         with pytest.raises(NotFittedError):
             ProtoPNetClassifier().save(tmp_path / "clf")
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("module", [nn.Conv2d(2, 3, 2), nn.ReLU()], ids=["weights", "none"])
-    def test_a_module(self, images, path, module):
+    def test_a_module_is_refused(self, images, path, module):
         before = path.read_bytes()
         clf = ProtoPNetClassifier(**TINY, backbone=module).fit(*images)
         message = r"plain values only, .* no module .* found .*\. Or pickle the estimator\."
@@ -283,11 +283,11 @@ class TestWhatIsNotSaved:
         assert path.read_bytes() == before
         assert list(path.parent.iterdir()) == [path]
 
-    def test_a_callable(self, tiny, path):
+    def test_a_callable_is_refused(self, tiny, path):
         with pytest.raises(TypeError, match=r"found numpy.*negative.*set_params\(augment=None\)"):
             deepcopy(tiny).set_params(augment=np.negative).save(path)
 
-    def test_what_would_not_be_read(self, tiny, path):
+    def test_what_would_not_be_read_is_not_written(self, tiny, path):
         before = path.read_bytes()
         clf = deepcopy(tiny)
         clf.coef_ = clf.coef_ * np.nan

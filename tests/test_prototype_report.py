@@ -99,7 +99,7 @@ def rows_of(clf, data, p, n=20):
 
 
 class TestAlways:
-    def test_columns(self, clf, data):
+    def test_columns_of_no_group_are_always_there(self, clf, data):
         report = prototype_report(clf, data.images, data.target, groups=())
         assert list(report) == ALWAYS
         table = clf.prototype_table()
@@ -115,7 +115,7 @@ class TestAlways:
         units = dict.fromkeys(("similarity", "similarity_others"), "the network's similarity score")
         assert report.attrs["units"] == units
 
-    def test_the_classifier_as_a_whole(self, clf, data):
+    def test_the_summary_is_of_the_classifier_as_a_whole(self, clf, data):
         summary = prototype_report(clf, data.images, data.target, groups=()).attrs["summary"]
         why = clf.explain(data.images).pivot_table("contribution", "sample", "prototype")
         assert summary == {
@@ -126,7 +126,7 @@ class TestAlways:
             "n_distinct_prototypes": len(np.unique(clf.prototypes_.reshape(6, -1), axis=0)),
         }
 
-    def test_a_class_without_images(self, clf, data, without_cue):
+    def test_a_class_without_images_has_no_numbers(self, clf, data, without_cue):
         rows = data.target != 1
         report = prototype_report(
             clf,
@@ -148,7 +148,7 @@ class TestAlways:
         assert nobody.drop(columns=list(said)).isna().all(axis=None)
         assert report.loc[report["prototype_class"] != 1, "box_necessity"].notna().all()
 
-    def test_a_pipeline(self, clf, data, without_cue):
+    def test_a_pipeline_is_reported_like_its_classifier(self, clf, data, without_cue):
         """What it does to images, it does to those of interventions as well."""
         doubling = make_pipeline(FunctionTransformer(lambda X: 2 * X), clf)
         found, expected = (
@@ -178,7 +178,7 @@ class TestAlways:
                 larger, smaller, data.target, masks=data.object_mask[:, ::2, ::2], **settings
             )
 
-    def test_parts_outside_of_what_reaches_the_classifier(self, clf, data):
+    def test_parts_outside_of_what_reaches_the_classifier_are_refused(self, clf, data):
         """A pipeline halves the sides of images: what was annotated is twice as large."""
         halving = make_pipeline(FunctionTransformer(lambda X: X[:, ::2, ::2]), clf)
         given = data.images.repeat(2, 1).repeat(2, 2)
@@ -192,7 +192,7 @@ class TestAlways:
 class TestExtension:
     """A column is added by its record, and is there in all that is read off the records."""
 
-    def test_measured_in_images_of_a_group_of_its_own(self, clf, data, monkeypatch):
+    def test_a_column_may_be_measured_in_images_as_a_group_of_its_own(self, clf, data, monkeypatch):
         record = Column(
             "height",
             "Mean height of boxes.",
@@ -276,7 +276,7 @@ class TestPasses:
 
 
 class TestNoise:
-    def test_a_seed_is_repeated(self, clf, data):
+    def test_a_seed_gives_the_same_numbers_again(self, clf, data):
         settings = {"groups": "noise", "part_centres": data.part_centres}
         first, again, other = (
             prototype_report(clf, data.images, data.target, random_state=seed, **settings)
@@ -300,7 +300,7 @@ class TestLocalized:
         assert (everything["spatial_misalignment"] >= 0).all()
         assert everything["spatial_misalignment"].max() > 0.01
 
-    def test_boxes_against_details(self, clf, data, everything):
+    def test_boxes_have_the_numbers_of_the_details(self, clf, data, everything):
         for p, row in everything.iterrows():
             why = clf.explain(
                 data.images[rows_of(clf, data, p, 3)],
@@ -337,7 +337,7 @@ class TestLocalized:
             curves = row[["deletion_auc", "insertion_auc"]].astype(float)
             assert_allclose(curves, expected, rtol=1e-4, atol=1e-5)
 
-    def test_masks(self, clf, data, everything):
+    def test_masks_are_scored_by_the_metrics(self, clf, data, everything):
         for p, row in everything.iterrows():
             rows = rows_of(clf, data, p, 3)
             found = localize(clf, data.images[rows], prototypes=[p], localizer="upsample")
@@ -347,7 +347,7 @@ class TestLocalized:
             assert row["centre_baseline"] == pytest.approx(centre_baseline(masks))
             assert row["random_baseline"] == pytest.approx(random_baseline(masks))
 
-    def test_empty_masks(self, clf, data):
+    def test_empty_masks_score_nothing(self, clf, data):
         report = prototype_report(
             clf, data.images, data.target, groups=(), masks=0 * data.object_mask, max_images=1
         )
@@ -372,7 +372,7 @@ class TestLocalized:
         else:
             assert_allclose(report["box_sufficiency"], 1, rtol=1e-5)
 
-    def test_files_of_any_size_and_a_frame_that_names_them(self, data, tmp_path):
+    def test_files_of_any_size_may_be_named_by_a_frame(self, data, tmp_path):
         """Boxes, parts and masks are in the pixels of each file."""
         scales = [(2, 3), (1, 2), (3, 1)]
         paths, masks, centres = [], [], []
@@ -440,10 +440,10 @@ class TestParts:
     def centred(self, boxes):
         return centre_boxes(boxes, (32, 32))
 
-    def test_of_a_localizer(self, clf, data, everything):
+    def test_parts_are_scored_in_boxes_of_a_localizer(self, clf, data, everything):
         self.check(clf, data, everything, "upsample", 3, min_count=3)
 
-    def test_of_receptive_fields(self, clf, data):
+    def test_parts_are_scored_in_receptive_fields(self, clf, data):
         report = prototype_report(
             clf, data.images, data.target, groups=(), part_centres=data.part_centres, min_count=5
         )
@@ -481,7 +481,7 @@ class TestParts:
         )
         pd.testing.assert_frame_equal(found, expected)
 
-    def test_parts_that_are_said_not_to_be_seen(self, clf, data):
+    def test_parts_that_are_said_not_to_be_seen_do_not_count(self, clf, data):
         visible = np.zeros((60, 3), dtype=bool)
         visible[:, 1] = data.part_visible[:, 1]
         nowhere = np.where(visible[..., None], data.part_centres, np.nan)
@@ -523,13 +523,13 @@ class TestCauses:
             ([None], "must be text, and not empty, got None"),
         ],
     )
-    def test_names_by_which_columns_would_be_one(self, clf, data, names, message):
+    def test_names_by_which_columns_would_be_one_are_refused(self, clf, data, names, message):
         interventions = dict.fromkeys(names, data.images)
         with pytest.raises(ValueError, match=message):
             prototype_report(clf, data.images, data.target, interventions=interventions)
 
     @pytest.mark.parametrize("interventions", [[], [("cue", None)], "cue", np.zeros(2)])
-    def test_interventions_that_have_no_names(self, clf, data, interventions):
+    def test_interventions_that_have_no_names_are_refused(self, clf, data, interventions):
         kind = type(interventions).__name__
         with pytest.raises(TypeError, match=f"a dict of names to images, got {kind}"):
             prototype_report(clf, data.images, data.target, interventions=interventions)
@@ -543,7 +543,9 @@ class TestCauses:
         none = prototype_report(clf, data.images, data.target, groups=(), interventions={})
         assert list(none) == ALWAYS
 
-    def test_against_similarities_before_and_after(self, clf, data, without_cue, without_part):
+    def test_effects_are_differences_of_similarities_before_and_after(
+        self, clf, data, without_cue, without_part
+    ):
         """The cue is in images of class 0 only, and three images of it are too few to count."""
         changed = {"cue": without_cue, "part": without_part, "inverted": 1 - data.images}
         before = clf.transform(data.images)
@@ -612,12 +614,12 @@ class TestCauses:
         ({"interventions": {"cue": np.zeros((59, 32, 32, 3))}}, "Interventions must have the 60"),
     ],
 )
-def test_what_cannot_be_reported(clf, data, settings, message):
+def test_what_cannot_be_reported_is_refused(clf, data, settings, message):
     with pytest.raises(ValueError, match=message):
         prototype_report(clf, data.images, data.target, **{"groups": (), **settings})
 
 
-def test_labels(clf, data):
+def test_labels_that_do_not_fit_are_refused(clf, data):
     with pytest.raises(ValueError, match="y must have one label for each of the 60 images"):
         prototype_report(clf, data.images, data.target[:59])
     with pytest.raises(ValueError, match="y must hold classes of the training y only"):

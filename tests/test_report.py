@@ -182,7 +182,7 @@ class TestWhatItSays:
             image = shown[0][int(row["name"])].reshape(8, 8)
             assert_array_equal(decoded(uri), np.rint(255 * image / image.max()))
 
-    def test_the_summary(self, fitted, shown, page):
+    def test_the_summary_counts_what_is_right_and_wrong(self, fitted, shown, page):
         X, y = shown
         n_right = int((fitted.predict(X) == y).sum())
         assert f"Accuracy {n_right / 1.2:.1f} % ({n_right} right)" in page.text
@@ -201,7 +201,7 @@ class TestWhatItSays:
         expected = [table["prototype"], x0, y0, x1 - x0, y1 - y0, table["source_sample"]]
         assert_array_equal(found, np.array(expected).T)
 
-    def test_a_localizer(self, fitted, shown, tmp_path):
+    def test_boxes_are_those_of_a_localizer(self, fitted, shown, tmp_path):
         target = write_report(fitted, shown[0][:5], tmp_path / "r.html", top_k=2, localizer="prp")
         parsed = Parsed(target)
         why = fitted.explain(shown[0][:5], top_k=2, localizer="prp").groupby("sample")
@@ -211,7 +211,7 @@ class TestWhatItSays:
         boxes = fitted.prototype_table(localizer="prp")[SOURCE_BOX].to_numpy()
         assert [each["box"] for each in parsed.data["prototypes"]] == boxes.tolist()
 
-    def test_without_labels(self, fitted, shown, tmp_path):
+    def test_without_labels_nothing_is_right_or_wrong(self, fitted, shown, tmp_path):
         parsed = Parsed(write_report(fitted, shown[0], tmp_path / "r.html"))
         margins = [row["margin"] for row in parsed.rows]
         assert margins == sorted(margins)
@@ -220,7 +220,7 @@ class TestWhatItSays:
         assert "True class" not in parsed.text
         assert not parsed.data["hasTruth"]
 
-    def test_labels_that_the_classifier_does_not_know(self, fitted, shown, tmp_path):
+    def test_labels_that_the_classifier_does_not_know_are_shown(self, fitted, shown, tmp_path):
         y = shown[1][:6].astype(object)
         y[2], y[4] = "bird", "fish"
         parsed = Parsed(write_report(fitted, shown[0][:6], tmp_path / "r.html", y))
@@ -246,7 +246,7 @@ class TestWhatItSays:
         cells = re.findall(r"<td[^>]*>(?:<bdi>)?(.*?)<", table)
         assert cells == ["a fish", str(second), "2", "a bird", str(first), "1"]
 
-    def test_a_prototype_without_source(self, digits, tmp_path):
+    def test_a_prototype_without_source_is_shown(self, digits, tmp_path):
         X, y = digits
         X, y = X[y < 3], y[y < 3]
         with pytest.warns(UserWarning, match="No training image of classes"):
@@ -273,7 +273,7 @@ class TestWhatItTakes:
                 why.loc[row["name"], "contribution"], abs=1e-6
             )
 
-    def test_paths_of_images_of_any_size(self, tmp_path):
+    def test_paths_of_images_of_any_size_are_taken(self, tmp_path):
         rng = np.random.default_rng(0)
         paths = []
         for i in range(12):
@@ -297,13 +297,13 @@ class TestWhatItTakes:
         assert "The pictures of the first 30 images are stored" in parsed.text
         assert Parsed(write_report(fitted, *_both(shown, tmp_path), max_images=0)).images == []
 
-    def test_all_prototypes(self, fitted, shown, tmp_path):
+    def test_all_prototypes_leave_nothing_to_the_others(self, fitted, shown, tmp_path):
         parsed = Parsed(write_report(fitted, shown[0][:3], tmp_path / "r.html", top_k=100))
         for row in parsed.rows:
             assert len(row["evidence"]) == 30
             assert row["others"] == pytest.approx(0, abs=1e-6)
 
-    def test_a_progress_bar_on_request(self, fitted, shown, tmp_path, capsys, monkeypatch):
+    def test_a_progress_bar_is_shown_on_request(self, fitted, shown, tmp_path, capsys, monkeypatch):
         write_report(fitted, shown[0][:3], tmp_path / "r.html")
         assert capsys.readouterr() == ("", "")
         write_report(fitted, shown[0][:3], tmp_path / "r.html", verbose=1)
@@ -312,7 +312,7 @@ class TestWhatItTakes:
         write_report(fitted, shown[0][:3], tmp_path / "r.html", verbose=1)
 
     @pytest.mark.parametrize("kind", [">i4", ">f8", ">U3"])
-    def test_labels_in_any_byte_order(self, digits, tmp_path, kind):
+    def test_labels_in_any_byte_order_are_taken(self, digits, tmp_path, kind):
         X, y = digits
         X, y = X[y < 2], y[y < 2]
         native = np.dtype(kind).newbyteorder("=")
@@ -418,7 +418,7 @@ class TestTheFile:
             assert code not in parsed.html
         assert "\u2028" not in parsed.elements["report-data"]
 
-    def test_names_that_are_no_unicode(self, fitted, shown, tmp_path):
+    def test_names_that_are_no_unicode_are_shown(self, fitted, shown, tmp_path):
         X = shown[0][:20]
         clf = ProtoPNetClassifier(**SMALL).fit(X, np.array(["a", "b"])[np.arange(20) % 2])
         frame = pd.DataFrame(X[:2], index=pd.Index(["caf\udce9", "caf\udcea"], dtype=object))
@@ -429,7 +429,7 @@ class TestTheFile:
         assert "<bdi>na?ve</bdi>" in parsed.html
         assert {row["name"] for row in parsed.rows} == set(frame.index)
 
-    def test_headings_labels_and_texts_for_those_who_do_not_see(self, page):
+    def test_there_are_headings_labels_and_texts_for_those_who_do_not_see(self, page):
         assert page.tags.count("h1") == 1
         assert [tag for tag in page.tags if re.fullmatch(r"h\d", tag)][:3] == ["h1", "h2", "h2"]
         assert page.html.split('id="images"')[0].count('role="img"') == 30
@@ -583,7 +583,7 @@ class TestInTheBrowser:
         assert len(found["images"]) == 7
         assert all(found["alts"])
 
-    def test_sorting(self, browser, path, page):
+    def test_rows_can_be_sorted(self, browser, path, page):
         with browser.page(path) as opened:
             click = """
                 document.querySelector('#table th[data-key="{}"] button').click();
@@ -602,7 +602,7 @@ class TestInTheBrowser:
             opened.run(click.format("result"))
             assert opened.run(NAMES_SHOWN) == [row["name"] for row in page.rows[:-51:-1]]
 
-    def test_filters(self, browser, path, page):
+    def test_rows_can_be_filtered(self, browser, path, page):
         with browser.page(path) as opened:
             opened.run("document.getElementById('wrong').click()")
             wrong = [row for row in page.rows if row["truth"] != row["predicted"]]
@@ -632,7 +632,7 @@ class TestInTheBrowser:
             opened.type("no such image")
             assert opened.run(status) == "No image, chosen from 120."
 
-    def test_pages(self, browser, path, page):
+    def test_rows_come_in_pages(self, browser, path, page):
         with browser.page(path) as opened:
             state = """
                 return ["page", "before", "after"].map((id) => document.getElementById(id))
@@ -670,7 +670,7 @@ class TestInTheBrowser:
                 found = opened.run(RIGHT_EDGES.replace("WITHIN", "main"))
                 assert max(found[2:]) <= found[1], width
 
-    def test_colours_of_the_night(self, browser, path):
+    def test_colours_follow_the_night(self, browser, path):
         colour = "return getComputedStyle(document.body).backgroundColor"
         with browser.page(path, prefers_color_scheme="dark") as opened:
             assert opened.run(colour) == "rgb(22, 24, 27)"
@@ -720,7 +720,9 @@ class TestInTheBrowser:
             assert len(opened.run(NAMES_SHOWN)) == 50
             assert opened.forbidden == ["csp"]
 
-    def test_without_labels(self, browser, fitted, shown, tmp_path):
+    def test_without_labels_the_least_certain_rows_come_first(
+        self, browser, fitted, shown, tmp_path
+    ):
         target = write_report(fitted, shown[0][:4], tmp_path / "r.html", max_images=2, top_k=30)
         with browser.page(target) as opened:
             opened.run("document.getElementById('open').click()")

@@ -45,7 +45,7 @@ def test_they_go_to_other_processes():
         assert pickle.loads(pickle.dumps(scorer)) is scorer
 
 
-def test_of_two_classes(digits):
+def test_they_score_two_classes(digits):
     X, y = digits
     rows = y < 2
     clf = ProtoPNetClassifier(**SMALL).fit(X[rows], y[rows])
@@ -53,7 +53,7 @@ def test_of_two_classes(digits):
     assert neg_local_size_scorer(clf, X[rows]) == pytest.approx(-local_size(why.to_numpy()))
 
 
-def test_in_a_search_over_a_pipeline(digits):
+def test_they_choose_in_a_search_over_a_pipeline(digits):
     X, y = digits
     rows = y < 3
     search = GridSearchCV(
@@ -71,7 +71,7 @@ def test_in_a_search_over_a_pipeline(digits):
     assert sparsity_scorer(search, X[rows]) == (search.best_estimator_[-1].coef_ == 0).mean()
 
 
-def test_of_another_estimator(digits):
+def test_another_estimator_is_refused(digits):
     X, y = digits
     with pytest.raises(TypeError, match="must be a ProtoPNetClassifier"):
         sparsity_scorer(PCA().fit(X), X)

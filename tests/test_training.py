@@ -394,7 +394,7 @@ class TestFrozenBackbone:
         assert not watched.steps
         assert sum(watched.others) == 17
 
-    def test_validation_images_too(self, images, watched):
+    def test_it_takes_validation_images_once_too(self, images, watched):
         X, y = images
         clf = classifier(backbone=watched, warmup_epochs=4, batch_size=4)
         clf.fit(X[:12], y[:12], X_val=X[12:], y_val=y[12:])
