@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
@@ -156,13 +157,20 @@ class TestReproducibility:
                 quick, ProtoPNetClassifier(**quick.get_params()).fit(X.astype(dtype), y)
             )
 
-    def test_fit_leaves_the_users_random_states_alone(self, few):
+    @pytest.mark.parametrize("backbone", ["auto", "resnet18"])
+    def test_a_fit_and_the_users_random_states_leave_each_other_alone(self, few, backbone):
         X, y = few
+        settings = {**SMALL, "backbone": backbone, "pretraining_epochs": 0, "joint_epochs": 0}
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **settings)
         torch_state = torch.get_rng_state()
         numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-        ProtoPNetClassifier(image_shape=(8, 8), **SMALL).fit(X, y)
+        clf.fit(X, y)
         assert torch.equal(torch_state, torch.get_rng_state())
         assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+        torch.rand(17)
+        again = clone(clf).fit(X, y)
+        torch.set_rng_state(torch_state)
+        assert_same_bits(again, clf)
 
 
 class TestInput:

@@ -1,6 +1,5 @@
 """The network: its formulas by hand, its parts against independent ones."""
 
-import copy
 import functools
 import itertools
 import math
@@ -244,36 +243,6 @@ class TestNetwork:
         assert latent.shape == (2, 5, 8, 9)
         assert (latent >= 0).all()
         assert (latent <= 1).all()
-
-    def test_the_same_seed_gives_the_same_parameters(self):
-        one, other, third = (architecture().build(seed)[0].state_dict() for seed in (3, 3, 4))
-        assert all(torch.equal(one[name], other[name]) for name in one)
-        assert not torch.equal(one["prototypes"], third["prototypes"])
-
-    def test_building_leaves_the_global_random_states_alone(self):
-        torch_before = torch.get_rng_state()
-        numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
-        architecture(backbone="resnet18", image_shape=(32, 32, 1)).build(7)
-        assert torch.equal(torch.get_rng_state(), torch_before)
-        assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
-
-    def test_the_global_random_state_does_not_matter_to_building(self):
-        before = torch.get_rng_state()
-        one = architecture().build(3)[0].state_dict()
-        torch.rand(17)
-        other = architecture().build(3)[0].state_dict()
-        torch.set_rng_state(before)
-        assert all(torch.equal(one[name], other[name]) for name in one)
-
-    def test_a_module_is_copied_and_stays_as_it_was(self):
-        module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4)).train()
-        before = copy.deepcopy(module.state_dict())
-        network, _ = architecture(backbone=module).build()
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.zero_()
-        assert module.training
-        assert all(torch.equal(before[name], module.state_dict()[name]) for name in before)
 
 
 class TestSmallBackbone:
