@@ -38,7 +38,7 @@ def clf(images):
 
 
 class TestRelevanceBox:
-    def test_by_hand(self):
+    def test_it_leaves_out_five_percent_on_each_side(self):
         """Of 100 in all, 5 may be left out on each side."""
         relevance = np.zeros((6, 8))
         relevance[1, 2] = 4  # left out with the row above it
@@ -71,7 +71,7 @@ class TestRelevanceBox:
 
 
 class TestPercentileBox:
-    def test_by_hand(self):
+    def test_it_holds_the_largest_five_percent(self):
         values = np.arange(400.0).reshape(20, 20)  # the last row is the top 5 %
         assert percentile_box(values).tolist() == [19, 20, 0, 20]
 

@@ -157,7 +157,7 @@ def alias_meets_the_mean_in_place(images):
 
 class TestExactness:
     @pytest.mark.parametrize("image_size", [(1, 1), (3, 5), (8, 8), (8, 13), (28, 28), (33, 47)])
-    def test_of_the_small_backbone(self, image_size):
+    def test_fields_are_exact_of_the_small_backbone(self, image_size):
         backbone = build_backbone("auto", channels=2, image_size=image_size)
         assert_exact(backbone, 2, image_size)
 
@@ -165,7 +165,7 @@ class TestExactness:
         ("name", "image_size"),
         [("vgg11_bn", (48, 64)), ("resnet18", (64, 50))],
     )
-    def test_of_torchvision_networks(self, name, image_size):
+    def test_fields_are_exact_of_torchvision_networks(self, name, image_size):
         backbone = build_backbone(name, channels=1, image_size=image_size)
         expected = oracle(thin(backbone), 1, image_size)
         assert traced(backbone, 1, image_size) == list(expected)
@@ -174,12 +174,12 @@ class TestExactness:
         ("n_layers", "image_size"),
         [(1, (7, 8)), (3, (31, 34)), (6, (57, 44)), (9, (97, 61)), (12, (131, 45)), (18, (33, 66))],
     )
-    def test_of_efficientnet_lite(self, n_layers, image_size):
+    def test_fields_are_exact_of_efficientnet_lite(self, n_layers, image_size):
         backbone = build_backbone("efficientnet_lite0", channels=1)[:n_layers]
         expected = oracle(thin(backbone), 1, image_size)
         assert traced(backbone, 1, image_size) == list(expected)
 
-    def test_of_densenet(self):
+    def test_fields_are_exact_of_densenet(self):
         slim = models.DenseNet(
             growth_rate=2, block_config=(6, 12, 24, 16), num_init_features=4, bn_size=1
         )
@@ -237,7 +237,7 @@ class TestExactness:
             pytest.param(Residual(nn.ZeroPad2d((1, -1, -2, 2))), id="shifted residual"),
         ],
     )
-    def test_of_single_operators(self, backbone):
+    def test_fields_are_exact_of_single_operators(self, backbone):
         assert_exact(backbone, 2, (11, 14))
 
     @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ class TestExactness:
             *(nn.Tanhshrink, partial(nn.Threshold, 0.0, 0.0)),
         ],
     )
-    def test_of_activations(self, activation):
+    def test_fields_are_exact_of_activations(self, activation):
         assert_exact(nn.Sequential(activation(), nn.Conv2d(2, 2, 3)), 2, (6, 8))
         try:
             in_place = activation(inplace=True)
@@ -259,7 +259,7 @@ class TestExactness:
 
     @given(data=st.data(), image_size=st.tuples(st.integers(4, 14), st.integers(4, 14)))
     @settings(max_examples=80)
-    def test_of_random_stacks(self, data, image_size):
+    def test_fields_are_exact_of_random_stacks(self, data, image_size):
         pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
         layers = []
         for _ in range(data.draw(st.integers(1, 4))):
@@ -319,14 +319,14 @@ class TestSufficiency:
 
     @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
     @pytest.mark.parametrize("wrap", [nn.Sequential, Residual])
-    def test_of_paddings_that_copy_pixels(self, mode, wrap):
+    def test_fields_are_sufficient_of_paddings_that_copy_pixels(self, mode, wrap):
         assert_sufficient(wrap(nn.Conv2d(2, 2, 3, padding=1, padding_mode=mode)), 2, (6, 7))
 
     @pytest.mark.parametrize(
         "function",
         [shifted_by_slices, one_channel_meets_the_mean_in_place, alias_meets_the_mean_in_place],
     )
-    def test_of_writes_into_a_part_of_a_tensor(self, function):
+    def test_fields_are_sufficient_of_writes_into_a_part_of_a_tensor(self, function):
         assert_sufficient(Of(function), 2, (6, 7))
 
     @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ class TestSufficiency:
             Of(lambda x: torch.stack([x, x.flip(3)]).sum(0)),
         ],
     )
-    def test_of_other_operators(self, backbone):
+    def test_fields_are_sufficient_of_other_operators(self, backbone):
         assert_sufficient(backbone, 2, (6, 8))
 
     def test_a_map_that_depends_on_no_pixel_gets_the_whole_image(self):
@@ -366,7 +366,7 @@ class TestBoxes:
     def test_the_map_has_a_cell_for_every_pair_of_intervals(self):
         assert self.FIELD.map_size == (3, 4)
 
-    def test_of_single_cells(self):
+    def test_boxes_of_single_cells_are_their_fields(self):
         boxes = self.FIELD.boxes(np.arange(12), (1, 1))
         expected = [
             [*row, *column]
@@ -387,10 +387,12 @@ class TestBoxes:
             ((3, 4), 0, [0, 6, 0, 8]),
         ],
     )
-    def test_of_larger_patches(self, patch_size, position, box):
+    def test_boxes_of_larger_patches_hold_the_fields_of_their_cells(
+        self, patch_size, position, box
+    ):
         assert self.FIELD.boxes(np.array(position), patch_size).tolist() == box
 
-    def test_have_the_shape_of_the_positions(self):
+    def test_boxes_have_the_shape_of_the_positions(self):
         assert self.FIELD.boxes(np.zeros((5, 2), dtype=np.int64), (2, 2)).shape == (5, 2, 4)
 
     @pytest.mark.parametrize("patch_size", [(1, 1), (2, 2), (1, 2), (3, 2)])

@@ -9,7 +9,7 @@ from quick import QUICK
 from tqdm import tqdm
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet.inspection import export_evidence
+from sklearn_protopnet.inspection import export_evidence, write_report
 
 
 class Broken(io.StringIO):
@@ -51,11 +51,12 @@ def assert_free(lock):
 
 
 @pytest.mark.parametrize("kind", ["none", "closed", "broken at once", "broken later"])
-def test_fits_and_exports_go_on_whatever_the_stream(digits, tmp_path, monkeypatch, kind):
+def test_fits_exports_and_reports_go_on_whatever_the_stream(digits, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(sys, "stderr", stream_of(kind))  # here: pytest sets it before each call
     X, y = digits[0][:40], digits[1][:40] % 2
     clf = ProtoPNetClassifier(image_shape=(8, 8), verbose=1, **QUICK).fit(X, y)
     export_evidence(clf, X[:3], tmp_path / "evidence.csv", verbose=1)
+    write_report(clf, X[:3], tmp_path / "report.html", verbose=1)
     assert (tmp_path / "evidence.csv").exists()
     assert_free(tqdm.get_lock())
 
