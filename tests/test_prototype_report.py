@@ -73,7 +73,7 @@ def without_part(data):
 @pytest.fixture(scope="module")
 def clf(data):
     """Three classes of 20 images, two prototypes each."""
-    return ProtoPNetClassifier(**QUICK).fit(data.images, data.target)
+    return ProtoPNetClassifier(**QUICK, precision="float32").fit(data.images, data.target)
 
 
 @pytest.fixture(scope="module")

@@ -265,7 +265,7 @@ class TestMemory:
         for _ in range(2):
             for change in changes:
                 clf = ProtoPNetClassifier(image_shape=(8, 8), memory=str(tmp_path), **QUICK)
-                clf.set_params(**change).fit(X, y)
+                clf.set_params(**{"precision": "float32", **change}).fit(X, y)
                 assert clf.score(X, y) == clf.history_table()["accuracy"].iloc[-1]
         assert count_networks(tmp_path) == len(changes)
 
