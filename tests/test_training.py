@@ -331,13 +331,23 @@ class TestHistory:
             assert rows[1][name] == pytest.approx(rows[0][name], rel=1e-4, abs=1e-7)
             assert rows[2][name] == pytest.approx(rows[0][name], rel=1e-4, abs=1e-7)
 
-    def test_a_pretraining_starts_from_a_head_that_knows_nothing(self, images):
+    def test_a_pretraining_knows_a_cross_entropy_and_no_prototypes(self, images):
         X, y = images
         weights = np.random.default_rng(0).uniform(0.2, 3, len(y))
         clf = classifier(pretraining_epochs=1).fit(X, y, sample_weight=weights)
         row = clf.history_[0]
-        assert row["loss"] == row["cross_entropy"] == pytest.approx(math.log(3), rel=1e-6)
-        assert row["accuracy"] == pytest.approx(weights[y == 0].sum() / weights.sum(), rel=1e-5)
+        assert row["loss"] == row["cross_entropy"]
+        assert np.isnan([row["cluster"], row["separation"]]).all()
+        again = classifier(pretraining_epochs=1).fit(X, y, sample_weight=3 * weights).history_[0]
+        for name in ("loss", "accuracy"):
+            assert again[name] == pytest.approx(row[name], rel=1e-6)
+
+    def test_the_first_step_of_a_pretraining_moves_the_backbone(self, images):
+        """A head that started at zero would pass no gradient on."""
+        start = Backbone()
+        clf = classifier(backbone=start, pretraining_epochs=1, weight_decay=0.0).fit(*images)
+        for before, after in zip(start.parameters(), clf.backbone_.parameters(), strict=True):
+            assert not torch.equal(before, after)
 
     def test_the_last_row_is_the_classifier(self, images):
         X, y = images

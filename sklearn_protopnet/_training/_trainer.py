@@ -116,7 +116,9 @@ class Trainer:
         self.loss_curve: list[float] = []
         self.round, self.epoch = 1, 0
         self.preparation = 0.0  # seconds of what has no row of its own: they go to the next row
-        self.linear_head = LinearHead(network.backbone_channels, len(network.head)).to(self.device)
+        self.linear_head = LinearHead(network.backbone_channels, len(network.head), generator).to(
+            self.device
+        )
         self.pretrained = nn.Sequential(network.backbone, self.linear_head)
         self.parts = Parts(network, self.linear_head, settings)
         self.epochs = GradientEpochs(
