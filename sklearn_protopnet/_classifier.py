@@ -40,7 +40,6 @@ from sklearn_protopnet._network import (
     PRECISIONS,
     SIMILARITIES,
     Architecture,
-    Evidence,
     resolve_device,
     resolve_precision,
     working_conditions,
@@ -127,6 +126,11 @@ class ProtoPNetClassifier(
     similarity : str, default="log"
         What becomes of a squared L2 distance d. ``"log"`` is the paper's
         ``log((d + 1) / (d + 1e-4))``; the user guide's page on the method lists all.
+    n_pooled_patches : int, default=1
+        Patches of an image that are compared with a prototype: the similarity of the image is the
+        mean of that of its so many most similar patches, or of all if it has fewer. 1 is the paper.
+        With more a prototype has a say by all places that look like it, and ``details="patches"``
+        of `explain` gives each of them its share.
     cluster_weight : float, default=0.8
         Weight of the cluster cost in stage 1; lambda1 in the paper.
     separation_weight : float, default=0.08
@@ -305,6 +309,7 @@ class ProtoPNetClassifier(
         "n_prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "prototype_size": [tuple, list],
         "similarity": [StrOptions(SIMILARITIES.keys())],
+        "n_pooled_patches": [Interval(Integral, 1, None, closed="left")],
         "cluster_weight": [Interval(Real, 0, None, closed="left")],
         "separation_weight": [Interval(Real, 0, None, closed="left")],
         "l1_weight": L1_WEIGHTS,
@@ -344,6 +349,7 @@ class ProtoPNetClassifier(
         n_prototypes_per_class: int = 10,
         prototype_size: tuple[int, int] = (1, 1),
         similarity: str = "log",
+        n_pooled_patches: int = 1,
         cluster_weight: float = 0.8,
         separation_weight: float = 0.08,
         l1_weight: float = 1e-4,
@@ -379,6 +385,7 @@ class ProtoPNetClassifier(
         self.n_prototypes_per_class = n_prototypes_per_class
         self.prototype_size = prototype_size
         self.similarity = similarity
+        self.n_pooled_patches = n_pooled_patches
         self.cluster_weight = cluster_weight
         self.separation_weight = separation_weight
         self.l1_weight = l1_weight
@@ -637,8 +644,8 @@ class ProtoPNetClassifier(
         ndarray of shape (n,)
             The class with the largest logit.
         """
-        fitted, evidence = self._evidence(X)
-        labels: NDArray[Any] = fitted.classes[evidence.logits.argmax(1)]
+        fitted, source = self._fitted(X)
+        labels: NDArray[Any] = fitted.classes[fitted.logits(source).argmax(1)]
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -654,8 +661,8 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes)
             Columns are in the order of `classes_`.
         """
-        _, evidence = self._evidence(X)
-        probabilities: NDArray[np.float64] = softmax(evidence.logits)
+        fitted, source = self._fitted(X)
+        probabilities: NDArray[np.float64] = softmax(fitted.logits(source))
         return probabilities
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
@@ -672,8 +679,8 @@ class ProtoPNetClassifier(
             Columns are in the order of `classes_`. Finite where a probability is too small for
             a number.
         """
-        _, evidence = self._evidence(X)
-        logarithms: NDArray[np.float64] = log_softmax(evidence.logits, axis=1)
+        fitted, source = self._fitted(X)
+        logarithms: NDArray[np.float64] = log_softmax(fitted.logits(source), axis=1)
         return logarithms
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -689,8 +696,8 @@ class ProtoPNetClassifier(
         float64 ndarray of shape (n, n_classes), or (n,) for two classes
             ``coef_ @ similarities``; for two classes the second logit minus the first.
         """
-        fitted, evidence = self._evidence(X)
-        logits = evidence.logits
+        fitted, source = self._fitted(X)
+        logits = fitted.logits(source)
         return logits[:, 1] - logits[:, 0] if len(fitted.classes) == 2 else logits
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -704,10 +711,10 @@ class ProtoPNetClassifier(
         Returns
         -------
         float64 ndarray of shape (n, n_prototypes)
-            Similarity of the image's most similar patch.
+            Mean similarity of the image's `n_pooled_patches` most similar patches.
         """
-        _, evidence = self._evidence(X)
-        return evidence.similarities
+        fitted, source = self._fitted(X)
+        return fitted.similarities(source)
 
     def explain(
         self,
@@ -740,22 +747,26 @@ class ProtoPNetClassifier(
             search for the pixels that count among them, at the cost that is listed there, and
             ``"upsample"``, the paper's, shows where on the map the patch is.
         details : "all" or iterable of str, default=()
-            Groups of columns to add: ``"box"``, ``"percentile"``, ``"margin"``, ``"digest"`` and
+            Groups of columns to add: ``"patches"``, ``"box"``, ``"percentile"``, ``"margin"``,
+            ``"digest"`` and
             ``"convergence"``, see below.
 
         Returns
         -------
         DataFrame
-            One row per image, class and prototype; within an image and class by rank.
+            One row per image, class and prototype; within an image and class by rank. With
+            ``details="patches"`` one per patch that is pooled.
 
             ``sample``, ``class``, ``prototype``, ``prototype_class``, ``rank``
                 Identity. ``sample`` is the row of `X`, or its index for a frame.
             ``similarity``, ``distance``, ``weight``, ``contribution``
-                ``contribution = weight * similarity``, in float64.
+                ``contribution = weight * similarity``, in float64. The distance is that of the
+                most similar patch.
             ``logit``, ``probability``
                 Of the class for this image.
             ``y0, y1, x0, x1``, ``box_kind``
-                The patch in pixels of the image as it was given, half-open; ``box_kind`` is the
+                The patch, of several the most similar one, in pixels of the image as it was
+                given, half-open; ``box_kind`` is the
                 localizer, or ``"wide_receptive_field"`` where a receptive field is half of the
                 image or more, and ``"whole_image"`` where it is all of it. Where a localizer
                 finds no relevant pixel, the box is the receptive field.
@@ -763,12 +774,19 @@ class ProtoPNetClassifier(
                 Row of the training `X` and the patch of it that the prototype is, by the same
                 localizer.
 
-            In the group ``"box"``, at a cost of two passes for each box:
+            In the group ``"patches"``, every one of the `n_pooled_patches` has a row, with its own
+            box and distance:
+
+            ``patch``, ``patch_similarity``, ``share``
+                Its number, 1 for the most similar; its similarity; and what it adds to that of the
+                image. Shares add up to ``similarity``, and here ``contribution = weight * share``.
+
+            ``"box"``, at a cost of two passes for each box:
 
             ``similarity_in_box``, ``similarity_without_box``
                 What the similarity of the patch becomes if all pixels outside of the box are
-                blurred, and if all inside are. `metrics.box_sufficiency` is the first over
-                ``similarity``, `metrics.box_necessity` 1 minus the second over it.
+                blurred, and if all inside are. `metrics.box_sufficiency` is the first over the
+                similarity of the patch, `metrics.box_necessity` 1 minus the second over it.
 
             ``"percentile"``:
 
@@ -925,6 +943,7 @@ class ProtoPNetClassifier(
             prototype_depth=int(self.prototype_depth),
             prototype_size=(int(size[0]), int(size[1])),
             similarity=self.similarity,
+            n_pooled_patches=int(self.n_pooled_patches),
             feature_stride=self.feature_stride and int(self.feature_stride),
             weights=self.weights,
         )
@@ -959,11 +978,6 @@ class ProtoPNetClassifier(
         check_is_fitted(self)
         fitted = fitted_network(self)
         return fitted, fitted.source(check_images(self, X))
-
-    def _evidence(self, X: Any) -> tuple[FittedNetwork, Evidence]:
-        """Compare images with the prototypes."""
-        fitted, source = self._fitted(X)
-        return fitted, fitted.evidence(source)
 
 
 def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier:

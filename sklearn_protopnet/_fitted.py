@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, check_memory
 
 from sklearn_protopnet._images import ArrayImages, Images, ImageSource, Standardization
+from sklearn_protopnet._located_boxes import RECEPTIVE_FIELD, LocatedBoxes
 from sklearn_protopnet._network import (
     Architecture,
     Chunk,
@@ -34,11 +35,6 @@ from sklearn_protopnet._network import (
 )
 from sklearn_protopnet._training import NO_SOURCE, FeatureCache
 from sklearn_protopnet._validation import class_indices
-
-RECEPTIVE_FIELD: Final = "receptive_field"
-WIDE: Final = "wide_receptive_field"
-WHOLE: Final = "whole_image"
-"""A box is called by one of these where it holds all pixels that a patch depends on."""
 
 
 class FittedClassifier(Protocol):
@@ -72,41 +68,6 @@ class FittedClassifier(Protocol):
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute similarities."""
-
-
-@dataclass(frozen=True)
-class LocatedBoxes:
-    """Where patches are that prototypes are compared with; arrays may be changed."""
-
-    boxes: NDArray[np.int64]
-    """(..., 4) ``y0, y1, x0, x1``, half-open, in pixels of the images as they were given."""
-    kinds: NDArray[Any]
-    """(...) what each box is: how it was found, or how much of the image it is."""
-    effects: NDArray[np.float64]
-    """(..., 2) similarity without what is outside of the box, and without what is inside; NaN where
-    that was not measured."""
-    deltas: NDArray[np.float64]
-    """(...) by how much the map that a box was made from misses the sum that it should have; NaN
-    where there is no such sum."""
-
-    @classmethod
-    def of_receptive_fields(
-        cls, boxes: NDArray[np.int64], sizes: NDArray[np.int64]
-    ) -> LocatedBoxes:
-        """Say of receptive fields whether they are parts of images.
-
-        Parameters
-        ----------
-        boxes : int64 array of shape (n, ..., 4)
-        sizes : int64 array of shape (n, 2)
-            Height and width of the images.
-        """
-        shape = boxes.shape[:-1]
-        areas = (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2])  # (n, ...)
-        images = sizes.prod(1).reshape(-1, *[1] * (areas.ndim - 1))
-        names = np.array([RECEPTIVE_FIELD, WIDE, WHOLE], dtype=object)
-        kinds = names[(2 * areas >= images).astype(int) + (areas == images)]
-        return cls(boxes, kinds, np.full((*shape, 2), np.nan), np.full(shape, np.nan))
 
 
 @dataclass(frozen=True)
@@ -172,12 +133,25 @@ class FittedNetwork:
 
     def evidence(self, source: ImageSource) -> Evidence:
         """Compare images with all prototypes."""
+        return Evidence(*self._gather(source, *(field.name for field in fields(Evidence))))
+
+    def logits(self, source: ImageSource) -> NDArray[np.float64]:
+        """Compute the logits of images, (n, K), and keep nothing else."""
+        return self._gather(source, "logits")[0]
+
+    def similarities(self, source: ImageSource) -> NDArray[np.float64]:
+        """Compute the similarities of images to all prototypes, (n, P), and keep nothing else."""
+        return self._gather(source, "similarities")[0]
+
+    def _gather(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
+        """Collect these attributes of the evidence for images."""
         chunks = chunks_of_evidence(
             self.network, self.maps(source, source.rows), self.prototypes.coef
         )
         with working_conditions(tiny=self.architecture.is_tiny):
-            return Evidence(
-                *_gathered(len(source), ((index, [*vars(part).values()]) for index, part in chunks))
+            return _gathered(
+                len(source),
+                ((index, [getattr(part, name) for name in names]) for index, part in chunks),
             )
 
     def similarity_maps(self, source: ImageSource) -> NDArray[np.float64]:

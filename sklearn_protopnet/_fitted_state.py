@@ -60,7 +60,7 @@ STATE: Final = (
 )
 """The entries of `state_` have these names."""
 
-ARCHITECTURE: Final = ("backbone", "feature_stride", "similarity")
+ARCHITECTURE: Final = ("backbone", "feature_stride", "n_pooled_patches", "similarity")
 """The entries of `state_["architecture"]` have these names."""
 
 KINDS: Final = {"int": Integral, "str": str, "float": Real}
@@ -173,9 +173,10 @@ def _check_architecture(values: Mapping[str, Any]) -> None:
         value = values[name]
         is_known = isinstance(value, str) and value in known
         _require(is_known, f"The {name} must be known", repr(value)[:100])
-    stride = values["feature_stride"]
-    is_stride = stride is None or _is_integer(stride)
-    _require(is_stride, "feature_stride must be a positive integer", repr(stride)[:100])
+    for name in ("feature_stride", "n_pooled_patches"):
+        value = values[name]
+        is_right = _is_integer(value) or (name == "feature_stride" and value is None)
+        _require(is_right, f"{name} must be a positive integer", repr(value)[:100])
 
 
 def _check_receptive_field(field: ReceptiveField, input_shape: tuple[int, int, int]) -> None:

@@ -390,6 +390,7 @@ class TestFittedStateOnly:
         "n_prototypes_per_class": 5,
         "prototype_size": (3, 3),
         "similarity": "cosine",
+        "n_pooled_patches": 3,
         "cluster_weight": 0.1,
         "separation_weight": 0.1,
         "pretraining_epochs": 7,

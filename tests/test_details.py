@@ -30,6 +30,7 @@ from sklearn_protopnet.inspection._details import (
 from sklearn_protopnet.metrics import box_necessity, box_sufficiency
 
 COLUMNS = {
+    "patches": ["patch", "patch_similarity", "share"],
     "box": ["similarity_in_box", "similarity_without_box"],
     "percentile": ["percentile_own", "percentile_others"],
     "margin": ["margin", "flip_similarity"],
@@ -182,7 +183,8 @@ class TestPercentiles:
 def evidence_of(similarities, coef):
     similarities = np.asarray(similarities, dtype=float)
     logits = similarities @ np.asarray(coef, dtype=float).T
-    return Evidence(similarities, similarities, logits, np.zeros(similarities.shape, int))
+    patches = similarities[:, :, None]
+    return Evidence(similarities, logits, patches, patches, np.zeros(patches.shape, int))
 
 
 class TestMargins:

@@ -141,10 +141,13 @@ class TestDistances:
 
     def test_nearest_patches_equal_a_loop(self):
         patches, prototypes = random(3, 12, 6), random(5, 6, seed=1)
-        distances, positions = functional.nearest_patches(patches, prototypes, functional.as_it_is)
-        expected = brute_force_distances(patches, prototypes)
-        torch.testing.assert_close(distances, expected.amin(2), rtol=1e-15, atol=0)
-        assert torch.equal(positions, expected.argmin(2))
+        expected, order = brute_force_distances(patches, prototypes).sort(dim=2)
+        for k in (1, 2, 5, 12):
+            distances, positions = functional.nearest_patches(
+                patches, prototypes, functional.as_it_is, k
+            )
+            torch.testing.assert_close(distances, expected[:, :, :k], rtol=1e-15, atol=0)
+            assert torch.equal(positions, order[:, :, :k])
 
     @pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
     @pytest.mark.parametrize("comparable", [functional.as_it_is, functional.to_unit_length])
@@ -152,9 +155,10 @@ class TestDistances:
         features = offset + random(4, 128, 5, 6)
         patches = functional.extract_patches(features, (1, 1))
         prototypes = patches[2, [0, 13, 29]].clone()
-        distances, positions = functional.nearest_patches(patches, prototypes, comparable)
-        assert distances[2].tolist() == [0.0, 0.0, 0.0]
-        assert positions[2].tolist() == [0, 13, 29]
+        for k in (1, 4):
+            distances, positions = functional.nearest_patches(patches, prototypes, comparable, k)
+            assert distances[2, :, 0].tolist() == [0.0, 0.0, 0.0]
+            assert positions[2, :, 0].tolist() == [0, 13, 29]
 
     def test_a_patch_that_differs_in_the_last_bit_does_not_hide_the_equal_one(self):
         for seed in range(20):
@@ -162,32 +166,39 @@ class TestDistances:
             patches = prototype.repeat(20, 1)
             others = [i for i in range(20) if i != 11]
             patches[others, others] = torch.nextafter(prototype[others], torch.tensor(2.0))
-            distances, positions = functional.nearest_patches(
-                patches[None], prototype[None], functional.as_it_is
-            )
-            assert distances.item() == 0
-            assert positions.item() == 11
+            for k in (1, 3):
+                distances, positions = functional.nearest_patches(
+                    patches[None], prototype[None], functional.as_it_is, k
+                )
+                assert distances[0, 0, 0] == 0
+                assert positions[0, 0, 0] == 11
 
     @pytest.mark.parametrize("n_patches", [5, 63, 64])
     def test_of_equal_patches_the_first_one_is_the_nearest(self, n_patches):
         patches = random(1, 1, 128).repeat(3, n_patches, 1)
         _, positions = functional.nearest_patches(
-            patches, random(6, 128, seed=1), functional.as_it_is
+            patches, random(6, 128, seed=1), functional.as_it_is, 1
         )
         assert (positions == 0).all()
 
     def test_an_image_is_measured_alike_alone_and_among_others(self):
         patches, prototypes = random(9, 49, 128), random(30, 128, seed=1)
-        together, _ = functional.nearest_patches(patches, prototypes, functional.as_it_is)
-        alone, _ = functional.nearest_patches(patches[4:5], prototypes, functional.as_it_is)
-        assert torch.equal(together[4:5], alone)
+        together = functional.nearest_patches(patches, prototypes, functional.as_it_is, 5)
+        alone = functional.nearest_patches(patches[4:5], prototypes, functional.as_it_is, 5)
+        for all_values, values in zip(together, alone, strict=True):
+            assert torch.equal(all_values[4:5], values)
 
 
 class TestNetwork:
+    @pytest.mark.parametrize("n_pooled_patches", [1, 4])
     @pytest.mark.parametrize("similarity", SIMILARITIES)
     @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 3)])
-    def test_evidence_adds_up_to_the_logits(self, similarity, prototype_size):
-        plan = architecture(similarity=similarity, prototype_size=prototype_size)
+    def test_evidence_adds_up_to_the_logits(self, similarity, prototype_size, n_pooled_patches):
+        plan = architecture(
+            similarity=similarity,
+            prototype_size=prototype_size,
+            n_pooled_patches=n_pooled_patches,
+        )
         network, _ = plan.build()
         network.eval()
         images = random(4, 2, 8, 9)
@@ -195,18 +206,30 @@ class TestNetwork:
         found = evidence_of(network, network.raw_patches(maps), network.head.numpy())
         by_hand = np.einsum("np,kp->nk", found.similarities, network.head.numpy())
         np.testing.assert_allclose(found.logits, by_hand, rtol=1e-13)
-        of_distances = SIMILARITIES[similarity].function(torch.from_numpy(found.distances))
-        assert np.array_equal(found.similarities, of_distances)
+        of_distances = SIMILARITIES[similarity].function(torch.from_numpy(found.patch_distances))
+        assert np.array_equal(found.patch_similarities, of_distances)
+        assert found.patch_positions.shape == (4, 6, n_pooled_patches)
+        np.testing.assert_allclose(found.similarities, of_distances.mean(2), rtol=1e-14)
 
+    @pytest.mark.parametrize("n_pooled_patches", [1, 4])
     @pytest.mark.parametrize("similarity", SIMILARITIES)
-    def test_a_training_step_finds_the_same_but_for_rounding(self, similarity):
-        network, _ = architecture(similarity=similarity).build()
+    def test_a_training_step_finds_the_same_but_for_rounding(self, similarity, n_pooled_patches):
+        plan = architecture(similarity=similarity, n_pooled_patches=n_pooled_patches)
+        network, _ = plan.build()
         network.eval()
         maps = network.backbone(random(4, 2, 8, 9))
         distances, logits = network(maps)
         found = evidence_of(network, network.raw_patches(maps), network.head.numpy())
         np.testing.assert_allclose(distances.detach(), found.distances, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(logits.detach(), found.logits, rtol=1e-3)
+
+    def test_an_image_of_fewer_patches_than_are_pooled_has_all_of_them_pooled(self):
+        plan = architecture(prototype_size=(7, 8), n_pooled_patches=9)
+        network, _ = plan.build()
+        _, similarities, _ = network.eval().compare(
+            network.raw_patches(network.backbone(random(3, 2, 8, 9)))
+        )
+        assert similarities.shape == (3, 6, 4)
 
     def test_the_similarity_of_the_nearest_patch_is_the_maximum_of_the_map(self):
         network, _ = architecture(prototype_size=(2, 2)).build()
@@ -217,8 +240,8 @@ class TestNetwork:
         pooled = SIMILARITIES["log"].function(distances).amax(2)
         raw = network.raw_patches(network.backbone(images))
         _, similarities, positions = network.compare(raw)
-        torch.testing.assert_close(similarities, pooled, rtol=1e-12, atol=0)
-        assert torch.equal(positions, distances.argmin(2))
+        torch.testing.assert_close(similarities[:, :, 0], pooled, rtol=1e-12, atol=0)
+        assert torch.equal(positions[:, :, 0], distances.argmin(2))
 
     def test_cosine_evidence_is_the_cosine_of_patch_and_prototype(self):
         network, _ = architecture(similarity="cosine").build()
@@ -228,7 +251,7 @@ class TestNetwork:
             raw.double()[:, None], network.prototypes.double().flatten(1)[None, :, None], dim=3
         )
         _, similarities, _ = network.compare(raw)
-        torch.testing.assert_close(similarities, cosines.amax(2), rtol=0, atol=1e-14)
+        torch.testing.assert_close(similarities[:, :, 0], cosines.amax(2), rtol=0, atol=1e-14)
 
     def test_the_head_starts_at_1_for_own_and_minus_a_half_for_other_classes(self):
         network, _ = architecture().build()
@@ -556,6 +579,7 @@ def test_the_network_needs_no_architecture():
         prototype_depth=4,
         prototype_size=(1, 2),
         similarity=SIMILARITIES["log"],
+        n_pooled_patches=2,
     )
     assert network.prototypes.shape == (3, 4, 1, 2)
     distances, logits = network(random(5, 2, 3, 4))

@@ -39,6 +39,11 @@ HOSTILE = [
 VOID = {"meta", "input", "link", "br"}
 
 
+def numbers(parts):
+    """What `PART` names, of each part."""
+    return np.array([part[: len(PART)] for part in parts])
+
+
 class Parsed(HTMLParser):
     """A page, taken apart as a browser does."""
 
@@ -137,7 +142,7 @@ class TestWhatItSays:
         assert sorted(int(row["name"]) for row in page.rows) == list(range(120))
         for row in page.rows:
             expected = why.get_group(int(row["name"]))
-            found = np.array(row["evidence"])
+            found = numbers(row["evidence"])
             assert_allclose(found[:, :8], expected[PART].to_numpy(float), atol=1e-6)
             assert row["logit"] == pytest.approx(expected["logit"].iloc[0], abs=1e-6)
             assert row["probability"] == expected["probability"].iloc[0]
@@ -152,7 +157,7 @@ class TestWhatItSays:
             assert len(row["claims"]) == 1 + (row["truth"] != row["predicted"])
             for logit, _, parts in row["claims"][1:]:
                 expected = why.get_group((int(row["name"]), row["truth"]))
-                found = np.array(parts)[:, :8]
+                found = numbers(parts)
                 assert_allclose(found, expected[PART].to_numpy(float), atol=1e-6)
                 assert logit == pytest.approx(expected["logit"].iloc[0], abs=1e-6)
 
@@ -206,7 +211,7 @@ class TestWhatItSays:
         why = fitted.explain(shown[0][:5], top_k=2, localizer="prp").groupby("sample")
         for row in parsed.rows:
             expected = why.get_group(int(row["name"]))[PART[4:]].to_numpy()
-            assert_array_equal(np.array(row["evidence"])[:, 4:8], expected)
+            assert_array_equal(numbers(row["evidence"])[:, 4:8], expected)
         boxes = fitted.prototype_table(localizer="prp")[SOURCE_BOX].to_numpy()
         assert [each["box"] for each in parsed.data["prototypes"]] == boxes.tolist()
 
@@ -556,7 +561,7 @@ class TestInTheBrowser:
             assert opened.errors == []
         row = page.rows[0]
         logit, others, parts = row["claims"][which]
-        evidence = pd.DataFrame(np.array(parts)[:, :8], columns=PART)
+        evidence = pd.DataFrame(numbers(parts), columns=PART)
         assert_allclose(
             [_numbers(formula) for formula in found["formulas"]],
             evidence[["similarity", "weight", "contribution"]],

@@ -31,6 +31,8 @@ class Architecture:
     prototype_depth: int
     prototype_size: tuple[int, int]
     similarity: str
+    n_pooled_patches: int = 1
+    """Fewer where an image has fewer patches."""
     feature_stride: int | None = None
     weights: str | None = None
     """What the backbone starts from."""
@@ -38,7 +40,8 @@ class Architecture:
     def plain_values(self) -> dict[str, Any]:
         """Give what a fit keeps of it beside its arrays; a module is kept by itself."""
         named = {} if isinstance(self.backbone, nn.Module) else {"backbone": self.backbone}
-        return {**named, "feature_stride": self.feature_stride, "similarity": self.similarity}
+        names = ("feature_stride", "n_pooled_patches", "similarity")
+        return {**named, **{name: getattr(self, name) for name in names}}
 
     @property
     def record(self) -> Backbone | None:
@@ -87,7 +90,7 @@ class Architecture:
             backbone = self._backbone(self.weights)
             field = self._trace(backbone.eval())
             self._check_prototype_size(field)
-            network = self._around(backbone, field.depth, classes)
+            network = self._around(backbone, field, classes)
         # Channels last in memory, as images come: a forward pass of ResNet-18 on 64 x 64 pixels
         # took 221 ms and not 283.
         return network.to(memory_format=torch.channels_last), field
@@ -114,7 +117,7 @@ class Architecture:
         # that trains.
         with torch.device("meta"):
             backbone = nn.Identity() if is_module else self._backbone(None)
-            network = self._around(backbone, field.depth, torch.from_numpy(prototype_classes))
+            network = self._around(backbone, field, torch.from_numpy(prototype_classes))
         network = network.float().to_empty(device="cpu")
         # Copies: arrays of a file that is mapped into memory cannot be written to.
         state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
@@ -136,16 +139,21 @@ class Architecture:
         )
 
     def _around(
-        self, backbone: nn.Module, depth: int, prototype_classes: Tensor
+        self, backbone: nn.Module, field: ReceptiveField, prototype_classes: Tensor
     ) -> PrototypeNetwork:
+        rows, columns = (
+            cells - side + 1
+            for cells, side in zip(field.map_size, self.prototype_size, strict=True)
+        )
         return PrototypeNetwork(
             backbone,
-            depth,
+            field.depth,
             prototype_classes,
             n_classes=self.n_classes,
             prototype_depth=self.prototype_depth,
             prototype_size=self.prototype_size,
             similarity=SIMILARITIES[self.similarity],
+            n_pooled_patches=min(self.n_pooled_patches, rows * columns),
             backbone_origin=self.backbone_origin(),
         )
 

@@ -1,6 +1,7 @@
 """A network's evidence for any number of images, chunk by chunk.
 
-Shapes: n images, N of them in a chunk, P prototypes, K classes, L patches of an image.
+Shapes: n images, N of them in a chunk, P prototypes, K classes, L patches of an image, of which
+the k nearest to a prototype are pooled.
 """
 
 from __future__ import annotations
@@ -30,14 +31,26 @@ Chunk = tuple[NDArray[np.int64], Tensor]
 class Evidence:
     """What the network finds in images; losses, tables and pictures are made of it."""
 
-    distances: NDArray[np.float64]
-    """(n, P) squared distance between each prototype and its nearest patch."""
     similarities: NDArray[np.float64]
-    """(n, P)"""
+    """(n, P) mean similarity between each prototype and its nearest patches."""
     logits: NDArray[np.float64]
     """(n, K)"""
-    positions: NDArray[np.int64]
-    """(n, P) number of the patch that is nearest to the prototype."""
+    patch_distances: NDArray[np.float64]
+    """(n, P, k) squared distances between each prototype and its nearest patches, ascending."""
+    patch_similarities: NDArray[np.float64]
+    """(n, P, k) similarities of those patches."""
+    patch_positions: NDArray[np.int64]
+    """(n, P, k) numbers of those patches."""
+
+    @property
+    def distances(self) -> NDArray[np.float64]:
+        """Squared distance between each prototype and its nearest patch, (n, P)."""
+        return self.patch_distances[:, :, 0]
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Number of the patch that is nearest to each prototype, (n, P)."""
+        return self.patch_positions[:, :, 0]
 
     def __getitem__(self, part: slice) -> Evidence:
         return Evidence(*(array[part] for array in vars(self).values()))
@@ -81,12 +94,13 @@ def evidence_of(network: PrototypeNetwork, patches: Tensor, coef: NDArray[np.flo
     coef : float64 array of shape (K, P)
         Weights of the last layer.
     """
-    distances, similarities, positions = (
+    distances, patch_similarities, positions = (
         values.cpu().numpy() for values in network.compare(patches)
     )
+    similarities = patch_similarities.mean(2)  # (N, P)
     # One sum for each logit: those of a matrix product may depend on the other images.
     logits = np.vecdot(similarities[:, None], coef)  # (N, K)
-    return Evidence(distances, similarities, logits, positions)
+    return Evidence(similarities, logits, distances, patch_similarities, positions)
 
 
 def chunks_of_evidence(

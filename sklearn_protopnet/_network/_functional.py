@@ -95,11 +95,11 @@ def squared_distances(patches: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def nearest_patches(
-    patches: Tensor, prototypes: Tensor, comparable: Callable[[Tensor], Tensor]
+    patches: Tensor, prototypes: Tensor, comparable: Callable[[Tensor], Tensor], n_nearest: int
 ) -> tuple[Tensor, Tensor]:
-    """Each prototype's nearest patch in each image, with its distance to the last bit.
+    """Each prototype's nearest patches in each image, with their distances to the last bit.
 
-    The expanded form in float64 finds the patch; the direct form ``sum (z - p)^2`` measures it,
+    The expanded form in float64 finds the patches; the direct form ``sum (z - p)^2`` measures them,
     and chooses among those that rounding does not tell from the prototype. So a patch that
     equals its prototype is found, and at distance exactly 0. With
     float32 and the expanded form alone a projected prototype scored 9.19 on its own patch
@@ -111,12 +111,15 @@ def nearest_patches(
     prototypes : Tensor of shape (P, K)
     comparable : callable
         `as_it_is` or `to_unit_length`: what to do to vectors before they are compared.
+    n_nearest : int
+        k, how many patches of each image; at most L.
 
     Returns
     -------
-    distances : float64 Tensor of shape (N, P)
-    positions : int64 Tensor of shape (N, P)
-        Index of the patch among the L patches; the first one of those that tie.
+    distances : float64 Tensor of shape (N, P, k)
+        The nearest first.
+    positions : int64 Tensor of shape (N, P, k)
+        Indices of those patches among the L patches.
     """
     patches, prototypes = patches.double(), prototypes.double()
     vectors, wanted = comparable(patches), comparable(prototypes)
@@ -127,12 +130,27 @@ def nearest_patches(
     for p in (may_be_equal.sum(2) > 1).any(0).nonzero()[:, 0]:
         n, patch = may_be_equal[:, p].nonzero(as_tuple=True)
         expanded[n, p, patch] = (vectors[n, patch] - wanted[p]).square().sum(1)
-    positions = expanded.argmin(2)  # (N, P)
-    index = positions[:, :, None].expand(-1, -1, patches.shape[2])
-    nearest = patches.gather(1, index)  # (N, P, K)
+    if n_nearest == 1:
+        positions = expanded.argmin(2, keepdim=True)  # (N, P, 1), the first one of those that tie
+    else:
+        positions = expanded.topk(n_nearest, dim=2, largest=False).indices  # (N, P, k)
+    first = torch.arange(len(patches), device=patches.device) * patches.shape[1]  # (N,)
+    rows = first[:, None, None] + positions  # (N, P, k)
+    # A third of the time of gather: 2.8 ms and not 9.4 for 64 images, 100 prototypes of 128.
+    nearest = patches.flatten(0, 1).index_select(0, rows.flatten())  # (N P k, K)
+    nearest = nearest.unflatten(0, rows.shape)  # (N, P, k, K)
     # Both sides in one memory layout: the last bits of a norm depend on it.
-    counterparts = prototypes.repeat(len(nearest), 1, 1)  # (N, P, K)
-    return (comparable(nearest) - comparable(counterparts)).square().sum(2), positions
+    counterparts = prototypes[:, None].expand_as(nearest).contiguous()  # (N, P, k, K)
+    distances = (comparable(nearest) - comparable(counterparts)).square().sum(3)  # (N, P, k)
+    distances, order = distances.sort(dim=2, stable=True)
+    return distances, positions.gather(2, order)
+
+
+def pooled_distances(distances: Tensor, n_pooled: int) -> Tensor:
+    """Distances (N, P, L) of the nearest patches only, (N, P, k); for a training step."""
+    if n_pooled == 1:
+        return distances.amin(2, keepdim=True)  # a third of the time that topk takes
+    return distances.topk(n_pooled, dim=2, largest=False).values
 
 
 def as_it_is(vectors: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ class PrototypeNetwork(nn.Module):
     prototype_size : (int, int)
         H1, W1.
     similarity : Similarity
+    n_pooled_patches : int, default=1
+        So many patches of an image, the nearest, stand for it.
     backbone_origin : str, default=None
         Names all that the structure of the backbone depends on; None where only itself can tell.
     """
@@ -48,12 +50,14 @@ class PrototypeNetwork(nn.Module):
         prototype_depth: int,
         prototype_size: tuple[int, int],
         similarity: Similarity,
+        n_pooled_patches: int = 1,
         backbone_origin: str | None = None,
     ) -> None:
         super().__init__()
         self.backbone_origin = backbone_origin
         self.backbone_channels = backbone_channels
         self.prototype_size = prototype_size
+        self.n_pooled_patches = n_pooled_patches
         self.similarity = similarity.function
         self.comparable = (
             functional.to_unit_length if similarity.on_unit_vectors else functional.as_it_is
@@ -100,13 +104,17 @@ class PrototypeNetwork(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             vectors = self.comparable(patches.float())  # (N, L, D1)
             prototypes = self.comparable(self.prototypes.flatten(1))  # (P, D1)
-            distances = functional.squared_distances(vectors, prototypes).amin(2)  # (N, P)
-            similarities = self.similarity(distances)
-            return distances, similarities @ self.head.to(similarities.dtype).T
+            distances = functional.squared_distances(vectors, prototypes)  # (N, P, L)
+            pooled = functional.pooled_distances(distances, self.n_pooled_patches)  # (N, P, k)
+            similarities = self.similarity(pooled).mean(2)  # (N, P)
+            return pooled[:, :, 0], similarities @ self.head.to(similarities.dtype).T
 
     @torch.no_grad()
     def compare(self, raw_patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compare patches with the prototypes, to report: exact, in float64.
+
+        The similarity of an image is the mean of those of its k nearest patches; with k = 1, that
+        of the nearest, it is the paper's.
 
         Parameters
         ----------
@@ -114,13 +122,13 @@ class PrototypeNetwork(nn.Module):
 
         Returns
         -------
-        distances, similarities : float64 Tensors of shape (N, P)
-            Of the patch of each image that is nearest to each prototype.
-        positions : int64 Tensor of shape (N, P)
-            The number of that patch.
+        distances, similarities : float64 Tensors of shape (N, P, k)
+            Of the patches of each image that are nearest to each prototype, the nearest first.
+        positions : int64 Tensor of shape (N, P, k)
+            The numbers of those patches.
         """
         distances, positions = functional.nearest_patches(
-            raw_patches, self.prototypes.flatten(1), self.comparable
+            raw_patches, self.prototypes.flatten(1), self.comparable, self.n_pooled_patches
         )
         return distances, self.similarity(distances), positions
 

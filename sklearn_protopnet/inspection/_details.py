@@ -49,6 +49,8 @@ class Detail:
     """Gives the columns, in the same order."""
     needs_effects: bool = False
     """Whether it is about what boxes do, which is measured for it alone."""
+    of_patches: bool = False
+    """Whether every pooled patch has a row for it."""
 
 
 def percentiles(similarities: NDArray[np.float64], quantiles: NDArray[np.float64]) -> Any:
@@ -107,7 +109,7 @@ def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _effects(context: Context) -> Values:
     rows = context.explained.rows
-    effects = context.explained.located.effects[rows.sample, rows.prototype]  # (rows, 2)
+    effects = context.explained.located.effects[rows.sample, rows.prototype, rows.patch]
     return effects[:, 0], effects[:, 1]
 
 
@@ -135,12 +137,26 @@ def _digests(context: Context) -> Values:
 
 def _convergence(context: Context) -> Values:
     rows = context.explained.rows
-    return (context.explained.located.deltas[rows.sample, rows.prototype],)
+    return (context.explained.located.deltas[rows.sample, rows.prototype, rows.patch],)
+
+
+def _patches(context: Context) -> Values:
+    rows, evidence = context.explained.rows, context.explained.evidence
+    similarities = evidence.patch_similarities[rows.sample, rows.prototype, rows.patch]
+    return rows.patch + 1, similarities, context.explained.shares
 
 
 DETAILS: Final[dict[str, Detail]] = {
     each.name: each
     for each in (
+        Detail(
+            name="patches",
+            columns={"patch": None, "patch_similarity": SIMILARITY_UNIT, "share": SIMILARITY_UNIT},
+            description="a row for each of the patches that are pooled: its number, its "
+            "similarity, and what it adds to the similarity of the image",
+            compute=_patches,
+            of_patches=True,
+        ),
         Detail(
             name="box",
             columns={

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import FittedNetwork, LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
 from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet._located_boxes import LocatedBoxes
 from sklearn_protopnet._network import Evidence
 from sklearn_protopnet.inspection._details import (
     DETAILS,
@@ -102,20 +103,26 @@ class Explainer:
             self.fitted.prototypes.coef, evidence.similarities, explained, options.top_k
         )
         to_locate = ranked[:, :, : options.n_located]
-        located = located_boxes(
-            self.fitted,
-            self.source.part(part),
-            options.localizer,
-            evidence.positions,
-            lambda i: np.unique(to_locate[i]),
-            with_effects=any(DETAILS[name].needs_effects for name in options.details),
+        wanted = [DETAILS[name] for name in options.details]
+        of_patches = any(detail.of_patches for detail in wanted)
+        n_patches = evidence.patch_positions.shape[2] if of_patches else 1
+        located = LocatedBoxes.stacked(
+            located_boxes(
+                self.fitted,
+                self.source.part(part),
+                options.localizer,
+                evidence.patch_positions[:, :, k],
+                lambda i: np.unique(to_locate[i]),
+                with_effects=any(detail.needs_effects for detail in wanted),
+            )
+            for k in range(n_patches)
         )
         parts = Explained(
             evidence,
             located,
             self._located_sources(to_locate),
             self.names[part],
-            Rows.of(explained, ranked),
+            Rows.of(explained, ranked, n_patches),
         )
         context = Context(self.fitted, parts, lambda: self._digests)
         columns = detail_columns(options.details, context)
@@ -124,6 +131,16 @@ class Explainer:
     def predicted(self, i: int) -> Any:
         """Say which class the classifier predicts for an image."""
         return self.fitted.classes[self._evidence(i, i + 1).logits[0].argmax()]
+
+    def other_boxes(self, i: int, prototypes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Receptive fields (Q, k - 1, 4) in an image of all but the most similar of its patches.
+
+        Of those that are pooled for each of Q prototypes.
+        """
+        others = self._evidence(i, i + 1).patch_positions[:, prototypes, 1:]  # (1, Q, k - 1)
+        one = self.source.part(slice(i, i + 1))
+        boxes: NDArray[np.int64] = self.fitted.receptive_fields(one, others).boxes[0]
+        return boxes
 
     def _evidence(self, start: int, stop: int) -> Evidence:
         """Evidence of the images from one position up to another.

@@ -192,8 +192,8 @@ class _Labelled:
     """(n,)"""
 
     def similarities(self) -> Similarities:
-        evidence = self.images.fitted.evidence(self.images.source)
-        return Similarities(evidence.similarities, self.labels, self.weights)
+        similarities = self.images.fitted.similarities(self.images.source)
+        return Similarities(similarities, self.labels, self.weights)
 
 
 def _labelled(

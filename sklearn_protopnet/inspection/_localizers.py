@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_protopnet._fitted import RECEPTIVE_FIELD, WHOLE, FittedNetwork, LocatedBoxes
+from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import ImageSource
+from sklearn_protopnet._located_boxes import RECEPTIVE_FIELD, WHOLE, LocatedBoxes
 from sklearn_protopnet._network import PrototypeNetwork, working_conditions
 from sklearn_protopnet.inspection import _attribution as attribution
 from sklearn_protopnet.inspection._attribution import LARGEST_PASS, Attribution, Queries, blurred

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._fitted import WHOLE, WIDE
+from sklearn_protopnet._located_boxes import WHOLE, WIDE
 
 COLOURS: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 """These are the colours of Okabe and Ito, which the colour-blind tell apart, on which black is

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.extmath import softmax
 
-from sklearn_protopnet._fitted import LocatedBoxes, PrototypeRecord
+from sklearn_protopnet._fitted import PrototypeRecord
+from sklearn_protopnet._located_boxes import LocatedBoxes
 from sklearn_protopnet._network import Evidence
 
 SCHEMA_VERSION: Final = 2
@@ -110,10 +111,14 @@ class Rows:
     """Class indices."""
     prototype: NDArray[np.int64]
     rank: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    """Which of the pooled patches, 0 for the most similar one."""
 
     @classmethod
-    def of(cls, explained: NDArray[np.int64], ranked: NDArray[np.int64]) -> Rows:
-        """Lay out rows by sample, class and rank.
+    def of(
+        cls, explained: NDArray[np.int64], ranked: NDArray[np.int64], n_patches: int = 1
+    ) -> Rows:
+        """Lay out rows by sample, class, rank and patch.
 
         Parameters
         ----------
@@ -121,13 +126,21 @@ class Rows:
             Class indices to explain.
         ranked : int64 array of shape (n, k, rows)
             `ranked_prototypes` of them.
+        n_patches : int, default=1
+            Rows of each prototype.
         """
-        n_samples, n_explained, n_rows = ranked.shape
+        shape = (*ranked.shape, n_patches)
+        sample, _, rank, patch = np.indices(shape, sparse=True)
+
+        def spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.broadcast_to(values, shape).ravel()
+
         return cls(
-            sample=np.repeat(np.arange(n_samples), n_explained * n_rows),
-            class_=np.repeat(explained.ravel(), n_rows),
-            prototype=ranked.ravel(),
-            rank=np.tile(np.arange(1, n_rows + 1), n_samples * n_explained),
+            sample=spread(sample),
+            class_=spread(explained[:, :, None, None]),
+            prototype=spread(ranked[:, :, :, None]),
+            rank=spread(rank + 1),
+            patch=spread(patch),
         )
 
 
@@ -138,11 +151,27 @@ class Explained:
     evidence: Evidence
     """Of n images."""
     located: LocatedBoxes
-    """(n, P)"""
+    """(n, P, k) of the k patches that have a row each."""
     sources: PrototypeRecord
     samples: NDArray[Any]
     """(n,) names of the images."""
     rows: Rows
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """What the patch of each row adds to the similarity, (rows,).
+
+        All of it where the others have no rows.
+        """
+        rows, evidence = self.rows, self.evidence
+        n_pooled = evidence.patch_similarities.shape[2]
+        shares: NDArray[np.float64]
+        if self.located.kinds.shape[2] < n_pooled:
+            shares = evidence.similarities[rows.sample, rows.prototype]
+        else:
+            similarities = evidence.patch_similarities[rows.sample, rows.prototype, rows.patch]
+            shares = similarities / n_pooled
+        return shares
 
 
 def explanation_table(
@@ -152,6 +181,8 @@ def explanation_table(
     units: Mapping[str, str] = UNITS,
 ) -> pd.DataFrame:
     """Build one row per sample, class and prototype, by rank within a sample and class.
+
+    Or one per patch of them.
 
     Parameters
     ----------
@@ -171,7 +202,7 @@ def explanation_table(
     evidence, located, sources = explained.evidence, explained.located, explained.sources
     rows = explained.rows
     sample, prototype = rows.sample, rows.prototype
-    similarity = evidence.similarities[sample, prototype]
+    patch = sample, prototype, rows.patch
     weight = sources.coef[rows.class_, prototype]
     probabilities = softmax(evidence.logits)
     columns = {
@@ -180,14 +211,14 @@ def explanation_table(
         "prototype": prototype,
         "prototype_class": sources.classes[prototype],
         "rank": rows.rank,
-        "similarity": similarity,
-        "distance": evidence.distances[sample, prototype],
+        "similarity": evidence.similarities[sample, prototype],
+        "distance": evidence.patch_distances[patch],
         "weight": weight,
-        "contribution": weight * similarity,
+        "contribution": weight * explained.shares,
         "logit": evidence.logits[sample, rows.class_],
         "probability": probabilities[sample, rows.class_],
-        **box_columns(located.boxes[sample, prototype]),
-        "box_kind": located.kinds[sample, prototype],
+        **box_columns(located.boxes[patch]),
+        "box_kind": located.kinds[patch],
         **source_columns(sources, prototype),
         **(details or {}),
     }

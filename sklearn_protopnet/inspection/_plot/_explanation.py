@@ -72,6 +72,9 @@ class ExplanationDisplay(CanvasDisplay):
         Height and width of the image in whose pixels boxes are, if `image` was resized.
     source_sizes : sequence of (int, int), default=None
         The same of the training images.
+    other_boxes : int64 array of shape (n_rows, n_others, 4), default=None
+        ``y0, y1, x0, x1`` of the other patches of each row to draw, if several are pooled: their
+        receptive fields.
 
     Attributes
     ----------
@@ -116,6 +119,7 @@ class ExplanationDisplay(CanvasDisplay):
         image_name: str | None = None,
         image_size: Sequence[int] | None = None,
         source_sizes: Sequence[Sequence[int]] | NDArray[np.int64] | None = None,
+        other_boxes: NDArray[np.int64] | None = None,
     ) -> None:
         self.evidence = evidence
         self.image = image
@@ -124,6 +128,7 @@ class ExplanationDisplay(CanvasDisplay):
         self.image_name = image_name
         self.image_size = image_size
         self.source_sizes = source_sizes
+        self.other_boxes = other_boxes
 
     @classmethod
     @with_shared_descriptions
@@ -184,6 +189,7 @@ class ExplanationDisplay(CanvasDisplay):
             image_size=source.sizes[0],
             source_images=fitted.prototypes.images[drawn],
             source_sizes=fitted.prototypes.sizes[drawn],
+            other_boxes=explainer.other_boxes(0, drawn.to_numpy()),
             predicted_class=explainer.predicted(0),
             image_name=image_name,
         ).plot(ax=ax)
@@ -246,9 +252,13 @@ class ExplanationDisplay(CanvasDisplay):
         row = self.evidence.iloc[i]
         canvas.badge(canvas.ax, *canvas.at(3.75, y + 0.9), i)
         part = canvas.image(4.0, y + 0.25, 1.3, self.image, self.image_size)
+        others = [] if self.other_boxes is None else self.other_boxes[i]
+        for box in others:
+            canvas.box(part, box, colour_of(i), 1.0)
         canvas.box(part, row[BOX], colour_of(i))
-        if row["box_kind"] in BOX_NOTES:
-            canvas.text(4.65, y + 0.17, BOX_NOTES[row["box_kind"]], 9, ha="center")
+        notes = [BOX_NOTES[row["box_kind"]]] if row["box_kind"] in BOX_NOTES else []
+        notes += [f"and {len(others)} more"] if len(others) else []
+        canvas.text(4.65, y + 0.17, ", ".join(notes), 9, ha="center")
         canvas.text(5.7, y + 0.9, LOOKS_LIKE, 20, ha="center", va="center", color=FAINT)
         likeness = self._draw_source(canvas, 6.1, y, i, source)
         formula = (

@@ -219,8 +219,9 @@ def _shown_prototypes(
 
     Returns
     -------
-    dict of arrays of shape (n, 2, k)
-        The last is the number of what is said of the box in `BOX_NOTES`, from 1, or 0.
+    dict of arrays of shape (n, 2, k), but for the last
+        The note is the number of what is said of the box in `BOX_NOTES`, from 1, or 0. The last
+        has the receptive fields of the other patches that are pooled, (n, 2, k, pooled - 1, 4).
     """
     coef, similarities = settings.record.coef, evidence.similarities
     ranked = ranked_prototypes(coef, similarities, explained, settings.top_k)  # (n, 2, k)
@@ -231,6 +232,7 @@ def _shown_prototypes(
     similarity, weight = similarities[row, ranked], coef[explained[..., None], ranked]
     kinds = located.kinds[row, ranked]  # (n, 2, k)
     y0, y1, x0, x1 = np.moveaxis(located.boxes[row, ranked], 3, 0)
+    pooled = fitted.receptive_fields(source, evidence.patch_positions).boxes
     return {
         "prototype": ranked,
         "similarity": similarity,
@@ -241,6 +243,7 @@ def _shown_prototypes(
         "x0": x0,
         "x1": x1,
         "note": np.select([kinds == kind for kind in BOX_NOTES], range(1, len(BOX_NOTES) + 1)),
+        "others": pooled[row, ranked, 1:],
     }
 
 

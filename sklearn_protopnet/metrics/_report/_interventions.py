@@ -64,7 +64,7 @@ def compare_changed_images(
                 f"Interventions must have the {n_images} images in X, got {len(changed)} for "
                 f"{name!r}."
             )
-        similarities[:, i] = fitted.evidence(changed).similarities
+        similarities[:, i] = fitted.similarities(changed)
         was_there[:, i] = _differ(source, changed)
     return ChangedImages(tuple(interventions), similarities, was_there)
 

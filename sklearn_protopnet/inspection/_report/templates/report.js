@@ -103,12 +103,12 @@
     const place = { width, height };
     if (uri === null) svg.append(draw("rect", { class: "missing", ...place }));
     else svg.append(draw("image", { href: uri, preserveAspectRatio: "none", ...place }));
-    boxes.forEach(({ box, colour }, i) => {
+    boxes.forEach(({ box, colour, isOther }, i) => {
       const [y0, y1, x0, x1] = box;
       const edges = { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
       // Where boxes coincide, the later one lies inside.
       const inside = boxes.slice(i + 1).filter((other) => other.box.join() === box.join());
-      const width = 3 + 5 * inside.length;
+      const width = isOther ? 1 : 3 + 5 * inside.length;
       for (const [kind, more] of [["around", 2], [`box c${colour % data.nColours}`, 0]]) {
         const rect = draw("rect", { class: kind, ...edges });
         rect.style.strokeWidth = `${width + more}px`;
@@ -166,11 +166,14 @@
   }
 
   function partOf(row, part, ends) {
-    const [prototype, similarity, weight, contribution, y0, y1, x0, x1, note] = part;
+    const [prototype, similarity, weight, contribution, y0, y1, x0, x1, note, others] = part;
+    const colour = part.place;
     const alt = `${nameOf(row)} with the part that looks like prototype ${prototype}.`;
-    const boxes = [{ box: [y0, y1, x0, x1], colour: part.place }];
+    const boxes = others.map((box) => ({ box, colour, isOther: true }));
+    boxes.push({ box: [y0, y1, x0, x1], colour });
     const image = picture(imageOf(row), row.height, row.width, boxes, alt);
-    const caption = make("figcaption", {}, `this part${data.boxNotes[note]}`);
+    const more = others.length ? `, and ${others.length} more` : "";
+    const caption = make("figcaption", {}, `this part${data.boxNotes[note]}${more}`);
     const formula = `${formatNumber(similarity)} ${TIMES} ${formatNumber(weight, 3)} = `
       + formatNumber(contribution, 2, true);
     const kind = `box-fill c${part.place % data.nColours}`;
