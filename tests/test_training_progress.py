@@ -73,7 +73,8 @@ def test_an_error_in_between_leaves_no_lock(digits, capsys):
     assert "0/3" in capsys.readouterr().err
 
 
-def test_figures_that_are_known_are_shown_to_those_who_ask(digits, capsys):
+def test_figures_that_are_known_are_shown_to_those_who_ask(digits, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     X, y = digits[0][:40], digits[1][:40] % 2
     clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(X, y)
     assert capsys.readouterr() == ("", "")

@@ -4,7 +4,6 @@ from sklearn_protopnet._network import _functional as functional
 from sklearn_protopnet._network._architecture import Architecture
 from sklearn_protopnet._network._backbones import (
     BACKBONES,
-    LinearHead,
     build_backbone,
     published_standardization,
 )
@@ -16,6 +15,7 @@ from sklearn_protopnet._network._evidence import (
     evidence_of,
     latent_patches,
 )
+from sklearn_protopnet._network._linear_head import LinearHead
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
 from sklearn_protopnet._network._runtime import (
