@@ -748,8 +748,7 @@ class ProtoPNetClassifier(
             ``"upsample"``, the paper's, shows where on the map the patch is.
         details : "all" or iterable of str, default=()
             Groups of columns to add: ``"patches"``, ``"box"``, ``"percentile"``, ``"margin"``,
-            ``"digest"`` and
-            ``"convergence"``, see below.
+            ``"digest"`` and ``"convergence"``, see below.
 
         Returns
         -------
@@ -766,10 +765,10 @@ class ProtoPNetClassifier(
                 Of the class for this image.
             ``y0, y1, x0, x1``, ``box_kind``
                 The patch, of several the most similar one, in pixels of the image as it was
-                given, half-open; ``box_kind`` is the
-                localizer, or ``"wide_receptive_field"`` where a receptive field is half of the
-                image or more, and ``"whole_image"`` where it is all of it. Where a localizer
-                finds no relevant pixel, the box is the receptive field.
+                given, half-open; ``box_kind`` is the localizer, or ``"wide_receptive_field"`` where
+                a receptive field is half of the image or more, and ``"whole_image"`` where it is
+                all of it. Where a localizer finds no relevant pixel, the box is the receptive
+                field.
             ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
                 Row of the training `X` and the patch of it that the prototype is, by the same
                 localizer.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sklearn_protopnet._network._backbones import BACKBONES, build_backbone
+from sklearn_protopnet._network._functional import patch_grid
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork, initial_head
 from sklearn_protopnet._network._receptive_field import ReceptiveField, trace_receptive_field
 from sklearn_protopnet._network._runtime import TINY_IMAGE, seeded_construction
@@ -141,10 +142,7 @@ class Architecture:
     def _around(
         self, backbone: nn.Module, field: ReceptiveField, prototype_classes: Tensor
     ) -> PrototypeNetwork:
-        rows, columns = (
-            cells - side + 1
-            for cells, side in zip(field.map_size, self.prototype_size, strict=True)
-        )
+        rows, columns = patch_grid(field.map_size, self.prototype_size)
         return PrototypeNetwork(
             backbone,
             field.depth,

@@ -6,7 +6,7 @@ L = (H - H1 + 1) (W - W1 + 1) patches of an image, K = D H1 W1 numbers in a patc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -69,6 +69,12 @@ def extract_patches(features: Tensor, prototype_size: tuple[int, int]) -> Tensor
     if prototype_size == (1, 1):
         return features.flatten(2).transpose(1, 2)  # (N, L, D)
     return nn.functional.unfold(features, prototype_size).transpose(1, 2)  # (N, L, K)
+
+
+def patch_grid(map_size: Iterable[int], prototype_size: tuple[int, int]) -> tuple[int, int]:
+    """Count the rows and the columns of patches of H1 x W1 cells in a map of H x W."""
+    rows, columns = (cells - side + 1 for cells, side in zip(map_size, prototype_size, strict=True))
+    return rows, columns
 
 
 def squared_distances(patches: Tensor, prototypes: Tensor) -> Tensor:

@@ -165,10 +165,8 @@ class PrototypeNetwork(nn.Module):
         vectors = self.comparable(self.raw_patches(maps).double())  # (N, L, D1)
         prototypes = self.comparable(self.prototypes.flatten(1).double())
         distances = functional.squared_distances(vectors, prototypes)  # (N, P, L)
-        height, width = (
-            n - k + 1 for n, k in zip(maps.shape[2:], self.prototype_size, strict=True)
-        )
-        return self.similarity(distances.reshape(*distances.shape[:2], height, width))
+        grid = functional.patch_grid(maps.shape[2:], self.prototype_size)
+        return self.similarity(distances.reshape(*distances.shape[:2], *grid))
 
 
 def initial_head(prototype_classes: Tensor, n_classes: int) -> Tensor:

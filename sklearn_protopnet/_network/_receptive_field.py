@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sklearn_protopnet._compat import TorchDispatchMode, is_mutable, storage_key
-from sklearn_protopnet._network._functional import check_maps
+from sklearn_protopnet._network._functional import check_maps, patch_grid
 
 Intervals = NDArray[np.int64]
 """(cells, 2): half-open intervals of input rows (or columns), one for each cell."""
@@ -61,7 +61,8 @@ class ReceptiveField:
         int64 array of shape (*positions.shape, 4)
             ``y0, y1, x0, x1``, half-open.
         """
-        tops, lefts = np.divmod(positions, len(self.columns) - patch_size[1] + 1)
+        _, n_columns = patch_grid(self.map_size, patch_size)
+        tops, lefts = np.divmod(positions, n_columns)
         y = _spans(self.rows, patch_size[0])[tops]
         x = _spans(self.columns, patch_size[1])[lefts]
         return np.concatenate([y, x], axis=-1)

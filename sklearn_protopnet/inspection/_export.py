@@ -94,8 +94,8 @@ def export_evidence(
     ValueError
         If the suffix is none of these, if names of samples or classes are neither text, numbers
         nor truth values, or are what the format does not have, as some integers and null
-        characters are, if formulas are to be
-        escaped in another format than CSV, or as by `ProtoPNetClassifier.explain`.
+        characters are, if formulas are to be escaped in another format than CSV, or as by
+        `ProtoPNetClassifier.explain`.
 
     See Also
     --------

@@ -256,9 +256,10 @@ class ExplanationDisplay(CanvasDisplay):
         for box in others:
             canvas.box(part, box, colour_of(i), 1.0)
         canvas.box(part, row[BOX], colour_of(i))
-        notes = [BOX_NOTES[row["box_kind"]]] if row["box_kind"] in BOX_NOTES else []
-        notes += [f"and {len(others)} more"] if len(others) else []
-        canvas.text(4.65, y + 0.17, ", ".join(notes), 9, ha="center")
+        more = f"and {len(others)} more" if len(others) else ""
+        note = ", ".join(filter(None, (BOX_NOTES.get(row["box_kind"]), more)))
+        if note:
+            canvas.text(4.65, y + 0.17, note, 9, ha="center")
         canvas.text(5.7, y + 0.9, LOOKS_LIKE, 20, ha="center", va="center", color=FAINT)
         likeness = self._draw_source(canvas, 6.1, y, i, source)
         formula = (

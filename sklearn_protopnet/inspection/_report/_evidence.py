@@ -232,7 +232,7 @@ def _shown_prototypes(
     similarity, weight = similarities[row, ranked], coef[explained[..., None], ranked]
     kinds = located.kinds[row, ranked]  # (n, 2, k)
     y0, y1, x0, x1 = np.moveaxis(located.boxes[row, ranked], 3, 0)
-    pooled = fitted.receptive_fields(source, evidence.patch_positions).boxes
+    others = evidence.patch_positions[row, ranked, 1:]  # (n, 2, k, pooled - 1)
     return {
         "prototype": ranked,
         "similarity": similarity,
@@ -243,7 +243,7 @@ def _shown_prototypes(
         "x0": x0,
         "x1": x1,
         "note": np.select([kinds == kind for kind in BOX_NOTES], range(1, len(BOX_NOTES) + 1)),
-        "others": pooled[row, ranked, 1:],
+        "others": fitted.receptive_fields(source, others).boxes,
     }
 
 
