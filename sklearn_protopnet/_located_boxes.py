@@ -5,7 +5,6 @@ Shapes: n images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,10 +50,3 @@ class LocatedBoxes:
         names = np.array([RECEPTIVE_FIELD, WIDE, WHOLE], dtype=object)
         kinds = names[(2 * areas >= images).astype(int) + (areas == images)]
         return cls(boxes, kinds, np.full((*shape, 2), np.nan), np.full(shape, np.nan))
-
-    @classmethod
-    def stacked(cls, parts: Iterable[LocatedBoxes]) -> LocatedBoxes:
-        """Put boxes of the same shape beside each other, in a last axis of what they are of."""
-        each = [vars(part) for part in parts]
-        n_axes = each[0]["kinds"].ndim
-        return cls(**{name: np.stack([one[name] for one in each], n_axes) for name in each[0]})

@@ -59,29 +59,23 @@ class Evidence:
 @torch.no_grad()
 def backbone_maps(network: PrototypeNetwork, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yield chunks of backbone maps of chunks of images, with the network in ``eval()``."""
-    _evaluate(network)
+    if any(module.training for module in network.modules()):  # 0.3 ms quicker than to set it anew
+        network.eval()
     for index, images in chunks:
         yield index, network.feature_maps(images.to(network.prototypes.device))
 
 
 @torch.no_grad()
 def latent_patches(network: PrototypeNetwork, maps: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Yield chunks of raw patches (N, L, D1), with the network in ``eval()``.
+    """Yield chunks of raw patches (N, L, D1); the add-on layers know no modes.
 
     What fills a chunk goes: whether an image is compared alone does not matter any more.
     """
-    _evaluate(network)
     for index, chunk in maps:
         filled = chunk.to(network.prototypes.device)
         if network.prototypes.shape[1] < NARROW:
             filled = fill_up(filled, -(-FEW_CELLS // filled[0, 0].numel()))
         yield index, network.raw_patches(filled)[: len(index)]
-
-
-def _evaluate(network: PrototypeNetwork) -> None:
-    """Have the network in ``eval()``; to ask is faster than to set it anew: 0.3 ms an image."""
-    if any(module.training for module in network.modules()):
-        network.eval()
 
 
 def evidence_of(network: PrototypeNetwork, patches: Tensor, coef: NDArray[np.float64]) -> Evidence:

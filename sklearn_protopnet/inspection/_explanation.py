@@ -106,16 +106,13 @@ class Explainer:
         wanted = [DETAILS[name] for name in options.details]
         of_patches = any(detail.of_patches for detail in wanted)
         n_patches = evidence.patch_positions.shape[2] if of_patches else 1
-        located = LocatedBoxes.stacked(
-            located_boxes(
-                self.fitted,
-                self.source.part(part),
-                options.localizer,
-                evidence.patch_positions[:, :, k],
-                lambda i: np.unique(to_locate[i]),
-                with_effects=any(detail.needs_effects for detail in wanted),
-            )
-            for k in range(n_patches)
+        located = located_boxes(
+            self.fitted,
+            self.source.part(part),
+            options.localizer,
+            evidence.patch_positions[:, :, :n_patches],
+            lambda i: np.unique(to_locate[i]),
+            with_effects=any(detail.needs_effects for detail in wanted),
         )
         parts = Explained(
             evidence,

@@ -254,7 +254,8 @@ def located_boxes(
         Of n images.
     localizer : str
         A name in `LOCALIZERS`.
-    positions : int64 array of shape (n, P)
+    positions : int64 array of shape (n, P) or (n, P, k)
+        The patch, or k of them, of each image that is compared with each prototype.
     wanted : callable
         Gives the prototypes (Q,) that are asked for in an image; called if that matters.
     with_effects : bool
@@ -263,19 +264,20 @@ def located_boxes(
     Returns
     -------
     LocatedBoxes
-        Of shape (n, P); receptive fields where nothing was asked for.
+        Of the shape of positions; receptive fields where nothing was asked for.
     """
     found = fitted.receptive_fields(source, positions)
     if LOCALIZERS[localizer].is_exact and not with_effects:
         return found
     asked = [wanted(i) for i in range(len(positions))]
-    for i, patches in for_each_image(
-        fitted,
-        source,
-        positions,
-        asked,
-        lambda queries: queries.localize(localizer, with_effects=with_effects),
-    ):
-        for name, whole in vars(found).items():
-            whole[i, asked[i]] = getattr(patches.located, name)
+    for patch in np.ndindex(positions.shape[2:]):  # once for (n, P)
+        for i, patches in for_each_image(
+            fitted,
+            source,
+            positions[:, :, *patch],
+            asked,
+            lambda queries: queries.localize(localizer, with_effects=with_effects),
+        ):
+            for name, whole in vars(found).items():
+                whole[i, asked[i], *patch] = getattr(patches.located, name)
     return found
