@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from unittest import mock
 
 import numpy as np
@@ -21,7 +21,9 @@ from torch import nn
 
 import sklearn_protopnet
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
+from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
+from sklearn_protopnet._network import BACKBONES, resolve_precision, working_conditions
 from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -93,20 +95,25 @@ def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
 
 def linear_head_accuracy(
     like: ProtoPNetClassifier,
-    train: tuple[NDArray[np.uint8], NDArray[np.int64]],
-    test: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    train: tuple[NDArray[Any], NDArray[Any]],
+    test: tuple[NDArray[Any], NDArray[Any]],
+    *,
+    rate: float | None = None,
+    n_epochs: int | None = None,
 ) -> tuple[float, float]:
     """Train a fitted classifier's backbone with average pooling and a linear head, as long.
 
-    The same number of epochs, all of which train the whole network; the rate (with cosine
-    decay), weight decay and batch size are those of the classifier's pretraining.
+    The same number of epochs, all of which train the whole network; weight decay, batch size and
+    precision are those of the classifier, and so is the rate, with cosine decay, unless it is
+    given.
 
     Returns
     -------
     accuracy, seconds : float
     """
     start = time.perf_counter()
-    pixels, labels = train[0][..., None], torch.from_numpy(train[1].astype(np.int64))
+    pixels, n_epochs = _with_channels(train[0]), n_epochs or like.n_iter_
+    labels = torch.from_numpy(np.searchsorted(like.classes_, train[1]))
     images, rows = ArrayImages(pixels), np.arange(len(pixels))
     standard = Standardization.of(images.survey, rows, np.ones(len(rows)))
     source = ImageSource(images, standard)
@@ -117,20 +124,27 @@ def linear_head_accuracy(
         backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, len(like.classes_))
     )
     optimizer = torch.optim.Adam(
-        network.parameters(), lr=like.learning_rate, weight_decay=like.weight_decay
+        network.parameters(), lr=rate or like.learning_rate, weight_decay=like.weight_decay
     )
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, like.n_iter_)
-    for _ in range(like.n_iter_):
-        network.train()
-        for batch in torch.randperm(len(rows)).split(like.batch_size):
-            loss = nn.functional.cross_entropy(network(source.batch(batch.numpy())), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        scheduler.step()
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
+    architecture = fitted_network(like).architecture
+    precision = resolve_precision(
+        like.precision, torch.device("cpu"), is_small=BACKBONES[like.backbone].is_small
+    )
+    with working_conditions(tiny=architecture.is_tiny):
+        for _ in range(n_epochs):
+            network.train()
+            for batch in torch.randperm(len(rows)).split(like.batch_size):
+                with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                    logits = network(source.batch(batch.numpy()))
+                loss = nn.functional.cross_entropy(logits.float(), labels[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            scheduler.step()
     seconds = time.perf_counter() - start
     network.eval()
-    held_out = ImageSource(ArrayImages(test[0][..., None]), standard)
+    held_out = ImageSource(ArrayImages(_with_channels(test[0])), standard)
     with torch.no_grad():
         predicted = np.concatenate(
             [
@@ -138,7 +152,11 @@ def linear_head_accuracy(
                 for index, images in held_out.chunks(np.arange(len(held_out)))
             ]
         )
-    return float((predicted == test[1]).mean()), seconds
+    return float((like.classes_[predicted] == test[1]).mean()), seconds
+
+
+def _with_channels(images: NDArray[Any]) -> NDArray[Any]:
+    return images if images.ndim == 4 else images[..., None]
 
 
 def machine() -> str:

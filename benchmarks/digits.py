@@ -21,6 +21,14 @@ SEEDS = range(10)
 
 VARIANTS: dict[str, dict[str, object]] = {
     "defaults": {},
+    "one patch of an image, as in the paper": {"n_pooled_patches": 1},
+    "no linear head beside the prototypes, as in the paper": {"linear_head_weight": 0.0},
+    "backbone rate 1e-4, as in the paper": {"backbone_learning_rate": 1e-4},
+    "all of these three": {
+        "n_pooled_patches": 1,
+        "linear_head_weight": 0.0,
+        "backbone_learning_rate": 1e-4,
+    },
     "prototypes start at random patches of their class": {"start": "random patches"},
     "latent channels start as PyTorch draws them": {"start": "latents as drawn"},
     "a projection every 5 joint epochs": {"projection_interval": 5},
@@ -33,13 +41,11 @@ VARIANTS: dict[str, dict[str, object]] = {
         "pretraining_epochs": 0,
         "joint_epochs": 40,
     },
-    "no pretraining, no warm-up, 45 joint epochs in 3 rounds, backbone rate 3e-3": {
+    "no pretraining, no warm-up, 45 joint epochs in 3 rounds": {
         "pretraining_epochs": 0,
         "warmup_epochs": 0,
         "joint_epochs": 45,
         "projection_interval": 15,
-        "backbone_learning_rate": 3e-3,
-        "decay_interval": 15,
     },
     "15 warm-up epochs, no joint epochs": {"joint_epochs": 0, "warmup_epochs": 15},
     "augment='no_flip'": {"augment": "no_flip"},

@@ -69,8 +69,6 @@ clf = ProtoPNetClassifier(
     warmup_epochs=4,
     joint_epochs=6,
     backbone_learning_rate=3e-4,
-    decay_interval=3,
-    decay_factor=0.3,
     weight_decay=1e-4,
     batch_size=32,
     precision="float32",  # as the baseline below; "auto" is faster where the processor has bfloat16
@@ -149,7 +147,7 @@ for epochs, rate in ((clf.warmup_epochs, 0.0), (clf.joint_epochs, clf.backbone_l
         ],
         weight_decay=clf.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, clf.decay_interval, clf.decay_factor)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
         for batch in torch.randperm(len(inputs)).split(clf.batch_size):
             images = torch.stack([flips(image) for image in inputs[batch]])

@@ -46,6 +46,7 @@ from sklearn_protopnet._network import (
 )
 from sklearn_protopnet._training import (
     NO_SOURCE,
+    TRAINED_BACKBONE_RATE,
     HistoryRow,
     LastLayerTask,
     Settings,
@@ -81,11 +82,13 @@ class ProtoPNetClassifier(
     patch of a training image. The similarities, weighted by the last layer, add up to the
     logit of every class, so that a decision comes with its reasons (Chen et al. 2019).
 
-    Four things differ from the paper beside the size of the network: prototypes start at latent
-    patches that tell their class from another one, not at uniform numbers; latent channels start
-    so that all vary alike over the training images; the backbone starts from a short training of
-    its own unless `weights` are given; and images are augmented only if `augment` says so. What
-    each costs or gains is in benchmarks/results.md.
+    What differs from the paper beside the size of the network: a prototype is compared with several
+    patches of an image; the backbone starts from a short training of its own unless `weights` are
+    given, and then learns as fast as the prototypes, from a linear head too; rates follow a cosine;
+    prototypes start at latent patches that tell their class from another one, not at uniform
+    numbers; latent channels start so that all vary alike over the training images; and images are
+    augmented only if `augment` says so. What each costs or gains is in benchmarks/results.md, and
+    in the user guide's page on accuracy.
 
     Parameters
     ----------
@@ -126,15 +129,20 @@ class ProtoPNetClassifier(
     similarity : str, default="log"
         What becomes of a squared L2 distance d. ``"log"`` is the paper's
         ``log((d + 1) / (d + 1e-4))``; the user guide's page on the method lists all.
-    n_pooled_patches : int, default=1
+    n_pooled_patches : int, default=5
         Patches of an image that are compared with a prototype: the similarity of the image is the
-        mean of that of its so many most similar patches, or of all if it has fewer. 1 is the paper.
-        With more a prototype has a say by all places that look like it, and ``details="patches"``
-        of `explain` gives each of them its share.
+        mean of that of its so many most similar patches, or of all if it has fewer. 1 is the paper,
+        and costs about a point of accuracy on Fashion-MNIST (benchmarks/results.md).
+        ``details="patches"`` of `explain` gives each patch its share.
     cluster_weight : float, default=0.8
         Weight of the cluster cost in stage 1; lambda1 in the paper.
     separation_weight : float, default=0.08
         Weight of the separation cost in stage 1; lambda2 in the paper.
+    linear_head_weight : float, default=1.0
+        Weight in stage 1 of the cross-entropy of a linear head on the backbone's map, that of the
+        pretraining, which learns on beside the prototypes and is thrown away at the end: what it
+        asks of the backbone does them good. It has no part in any prediction. The paper has none,
+        which is 0.
     l1_weight : float, default=1e-4
         Penalty of the last layer on absolute weights between a class and other classes'
         prototypes; infinity leaves only a class's own prototypes.
@@ -145,11 +153,11 @@ class ProtoPNetClassifier(
         `l1_weight` penalises are exactly zero on digits and on Fashion-MNIST; larger ones
         give fewer zeros and up to 0.3 points of accuracy (benchmarks/results.md).
     pretraining_epochs : int or "auto", default="auto"
-        Epochs that train the backbone alone, with average pooling and a linear head that is
-        then thrown away, at `learning_rate` with cosine decay. The paper starts from ImageNet's
-        weights instead. ``"auto"`` is 0 with `weights` or for a module, whose weights are taken
-        to be trained. For a network that starts from random weights it is 15, or as many as 320
-        steps take, but 40 at most: 600 images in batches of 80 have 40.
+        Epochs that train the backbone alone, with average pooling and a linear head, at
+        `learning_rate`. The paper starts from ImageNet's weights instead. ``"auto"`` is 0 with
+        `weights` or for a module, whose weights are taken to be trained. For a network that starts
+        from random weights it is 15, or as many as 320 steps take, but 40 at most: 600 images in
+        batches of 80 have 40.
     warmup_epochs : int, default=5
         Epochs with a frozen backbone before the joint ones.
     joint_epochs : int, default=10
@@ -158,16 +166,16 @@ class ProtoPNetClassifier(
         Joint epochs between projections, each followed by the last layer. The last joint
         epoch is always followed by them.
     learning_rate : float, default=3e-3
-        Adam's rate for add-on layers and prototypes, and for the pretraining.
-    backbone_learning_rate : float, default=1e-4
+        Adam's rate for add-on layers and prototypes, and for the pretraining. This rate and that of
+        the backbone go down to zero over the epochs of pretraining, of warm-up and of joint
+        epochs, along half a cosine each.
+    backbone_learning_rate : float or "auto", default="auto"
         Adam's rate for the backbone in joint epochs; with 0 it stays frozen, statistics included.
+        ``"auto"`` is the paper's 1e-4 with `weights` or for a module, whose weights are taken to
+        be trained, and `learning_rate` for a network that started from random weights.
         Parameters of a module that do not require a gradient stay as they are.
-    decay_factor : float, default=0.1
-        By which rates are multiplied every `decay_interval` epochs of warm-up and joint epochs.
-    decay_interval : int, default=5
-        Epochs between two decays.
     weight_decay : float, default=1e-3
-        Adam's weight decay on backbone, add-on layers and the pretraining's linear head.
+        Adam's weight decay on backbone, add-on layers and the linear head.
     batch_size : int, default=80
         Images of a training step.
     augment : {"paper", "no_flip"} or callable, default=None
@@ -261,7 +269,8 @@ class ProtoPNetClassifier(
     n_iter_ : int
         Epochs run, pretraining and warm-up included.
     loss_curve_ : list of float
-        Objective in every epoch: cross-entropy in the pretraining, then that of stage 1.
+        Objective in every epoch: cross-entropy in the pretraining, then that of stage 1, linear
+        head included.
     history_ : list of dict
         What `history_table` shows.
     state_ : dict
@@ -312,6 +321,7 @@ class ProtoPNetClassifier(
         "n_pooled_patches": [Interval(Integral, 1, None, closed="left")],
         "cluster_weight": [Interval(Real, 0, None, closed="left")],
         "separation_weight": [Interval(Real, 0, None, closed="left")],
+        "linear_head_weight": [Interval(Real, 0, None, closed="left")],
         "l1_weight": L1_WEIGHTS,
         "l2_weight": L2_WEIGHTS,
         "pretraining_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
@@ -319,9 +329,7 @@ class ProtoPNetClassifier(
         "joint_epochs": [Interval(Integral, 0, None, closed="left")],
         "projection_interval": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "backbone_learning_rate": [Interval(Real, 0, None, closed="left")],
-        "decay_factor": [Interval(Real, 0, 1, closed="right")],
-        "decay_interval": [Interval(Integral, 1, None, closed="left")],
+        "backbone_learning_rate": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "augment": [StrOptions(set(AUGMENTATIONS)), callable, None],
@@ -349,9 +357,10 @@ class ProtoPNetClassifier(
         n_prototypes_per_class: int = 10,
         prototype_size: tuple[int, int] = (1, 1),
         similarity: str = "log",
-        n_pooled_patches: int = 1,
+        n_pooled_patches: int = 5,
         cluster_weight: float = 0.8,
         separation_weight: float = 0.08,
+        linear_head_weight: float = 1.0,
         l1_weight: float = 1e-4,
         l2_weight: float = 3e-4,
         pretraining_epochs: int | str = "auto",
@@ -359,9 +368,7 @@ class ProtoPNetClassifier(
         joint_epochs: int = 10,
         projection_interval: int = 10,
         learning_rate: float = 3e-3,
-        backbone_learning_rate: float = 1e-4,
-        decay_factor: float = 0.1,
-        decay_interval: int = 5,
+        backbone_learning_rate: float | str = "auto",
         weight_decay: float = 1e-3,
         batch_size: int = 80,
         augment: str | Transform | None = None,
@@ -388,6 +395,7 @@ class ProtoPNetClassifier(
         self.n_pooled_patches = n_pooled_patches
         self.cluster_weight = cluster_weight
         self.separation_weight = separation_weight
+        self.linear_head_weight = linear_head_weight
         self.l1_weight = l1_weight
         self.l2_weight = l2_weight
         self.pretraining_epochs = pretraining_epochs
@@ -396,8 +404,6 @@ class ProtoPNetClassifier(
         self.projection_interval = projection_interval
         self.learning_rate = learning_rate
         self.backbone_learning_rate = backbone_learning_rate
-        self.decay_factor = decay_factor
-        self.decay_interval = decay_interval
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.augment = augment
@@ -782,10 +788,10 @@ class ProtoPNetClassifier(
 
             ``"box"``, at a cost of two passes for each box:
 
-            ``similarity_in_box``, ``similarity_without_box``
-                What the similarity of the patch becomes if all pixels outside of the box are
-                blurred, and if all inside are. `metrics.box_sufficiency` is the first over the
-                similarity of the patch, `metrics.box_necessity` 1 minus the second over it.
+            ``patch_similarity``, ``similarity_in_box``, ``similarity_without_box``
+                The similarity of the patch in the box, and what it becomes if all pixels outside of
+                the box are blurred, and if all inside are. `metrics.box_sufficiency` is the second
+                over the first, `metrics.box_necessity` 1 minus the third over it.
 
             ``"percentile"``:
 
@@ -948,24 +954,25 @@ class ProtoPNetClassifier(
         )
 
     def _settings(self, n_images: int) -> Settings:
-        pretraining_epochs = self.pretraining_epochs
+        is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
+        pretraining_epochs, backbone_rate = self.pretraining_epochs, self.backbone_learning_rate
         if pretraining_epochs == "auto":
-            is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
             usual = usual_pretraining(n_images, self.batch_size)
             pretraining_epochs = 0 if is_trained else usual
+        if backbone_rate == "auto":
+            backbone_rate = TRAINED_BACKBONE_RATE if is_trained else self.learning_rate
         return Settings(
             pretraining_epochs=int(pretraining_epochs),
             warmup_epochs=self.warmup_epochs,
             joint_epochs=self.joint_epochs,
             projection_interval=self.projection_interval,
             learning_rate=float(self.learning_rate),
-            backbone_learning_rate=float(self.backbone_learning_rate),
-            decay_factor=float(self.decay_factor),
-            decay_interval=self.decay_interval,
+            backbone_learning_rate=float(backbone_rate),
             weight_decay=float(self.weight_decay),
             batch_size=self.batch_size,
             cluster_weight=float(self.cluster_weight),
             separation_weight=float(self.separation_weight),
+            linear_head_weight=float(self.linear_head_weight),
             l1_weight=float(self.l1_weight),
             l2_weight=float(self.l2_weight),
             freeze_statistics=self.weights is not None,

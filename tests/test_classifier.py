@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet.inspection import similarity_maps
 
 SMALL = {
     "n_prototypes_per_class": 2,
@@ -78,10 +79,11 @@ class TestNumbers:
         X, _ = digits
         prototypes = fitted.prototype_table()
         assert (prototypes["distance"] == 0).all()
-        at_home = fitted.explain(X[prototypes["source_sample"]], classes="all")
-        at_home = at_home[at_home["sample"] == at_home["prototype"]]
+        sources = X[prototypes["source_sample"]]
+        at_home = fitted.explain(sources, classes="all", details="patches")
+        at_home = at_home[(at_home["sample"] == at_home["prototype"]) & (at_home["patch"] == 1)]
         assert (at_home["distance"] < 1e-10).all()
-        np.testing.assert_allclose(at_home["similarity"], math.log(1 / 1e-4), rtol=1e-14)
+        np.testing.assert_allclose(at_home["patch_similarity"], math.log(1 / 1e-4), rtol=1e-14)
         for ours, source in (("y0", "source_y0"), ("x1", "source_x1")):
             assert (at_home[ours] == at_home[source]).mean() > 0.5  # equal patches may tie
 
@@ -90,7 +92,11 @@ class TestNumbers:
     def test_every_similarity_and_size_projects_exactly(self, few, similarity, prototype_size):
         X, y = few
         clf = ProtoPNetClassifier(
-            image_shape=(8, 8), similarity=similarity, prototype_size=prototype_size, **SMALL
+            image_shape=(8, 8),
+            similarity=similarity,
+            prototype_size=prototype_size,
+            n_pooled_patches=1,
+            **SMALL,
         ).fit(X, y)
         assert clf.prototypes_.shape == (20, 128, *prototype_size)
         assert (clf.prototype_table()["distance"] == 0).all()
@@ -116,13 +122,13 @@ class TestNumbers:
     def test_a_box_holds_every_pixel_that_matters(self, fitted, digits):
         X, _ = digits
         rng = np.random.default_rng(0)
-        table = fitted.explain(X[:4], top_k=3)
+        table = fitted.explain(X[:4], top_k=3, details="patches")
         for row in table.itertuples():
             noisy = rng.uniform(0, 16, (8, 8))
             box = slice(row.y0, row.y1), slice(row.x0, row.x1)
             noisy[box] = X[row.sample].reshape(8, 8)[box]
-            similarity = fitted.transform(noisy.reshape(1, -1))[0, row.prototype]
-            assert similarity >= row.similarity * (1 - 1e-5)
+            found = similarity_maps(fitted, noisy.reshape(1, -1))[0, row.prototype]
+            assert found.max() >= row.patch_similarity * (1 - 1e-5)
 
 
 class TestReproducibility:

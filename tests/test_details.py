@@ -31,7 +31,7 @@ from sklearn_protopnet.metrics import box_necessity, box_sufficiency
 
 COLUMNS = {
     "patches": ["patch", "patch_similarity", "share"],
-    "box": ["similarity_in_box", "similarity_without_box"],
+    "box": ["patch_similarity", "similarity_in_box", "similarity_without_box"],
     "percentile": ["percentile_own", "percentile_others"],
     "margin": ["margin", "flip_similarity"],
     "digest": ["source_digest", "model_digest"],
@@ -61,14 +61,19 @@ class TestColumns:
         assert list(DETAILS) == list(COLUMNS)
         plain = fitted.explain(digits[0][:2], top_k=2)
         every = fitted.explain(digits[0][:2], details="all", top_k=2)
-        added = [column for columns in COLUMNS.values() for column in columns]
+        added = dict.fromkeys(column for columns in COLUMNS.values() for column in columns)
         assert every.columns.tolist() == [*plain.columns, *added]
-        assert plain.equals(every[plain.columns])
+        every = every[every["patch"] == 1].reset_index(drop=True)
+        assert plain.drop(columns="contribution").equals(every[plain.columns.drop("contribution")])
         for names in (reversed(list(DETAILS)), (name for name in DETAILS)):  # read once
-            assert fitted.explain(digits[0][:2], details=names, top_k=2).equals(every)
+            table = fitted.explain(digits[0][:2], details=names, top_k=2)
+            assert table[table["patch"] == 1].reset_index(drop=True).equals(every)
         for name, columns in COLUMNS.items():
             table = fitted.explain(digits[0][:2], details=name, top_k=2)
-            assert table.equals(every[[*plain.columns, *columns]])
+            assert table.columns.tolist() == [*plain.columns, *columns]
+            if name != "patches":  # which has rows for all patches
+                assert table[plain.columns].equals(plain)
+                assert table[columns].equals(every[columns])
 
     def test_each_column_has_its_unit_and_is_documented(self, fitted, digits):
         table = fitted.explain(digits[0][:1], details="all", top_k=1)
@@ -108,7 +113,7 @@ class TestBoxes:
 
             images = score, image, (row.y0, row.y1, row.x0, row.x1), baseline.numpy()
             in_box, without_box = (
-                each / row.similarity
+                each / row.patch_similarity
                 for each in (row.similarity_in_box, row.similarity_without_box)
             )
             assert_allclose(box_sufficiency(*images), in_box, rtol=1e-5)
@@ -116,7 +121,7 @@ class TestBoxes:
 
     def test_a_receptive_field_is_sufficient(self, fitted, digits):
         table = fitted.explain(digits[0][:20], details="box")
-        assert_allclose(table["similarity_in_box"], table["similarity"], rtol=1e-5)
+        assert_allclose(table["similarity_in_box"], table["patch_similarity"], rtol=1e-5)
 
 
 class TestPercentiles:

@@ -33,7 +33,7 @@ from matplotlib.patches import Rectangle
 
 BOX = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX = ["source_y0", "source_y1", "source_x0", "source_x1"]
-SMALL = {"image_shape": (8, 8), **QUICK, "n_prototypes_per_class": 3}
+SMALL = {"image_shape": (8, 8), **QUICK, "n_prototypes_per_class": 3, "n_pooled_patches": 1}
 NO_IMAGE = "no training\nimage"
 
 

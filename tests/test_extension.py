@@ -65,7 +65,7 @@ def test_a_similarity_is_added_by_its_record(images, tmp_path, monkeypatch):
     monkeypatch.setitem(SIMILARITIES, record.name, record)
 
     X, y = images
-    clf = ProtoPNetClassifier(similarity="inverse", **QUICK).fit(X, y)
+    clf = ProtoPNetClassifier(similarity="inverse", n_pooled_patches=1, **QUICK).fit(X, y)
     why = goes_all_the_way(clf, X[:4], tmp_path)
 
     assert_allclose(why["similarity"], 1 / (1 + why["distance"]), rtol=1e-12)

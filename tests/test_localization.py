@@ -33,8 +33,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def clf(images):
-    """Images of 40 x 56 pixels, resized to 32 x 36."""
-    return ProtoPNetClassifier(image_size=(32, 36), **QUICK).fit(images, np.arange(24) % 2)
+    """Images of 40 x 56 pixels, resized to 32 x 36; one patch of each counts."""
+    changes = {"image_size": (32, 36), "n_pooled_patches": 1}
+    return ProtoPNetClassifier(**QUICK, **changes).fit(images, np.arange(24) % 2)
 
 
 class TestRelevanceBox:

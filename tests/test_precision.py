@@ -179,7 +179,8 @@ class TestTraining:
     @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 3)])
     def test_prototypes_are_exactly_their_patches(self, images, similarity, prototype_size):
         X, y = images
-        clf = classifier(similarity=similarity, prototype_size=prototype_size).fit(X, y)
+        changes = {"similarity": similarity, "prototype_size": prototype_size}
+        clf = classifier(n_pooled_patches=1, **changes).fit(X, y)
         assert clf.prototype_distances_.tolist() == 6 * [0.0]
         own = clf.transform(X[clf.prototype_sample_indices_]).diagonal()
         best = {"log": math.log(1 / 1e-4), "cosine": 1.0}[similarity]

@@ -72,8 +72,9 @@ def without_part(data):
 
 @pytest.fixture(scope="module")
 def clf(data):
-    """Three classes of 20 images, two prototypes each."""
-    return ProtoPNetClassifier(**QUICK, precision="float32").fit(data.images, data.target)
+    """Three classes of 20 images, two prototypes each, which look at two patches of an image."""
+    changes = {"n_pooled_patches": 2, "precision": "float32"}
+    return ProtoPNetClassifier(**QUICK, **changes).fit(data.images, data.target)
 
 
 @pytest.fixture(scope="module")
@@ -308,8 +309,8 @@ class TestLocalized:
                 localizer="upsample",
                 details="box",
             ).query("prototype == @p")
-            left = (why["similarity_in_box"] / why["similarity"]).mean()
-            gone = (1 - why["similarity_without_box"] / why["similarity"]).mean()
+            left = (why["similarity_in_box"] / why["patch_similarity"]).mean()
+            gone = (1 - why["similarity_without_box"] / why["patch_similarity"]).mean()
             assert row["box_sufficiency"] == pytest.approx(left, rel=1e-5)
             assert row["box_necessity"] == pytest.approx(gone, rel=1e-5, abs=1e-5)
 

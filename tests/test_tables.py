@@ -82,8 +82,11 @@ class TestExplanation:
         ):
             assert_array_equal(table[name], expected)
         epsilon = 1e-4
-        expected = np.log((table["distance"] + 1) / (table["distance"] + epsilon))
-        assert_allclose(table["similarity"], expected, rtol=1e-12)
+        patches = tied.explain(X[:9], classes="all", details="patches")
+        expected = np.log((patches["distance"] + 1) / (patches["distance"] + epsilon))
+        assert_allclose(patches["patch_similarity"], expected, rtol=1e-12)
+        means = expected.to_numpy().reshape(len(table), -1).mean(1)
+        assert_allclose(table["similarity"], means, rtol=1e-12)
 
     @pytest.mark.parametrize("top_k", [1, 3, 50])
     def test_top_k_are_the_first_ranks(self, tied, digits, top_k):

@@ -54,8 +54,6 @@ def classifier(**changes):
         "projection_interval": 100,
         "learning_rate": 0.01,
         "backbone_learning_rate": 0.01,
-        "decay_factor": 1.0,
-        "decay_interval": 1000,
         "batch_size": 100,
         "random_state": 0,
     }
@@ -251,26 +249,37 @@ class TestRates:
             assert np.abs(move).max() == pytest.approx(rate, rel=1e-3)
 
     @pytest.mark.parametrize("interval", [2, 100])
-    def test_rates_decay_by_epochs_across_rounds(self, images, steps, interval):
-        classifier(
-            joint_epochs=7,
-            projection_interval=interval,
-            decay_factor=0.1,
-            decay_interval=3,
-            batch_size=9,
-            **RATES,
-        ).fit(*images)
-        factors = [1, 1, 1, 0.1, 0.1, 0.1, 0.01]
+    def test_rates_of_joint_epochs_follow_one_cosine_across_rounds(self, images, steps, interval):
+        classifier(joint_epochs=7, projection_interval=interval, batch_size=9, **RATES).fit(*images)
+        factors = [(1 + math.cos(math.pi * epoch / 7)) / 2 for epoch in range(7)]
         for part, rate in ((BACKBONE, 0.002), (ADD_ON, 0.01), (PROTOTYPES, 0.01)):
             found = [step[part][0] for step in steps]
             assert found == pytest.approx(np.repeat(factors, 2) * rate, rel=1e-12)
 
     def test_a_warm_up_does_not_use_up_the_rates_of_joint_epochs(self, images, steps):
-        classifier(
-            warmup_epochs=2, joint_epochs=2, decay_factor=0.1, decay_interval=1, **RATES
-        ).fit(*images)
+        classifier(warmup_epochs=2, joint_epochs=2, **RATES).fit(*images)
         found = [step[ADD_ON][0] for step in steps]
-        assert found == pytest.approx([0.01, 0.001, 0.01, 0.001], rel=1e-12)
+        assert found == pytest.approx([0.01, 0.005, 0.01, 0.005], rel=1e-12)
+
+    @pytest.mark.parametrize(("backbone", "expected"), [("auto", 0.01), (Backbone(), 1e-4)])
+    def test_a_backbone_that_is_taken_to_be_trained_moves_slowly(
+        self, images, steps, backbone, expected
+    ):
+        changes = {"learning_rate": 0.01, "backbone_learning_rate": "auto"}
+        classifier(backbone=backbone, joint_epochs=1, **changes).fit(*images)
+        rates = {rate for part, (rate, _) in steps[0].items() if part[2:] == (3, 3)}
+        assert rates == {expected}
+
+    @pytest.mark.parametrize("stage", ["warmup_epochs", "joint_epochs"])
+    def test_the_linear_head_learns_on_beside_the_prototypes(self, images, steps, stage):
+        classifier(**{stage: 1}).fit(*images)
+        assert steps[0][LINEAR_HEAD] == (0.01, 0.001)
+        steps.clear()
+        classifier(**{stage: 1}, linear_head_weight=0).fit(*images)
+        assert LINEAR_HEAD not in steps[0]
+        steps.clear()
+        classifier(**{stage: 1}, backbone_learning_rate=0).fit(*images)  # it would teach nothing
+        assert LINEAR_HEAD not in steps[0]
 
 
 class TestHistory:
@@ -298,7 +307,7 @@ class TestHistory:
         X, y = images
         clf = classifier(pretraining_epochs=1, warmup_epochs=1, joint_epochs=1)
         clf.fit(X, y, X_val=X, y_val=y)
-        costs = {"loss", "cross_entropy", "cluster", "separation"}
+        costs = {"loss", "cross_entropy", "cluster", "separation", "linear_head"}
         expected = {
             "pretraining": {"loss", "cross_entropy", "accuracy", "validation_accuracy"},
             "warmup": {*costs, "accuracy", "validation_accuracy"},
@@ -313,9 +322,14 @@ class TestHistory:
             assert known == expected[row["stage"]]
 
     def test_the_loss_is_the_weighted_sum_of_its_costs(self, images):
-        clf = classifier(joint_epochs=3, cluster_weight=0.3, separation_weight=0.7, batch_size=5)
-        for row in clf.fit(*images).history_[:3]:
-            total = row["cross_entropy"] + 0.3 * row["cluster"] + 0.7 * row["separation"]
+        weights = {"cluster_weight": 0.3, "separation_weight": 0.7, "linear_head_weight": 0.4}
+        for row in classifier(joint_epochs=3, batch_size=5, **weights).fit(*images).history_[:3]:
+            total = (
+                row["cross_entropy"]
+                + 0.3 * row["cluster"]
+                + 0.7 * row["separation"]
+                + 0.4 * row["linear_head"]
+            )
             assert row["loss"] == pytest.approx(total, rel=1e-6)
 
     def test_an_epochs_figures_are_weighted_means_over_the_images(self, images):
@@ -327,7 +341,7 @@ class TestHistory:
             .history_[0]
             for size in (2, 5, 100)
         ]
-        for name in ("loss", "cross_entropy", "cluster", "separation", "accuracy"):
+        for name in ("loss", "cross_entropy", "cluster", "separation", "linear_head", "accuracy"):
             assert rows[1][name] == pytest.approx(rows[0][name], rel=1e-4, abs=1e-7)
             assert rows[2][name] == pytest.approx(rows[0][name], rel=1e-4, abs=1e-7)
 
@@ -536,6 +550,7 @@ class TestStatistics:
         torch.save(self.state(), tmp_path / "weights.pt")
         weights = str(tmp_path / "weights.pt")
         plain = {"weights": weights, "joint_epochs": 1, "precision": "float32"}
+        plain["linear_head_weight"] = 0
         joint = classifier(**plain).fit(*images)
         frozen = classifier(**plain, backbone_learning_rate=0).fit(*images)
         assert joint.loss_curve_ == pytest.approx(frozen.loss_curve_, rel=1e-5)

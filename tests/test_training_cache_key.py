@@ -31,12 +31,11 @@ SETTINGS = Settings(
     projection_interval=4,
     learning_rate=1e-3,
     backbone_learning_rate=1e-4,
-    decay_factor=0.1,
-    decay_interval=3,
     weight_decay=1e-3,
     batch_size=10,
     cluster_weight=0.8,
     separation_weight=0.08,
+    linear_head_weight=1.0,
     l1_weight=1e-4,
     l2_weight=1e-3,
     freeze_statistics=False,
@@ -181,7 +180,7 @@ class TestWhatCounts:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"decay_interval": np.int64(3)},
+            {"batch_size": np.int64(10)},
             {"learning_rate": np.float64(1e-3)},
             {"training": dataset(weights=np.full(6, 7.0))},
             {

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._training._stages import GradientStage
 
 STILL = 1e-30
 """A learning rate that moves no float32."""
@@ -28,10 +29,15 @@ def classifier(**changes):
         "projection_interval": 100,
         "learning_rate": 0.02,
         "backbone_learning_rate": 0.02,
-        "decay_factor": 1.0,
         "random_state": 0,
     }
     return ProtoPNetClassifier(**{**plain, **changes})
+
+
+@pytest.fixture(autouse=True)
+def constant_rates(monkeypatch):
+    """Rates that do not know how many epochs there were to be: stopped or ended is the same."""
+    monkeypatch.setattr(GradientStage, "decay", lambda *_: 1.0)
 
 
 @pytest.fixture(scope="module")

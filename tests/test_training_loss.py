@@ -36,9 +36,20 @@ def test_the_costs_of_two_images_by_hand():
     )
     assert found.cluster.item() == (1.5 * 1.0 + 0.5 * 0.5) / 2
     assert found.separation.item() == -(1.5 * 3.0 + 0.5 * 1.0) / 2
-    assert found.total(0.8, 0.08).item() == pytest.approx(
-        0.875 * 2 * math.log(2) + 0.8 * 0.875 - 0.08 * 2.5, rel=1e-15
+    total = 0.875 * 2 * math.log(2) + 0.8 * 0.875 - 0.08 * 2.5
+    assert found.total(0.8, 0.08, 0).item() == pytest.approx(total, rel=1e-15)
+    assert found.linear_head.isnan()
+    logits = tensor([[math.log(2), 0.0], [0.0, math.log(7)]])
+    found = costs(
+        *(tensor(values) for values in pair),
+        labels,
+        tensor([1.5, 0.5]),
+        prototype_classes=classes,
+        linear_logits=logits,
     )
+    of_head = (1.5 * math.log(1.5) + 0.5 * math.log(8 / 7)) / 2
+    assert found.linear_head.item() == pytest.approx(of_head, rel=1e-15)
+    assert found.total(0.8, 0.08, 0.3).item() == pytest.approx(total + 0.3 * of_head, rel=1e-15)
 
 
 def test_a_class_without_images_in_the_batch_only_separates():
@@ -105,7 +116,7 @@ def test_a_weight_counts_like_repetitions(batch):
         (distances, logits), torch.tensor(labels), tensor(weights), torch.tensor(classes)
     )
     if len(index) == 0:
-        assert weighted.total(1, 1).item() == 0
+        assert weighted.total(1, 1, 0).item() == 0
         return
     repeated = costs_of(
         (tensor(distances)[index], tensor(logits)[index]),

@@ -11,7 +11,11 @@ from sklearn_protopnet._training._last_layer import (
 from sklearn_protopnet._training._progress import ProgressBar, TrainingProgress
 from sklearn_protopnet._training._projection import NO_SOURCE
 from sklearn_protopnet._training._quantiles import N_QUANTILES, similarity_quantiles
-from sklearn_protopnet._training._stages import Settings, usual_pretraining
+from sklearn_protopnet._training._stages import (
+    TRAINED_BACKBONE_RATE,
+    Settings,
+    usual_pretraining,
+)
 from sklearn_protopnet._training._task import (
     TrainingTask,
     prototype_sources,
@@ -21,6 +25,7 @@ from sklearn_protopnet._training._task import (
 __all__ = [
     "NO_SOURCE",
     "N_QUANTILES",
+    "TRAINED_BACKBONE_RATE",
     "FeatureCache",
     "HistoryRow",
     "LastLayerTask",

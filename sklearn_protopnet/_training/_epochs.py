@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from typing import Final
 
@@ -87,7 +88,7 @@ class GradientEpochs:
         Returns
         -------
         list of float
-            Mean loss, its three costs, and the accuracy.
+            Mean loss, its costs, and the accuracy.
 
         Raises
         ------
@@ -95,8 +96,13 @@ class GradientEpochs:
             If the loss of a batch is not finite.
         """
         optimizer = self.parts.optimizer(stage)
-        step = self._pretraining_step if stage.is_pretraining else self._prototype_step
-        sums = torch.zeros(5, dtype=torch.float64)
+        step = self._pretraining_step
+        if not stage.is_pretraining:
+            weight = (
+                self.settings.linear_head_weight if "linear_head" in stage.learning_rates else 0
+            )
+            step = partial(self._prototype_step, linear_head_weight=weight)
+        sums = torch.zeros(2 + len(fields(Costs)), dtype=torch.float64)
         n_images = len(self.dataset)
         order = torch.randperm(n_images, generator=self.generator).numpy()
         batches = np.array_split(order, count_batches(n_images, self.settings.batch_size))
@@ -112,7 +118,7 @@ class GradientEpochs:
                 )
             optimizer.step(loss)
             accuracy = (weights * (logits.argmax(1) == labels)).mean()
-            figures = [loss, parts.cross_entropy, parts.cluster, parts.separation, accuracy]
+            figures = [loss, *vars(parts).values(), accuracy]
             sums += len(batch) * torch.stack(figures).detach().cpu()
         optimizer.end_epoch()
         return [float(value) for value in sums / n_images]
@@ -143,13 +149,22 @@ class GradientEpochs:
         logits = self.parts.linear_head(maps).float()
         loss = weighted_cross_entropy(logits, labels, weights)
         no_cost = torch.full_like(loss, math.nan)
-        return loss, Costs(loss, no_cost, no_cost), logits
+        return loss, Costs(loss, no_cost, no_cost, no_cost), logits
 
-    def _prototype_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
-        """Compute the loss of the prototypes."""
+    def _prototype_step(
+        self, maps: Tensor, labels: Tensor, weights: Tensor, *, linear_head_weight: float
+    ) -> _Step:
+        """Compute the loss of the prototypes, and of the linear head where it learns on."""
         distances, logits = self.network(maps)
         parts = costs(
-            distances, logits, labels, weights, prototype_classes=self.network.prototype_classes
+            distances,
+            logits,
+            labels,
+            weights,
+            prototype_classes=self.network.prototype_classes,
+            linear_logits=self.parts.linear_head(maps).float() if linear_head_weight else None,
         )
-        loss = parts.total(self.settings.cluster_weight, self.settings.separation_weight)
+        loss = parts.total(
+            self.settings.cluster_weight, self.settings.separation_weight, linear_head_weight
+        )
         return loss, parts, logits

@@ -23,6 +23,8 @@ class HistoryRow:
     cross_entropy: float = NAN
     cluster: float = NAN
     separation: float = NAN
+    linear_head: float = NAN
+    """Cross-entropy of the linear head that learns beside the prototypes in joint epochs."""
     accuracy_before: float = NAN
     """Training accuracy before a projection or a last layer."""
     accuracy: float = NAN

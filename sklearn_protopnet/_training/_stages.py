@@ -6,12 +6,15 @@ A fit is a list of stages. Whatever a stage does not name is frozen and in ``eva
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 PRETRAINING_EPOCHS: Final = (15, 40)
 """A pretraining whose length is not given has between so many epochs."""
+
+TRAINED_BACKBONE_RATE: Final = 1e-4
+"""The paper's rate for convolutions that are trained already."""
 
 PRETRAINING_STEPS: Final = 320
 """It takes so many steps, within these bounds. On 600 images with known parts, 15 epochs are 120
@@ -26,9 +29,9 @@ class GradientStage:
     epochs: int
     learning_rates: dict[str, float]
     """The parts that move, with their rates at the first epoch: of ``"backbone"``, ``"add_on"``,
-    ``"prototypes"``, and ``"linear_head"``, which serves the pretraining only."""
-    decay: Callable[[int], float]
-    """What the rates are multiplied by after so many epochs of the stage, in all its rounds."""
+    ``"prototypes"``, and ``"linear_head"``, which is none of the fitted network's."""
+    n_decaying: int
+    """Epochs of the stage in all its rounds, over which the rates go down to zero."""
     is_last: bool = True
     """Whether this is the stage's last round, after which the best network is put back."""
     may_stop_early: bool = True
@@ -37,7 +40,15 @@ class GradientStage:
     @property
     def is_pretraining(self) -> bool:
         """Whether a linear head takes the place of the prototypes."""
-        return "linear_head" in self.learning_rates
+        return "prototypes" not in self.learning_rates
+
+    def decay(self, epoch: int) -> float:
+        """Give what the rates are multiplied by after so many epochs of the stage: a cosine.
+
+        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017),
+        equation 5, without a restart.
+        """
+        return (1 + math.cos(math.pi * epoch / self.n_decaying)) / 2
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,11 @@ class Settings:
     projection_interval: int
     learning_rate: float
     backbone_learning_rate: float
-    decay_factor: float
-    decay_interval: int
     weight_decay: float
     batch_size: int
     cluster_weight: float
     separation_weight: float
+    linear_head_weight: float
     l1_weight: float
     l2_weight: float
     freeze_statistics: bool
@@ -94,25 +104,28 @@ class Settings:
     def stages(self) -> Iterator[Stage]:
         """Yield pretraining, warm-up, then rounds of joint epochs, projection, last layer."""
         rate = self.learning_rate
-        pretrained = {"backbone": rate, "linear_head": rate}
+        linear_head = {"linear_head": rate}
         new_parts = {"add_on": rate, "prototypes": rate}
-        backbone = {"backbone": self.backbone_learning_rate}
-        all_parts = {**(backbone if self.backbone_learning_rate else {}), **new_parts}
+        backbone = {"backbone": self.backbone_learning_rate} if self.backbone_learning_rate else {}
+        if backbone and self.linear_head_weight:
+            new_parts |= linear_head
+        all_parts = {**backbone, **new_parts}
         if self.pretraining_epochs:
+            pretrained = {"backbone": rate, **linear_head}
             yield GradientStage(
-                "pretraining", self.pretraining_epochs, pretrained, self._cosine_decay
+                "pretraining", self.pretraining_epochs, pretrained, self.pretraining_epochs
             )
         first = new_parts if self.warmup_epochs else all_parts if self.joint_epochs else ()
         yield InitializationStage(tuple(first))
         if self.warmup_epochs:
             yield GradientStage(
-                "warmup", self.warmup_epochs, new_parts, self._step_decay, may_stop_early=False
+                "warmup", self.warmup_epochs, new_parts, self.warmup_epochs, may_stop_early=False
             )
         for start in range(0, max(1, self.joint_epochs), self.projection_interval):
             epochs = min(self.projection_interval, self.joint_epochs - start)
             is_last = start + epochs == self.joint_epochs
             if epochs:
-                yield GradientStage("joint", epochs, all_parts, self._step_decay, is_last)
+                yield GradientStage("joint", epochs, all_parts, self.joint_epochs, is_last)
             yield ProjectionStage()
             yield LastLayerStage(is_last)
 
@@ -131,12 +144,6 @@ class Settings:
     def n_epochs(self) -> int:
         """Epochs of all gradient stages together."""
         return self.pretraining_epochs + self.warmup_epochs + self.joint_epochs
-
-    def _step_decay(self, epoch: int) -> float:
-        return float(self.decay_factor ** (epoch // self.decay_interval))
-
-    def _cosine_decay(self, epoch: int) -> float:
-        return (1 + math.cos(math.pi * epoch / self.pretraining_epochs)) / 2
 
 
 def count_batches(n_images: int, batch_size: int) -> int:

@@ -154,7 +154,7 @@ def activated_prototypes(
         If `k` is not positive or the localizer is unknown.
     """
     patches = _Patches(estimator, X, k, localizer)
-    order = np.argsort(patches.distances, axis=1, kind="stable")[:, :k]  # (n, k)
+    order = np.argsort(-patches.similarities, axis=1, kind="stable")[:, :k]  # (n, k)
     n_samples, n_rows = order.shape
     sample = np.repeat(np.arange(n_samples), n_rows)
     return patches.table(sample, order.ravel(), n_rows, ACTIVATED_COLUMNS)
@@ -170,6 +170,7 @@ class _Patches:
         self._images = classifier_images(estimator, X)
         self._evidence = self._images.fitted.evidence(self._images.source)
         self.distances = self._evidence.distances  # (n, P)
+        self.similarities = self._evidence.similarities  # (n, P)
 
     def table(
         self,
@@ -195,7 +196,7 @@ class _Patches:
             "prototype_class": fitted.prototypes.classes[prototype],
             "rank": np.arange(len(sample)) % n_rows + 1,
             "sample": self._images.names[sample],
-            "similarity": self._evidence.similarities[sample, prototype],
+            "similarity": self.similarities[sample, prototype],
             "distance": self.distances[sample, prototype],
             **box_columns(located.boxes[sample, prototype]),
             "box_kind": located.kinds[sample, prototype],

@@ -26,6 +26,9 @@ STEPS: Final = 16
 BLUR: Final = 0.1
 """A baseline is blurred with this standard deviation, in shorter sides of the image."""
 
+ROUNDING: Final = 1e-6
+"""A blur that changes pixels by no more, in units of the largest one, has only rounded them."""
+
 WINDOW_SIDES: Final = (1 / 5, 1 / 3)
 """Occlusion windows have these sides, in sides of the receptive field; each overlaps half of the
 next. The small ones tell where; the large ones hold what no small one takes away. Larger ones yet
@@ -67,7 +70,10 @@ def patch_similarities(network: PrototypeNetwork, images: Tensor, queries: Queri
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Images without their details, whatever their size; (M, C, H, W)."""
+    """Images without their details, whatever their size; (M, C, H, W).
+
+    Pixels that only rounding would change stay: where nothing goes, no similarity may fall.
+    """
     deviation = BLUR * min(images.shape[2:])
     width, height = (
         2 * min(math.ceil(3 * deviation), side - 1) + 1  # reflection needs a smaller border
@@ -76,7 +82,8 @@ def blurred(images: Tensor) -> Tensor:
     # One axis after the other: 274 numbers for each pixel of 224 x 224, and not 18,769.
     rows: Tensor = transforms.gaussian_blur(images, [width, 1], [deviation, deviation])
     result: Tensor = transforms.gaussian_blur(rows, [1, height], [deviation, deviation])
-    return result
+    is_same = (result - images).abs() <= ROUNDING * images.abs().amax()
+    return torch.where(is_same, images, result)
 
 
 def integrated_gradients(

@@ -110,7 +110,14 @@ def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 def _effects(context: Context) -> Values:
     rows = context.explained.rows
     effects = context.explained.located.effects[rows.sample, rows.prototype, rows.patch]
-    return effects[:, 0], effects[:, 1]
+    return _patch_similarities(context), effects[:, 0], effects[:, 1]
+
+
+def _patch_similarities(context: Context) -> NDArray[np.float64]:
+    rows = context.explained.rows
+    similarities = context.explained.evidence.patch_similarities
+    found: NDArray[np.float64] = similarities[rows.sample, rows.prototype, rows.patch]
+    return found
 
 
 def _percentiles(context: Context) -> Values:
@@ -141,9 +148,8 @@ def _convergence(context: Context) -> Values:
 
 
 def _patches(context: Context) -> Values:
-    rows, evidence = context.explained.rows, context.explained.evidence
-    similarities = evidence.patch_similarities[rows.sample, rows.prototype, rows.patch]
-    return rows.patch + 1, similarities, context.explained.shares
+    explained = context.explained
+    return explained.rows.patch + 1, _patch_similarities(context), explained.shares
 
 
 DETAILS: Final[dict[str, Detail]] = {
@@ -160,11 +166,12 @@ DETAILS: Final[dict[str, Detail]] = {
         Detail(
             name="box",
             columns={
+                "patch_similarity": SIMILARITY_UNIT,
                 "similarity_in_box": SIMILARITY_UNIT,
                 "similarity_without_box": SIMILARITY_UNIT,
             },
-            description="what the similarity becomes if all pixels outside of the box are blurred, "
-            "and if all inside are",
+            description="the similarity of the patch in the box, and what it becomes if all pixels "
+            "outside of the box are blurred, and if all inside are",
             compute=_effects,
             needs_effects=True,
         ),

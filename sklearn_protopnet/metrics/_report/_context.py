@@ -37,7 +37,8 @@ Measure = Callable[[LocalizedImage], ArrayLike]
 """It gives a value for each prototype that is localized in an image, (Q,)."""
 
 N_NEAREST: Final = 10
-"""Purity is of so many images nearest to a prototype (Nauta et al., CVPR 2023)."""
+"""Purity is of so many images, those with the patches nearest to a prototype (Nauta et al., CVPR
+2023)."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class ReportContext:
     @cached_property
     def parts(self) -> PartsInBoxes:
         """Parts, and the boxes that were found."""
-        order = np.argsort(-self.evidence.similarities, axis=0, kind="stable")  # (n, P)
+        order = np.argsort(self.evidence.distances, axis=0, kind="stable")  # (n, P)
         nearest = order[:N_NEAREST]  # (k, P)
         is_near = np.zeros(self.own.shape, dtype=bool)
         np.put_along_axis(is_near, nearest, values=True, axis=0)

