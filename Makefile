@@ -32,7 +32,8 @@ hooks: $(STAMP)-test $(STAMP)-hooks
 docs: $(STAMP)-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(STAMP)-examples
+bench: $(STAMP)-bench
+	$(BIN)/python benchmarks/price.py
 	$(BIN)/python benchmarks/digits.py
 	$(BIN)/python benchmarks/fashion_mnist.py
 	$(BIN)/python benchmarks/last_layer.py

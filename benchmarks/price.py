@@ -194,16 +194,17 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
     rows = pd.read_csv(ROWS) if ROWS.exists() and not is_quick else pd.DataFrame()
     if again and len(rows):
         rows = rows[~rows["set"].isin(names)]
+        rows.to_csv(ROWS, index=False)
     known = set() if rows.empty else set(zip(rows["set"], rows["seed"], strict=True))
     for name in names:
         for seed in PROBLEMS[name].seeds[: 1 if is_quick else None]:
             if (name, seed) in known:
                 continue
-            row = measure(name, seed)
-            print(row, flush=True)
-            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
-            if not is_quick:
-                rows.sort_values(["set", "seed"]).to_csv(ROWS, index=False)
+            row = pd.DataFrame([measure(name, seed)])
+            print(row.to_string(index=False), flush=True)
+            rows = pd.concat([rows, row], ignore_index=True)
+            if not is_quick:  # another process may measure other sets meanwhile
+                row.to_csv(ROWS, mode="a", header=not ROWS.exists(), index=False)
     head = (
         "`ProtoPNetClassifier` as it comes, beside the same backbone with average pooling and a "
         "linear head: as many epochs, all of which train the whole network, at the best of the "
@@ -212,7 +213,8 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
         "seeds, which are also those of the splits; the price is the mean of the differences on "
         "the same seed, with its standard error. Every row is in price.csv."
     )
-    publish("The price of the reasons", [head, "", *table(rows)], is_quick=is_quick)
+    every = rows if is_quick else pd.read_csv(ROWS)
+    publish("The price of the reasons", [head, "", *table(every)], is_quick=is_quick)
 
 
 if __name__ == "__main__":
