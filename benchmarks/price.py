@@ -101,7 +101,7 @@ def known_parts(seed: int) -> Data:
 
 
 PROBLEMS = {
-    "digits": Problem("Digits, 8x8", digits, seeds=range(10)),
+    "digits": Problem("Digits, 8x8", digits, head_rate=1e-2, seeds=range(10)),
     "mnist": Problem("MNIST, 28x28", mnist),
     "fashion_3k": Problem("Fashion-MNIST, 28x28", fashion_mnist(3_000)),
     "fashion_10k": Problem("Fashion-MNIST, 28x28", fashion_mnist(10_000)),

@@ -461,8 +461,9 @@ class TestAugmentation:
         assert all((step == dark).all() for step in watched.steps)
         # Prototypes start at patches of plain images, and are projected to such.
         assert (clf.prototype_distances_ == 0).all()
-        similarities = clf.transform(X[clf.prototype_sample_indices_]).diagonal()
-        np.testing.assert_allclose(similarities, math.log(1 / 1e-4), rtol=1e-14)
+        found = clf.explain(X[clf.prototype_sample_indices_], classes="all", details="patches")
+        at_home = found[(found["sample"] == found["prototype"]) & (found["patch"] == 1)]
+        np.testing.assert_allclose(at_home["patch_similarity"], math.log(1 / 1e-4), rtol=1e-14)
         vectors = clf.prototypes_.reshape(6, -1)
         assert len(np.unique(vectors, axis=0)) > 1
 
