@@ -17,13 +17,15 @@ import numpy as np
 import sklearn
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torch import nn
 
 import sklearn_protopnet
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
-from sklearn_protopnet._network import BACKBONES, resolve_precision, working_conditions
+from sklearn_protopnet._network import resolve_precision, working_conditions
 from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -54,6 +56,19 @@ def load_fashion_mnist() -> tuple[NDArray[np.uint8], ...]:
         for part in ("train", "t10k")
         for kind in ("images-idx3", "labels-idx1")
     )
+
+
+def split_digits(seed: int) -> list[NDArray[Any]]:
+    """Rows and labels of the digits for training and for the test, stratified 75/25."""
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=seed)
+    return [X, y, X_test, y_test]
+
+
+def zeros_off_class(clf: ProtoPNetClassifier) -> float:
+    """Share of the weights between classes and other classes' prototypes that are exactly 0."""
+    off_class = clf.classes_[:, None] != clf.prototype_classes_
+    return float(np.mean(clf.coef_[off_class] == 0))
 
 
 def load_solar_cells() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -129,7 +144,7 @@ def linear_head_accuracy(
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
     architecture = fitted_network(like).architecture
     precision = resolve_precision(
-        like.precision, torch.device("cpu"), is_small=BACKBONES[like.backbone].is_small
+        like.precision, torch.device("cpu"), is_small=architecture.is_small
     )
     with working_conditions(tiny=architecture.is_tiny):
         for _ in range(n_epochs):

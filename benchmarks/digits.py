@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from common import linear_head_accuracy, report, training_starts
+from common import linear_head_accuracy, report, split_digits, training_starts
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from sklearn_protopnet import ProtoPNetClassifier
 
@@ -53,16 +49,9 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-def split(seed: int) -> list[NDArray[Any]]:
-    """Images and labels for training and for the test, stratified 75/25."""
-    X, y = load_digits(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=seed)
-    return [X_train, y_train, X_test, y_test]
-
-
 def run(seed: int, *, start: str = "defaults", **parameters: object) -> float:
     """Test accuracy of a fit."""
-    X_train, y_train, X_test, y_test = split(seed)
+    X_train, y_train, X_test, y_test = split_digits(seed)
     clf = ProtoPNetClassifier(image_shape=SHAPE, random_state=seed, **parameters)
     with training_starts(start, seed):
         clf.fit(X_train, y_train)
@@ -71,7 +60,7 @@ def run(seed: int, *, start: str = "defaults", **parameters: object) -> float:
 
 def run_linear(seed: int) -> float:
     """Test accuracy of the defaults' backbone with a linear head, as many epochs."""
-    X_train, y_train, X_test, y_test = split(seed)
+    X_train, y_train, X_test, y_test = split_digits(seed)
     like = ProtoPNetClassifier(image_shape=SHAPE, random_state=seed).fit(X_train, y_train)
     train, test = ((X.reshape(-1, *SHAPE), y) for X, y in ((X_train, y_train), (X_test, y_test)))
     return linear_head_accuracy(like, train, test)[0]

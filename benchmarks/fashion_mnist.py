@@ -6,7 +6,14 @@ import shutil
 import time
 
 import numpy as np
-from common import CACHE, linear_head_accuracy, load_fashion_mnist, report, training_starts
+from common import (
+    CACHE,
+    linear_head_accuracy,
+    load_fashion_mnist,
+    report,
+    training_starts,
+    zeros_off_class,
+)
 
 from sklearn_protopnet import ProtoPNetClassifier
 
@@ -31,7 +38,6 @@ def measure(seed: int) -> dict[str, float]:
     last = history[history["round"] == history["round"].max()]
     (projected,) = last[last["stage"] == "projection"].to_dict("records")
     (solved,) = last[last["stage"] == "last_layer"].to_dict("records")
-    off_class = clf.classes_[:, None] != clf.prototype_classes_
     return {
         "accuracy": clf.score(X_test, y_test),
         "seconds": seconds,
@@ -43,7 +49,7 @@ def measure(seed: int) -> dict[str, float]:
         "trained": projected["accuracy_before"],
         "projected": solved["accuracy_before"],
         "solved": solved["accuracy"],
-        "zeros": np.mean(clf.coef_[off_class] == 0),
+        "zeros": zeros_off_class(clf),
     }
 
 

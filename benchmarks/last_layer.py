@@ -16,12 +16,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from common import CACHE, load_fashion_mnist, report, resident_memory
+from common import CACHE, load_fashion_mnist, report, resident_memory, split_digits
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier, solve_last_layer
@@ -292,8 +290,7 @@ def solve_one(n_images: int, n_prototypes: int, n_classes: int) -> None:
 
 def main() -> None:
     """Measure everything."""
-    X, y = load_digits(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
+    X_train, y_train, X_test, y_test = split_digits(0)
     clf = ProtoPNetClassifier(image_shape=(8, 8))
     digits, (digits_test,) = real_problem(clf, (X_train, y_train), (X_test, y_test))
     images, labels, *test = load_fashion_mnist()

@@ -16,9 +16,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from common import load_fashion_mnist, publish
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+from common import load_fashion_mnist, publish, split_digits
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's name for it
 from torch.overrides import TorchFunctionMode
@@ -95,9 +93,7 @@ class EmulatedAutocast(TorchFunctionMode):
 
 def digits(seed: int) -> tuple[Any, ...]:
     """Images and labels for training and for the test, stratified 75/25."""
-    X, y = load_digits(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=seed)
-    return X, y, X_test, y_test, {"image_shape": (8, 8)}
+    return *split_digits(seed), {"image_shape": (8, 8)}
 
 
 def fashion(seed: int) -> tuple[Any, ...]:  # noqa: ARG001 - one split for all seeds

@@ -16,11 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import linear_head_accuracy, load_fashion_mnist, publish
+from common import (
+    linear_head_accuracy,
+    load_fashion_mnist,
+    publish,
+    split_digits,
+    zeros_off_class,
+)
 from letters import load_letters
 from localization import causal_consistency
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from speed import resized
 
@@ -54,15 +59,15 @@ class Problem:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Of `ProtoPNetClassifier`, where they are not the defaults."""
     head_rate: float = 3e-3
-    """The best of `RATES` for the linear head."""
+    """The best of `RATES` for the linear head, as ``--rates`` finds it; not yet measured where
+    there are no rows."""
     seeds: Sequence[int] = range(5)
 
 
 def digits(seed: int) -> Data:
     """Split the digits, stratified."""
-    X, y = load_digits(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X.reshape(-1, 8, 8), y, stratify=y, random_state=seed)
-    return Data(X, y, X_test, y_test)
+    X, y, X_test, y_test = split_digits(seed)
+    return Data(X.reshape(-1, 8, 8), y, X_test.reshape(-1, 8, 8), y_test)
 
 
 def mnist(seed: int) -> Data:
@@ -130,7 +135,6 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     )
     boxes = clf.prototype_boxes_
     areas = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2]) / np.prod(data.X.shape[1:3])
-    is_other = clf.classes_[:, None] != clf.prototype_classes_
     return {
         "set": name,
         "seed": seed,
@@ -140,7 +144,7 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         "linear": linear,
         "seconds": round(seconds, 1),
         "linear_seconds": round(linear_seconds, 1),
-        "zeros": round(float(np.mean(clf.coef_[is_other] == 0)), 4),
+        "zeros": round(zeros_off_class(clf), 4),
         "area": round(float(np.median(areas)), 4),
         "consistency": np.nan if data.parts is None else causal_consistency(clf, data.parts),
     }
@@ -191,20 +195,24 @@ def table(rows: pd.DataFrame) -> list[str]:
 
 def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
     """Measure the rows that are missing, and write the table of all of them."""
-    rows = pd.read_csv(ROWS) if ROWS.exists() and not is_quick else pd.DataFrame()
-    if again and len(rows):
-        rows = rows[~rows["set"].isin(names)]
-        rows.to_csv(ROWS, index=False)
-    known = set() if rows.empty else set(zip(rows["set"], rows["seed"], strict=True))
+    known: set[tuple[str, int]] = set()
+    if ROWS.exists() and not is_quick:
+        rows = pd.read_csv(ROWS)
+        if again:
+            rows = rows[~rows["set"].isin(names)]
+            rows.to_csv(ROWS, index=False)
+        known = set(zip(rows["set"], rows["seed"], strict=True))
+    measured = []
     for name in names:
         for seed in PROBLEMS[name].seeds[: 1 if is_quick else None]:
             if (name, seed) in known:
                 continue
-            row = pd.DataFrame([measure(name, seed)])
-            print(row.to_string(index=False), flush=True)
-            rows = pd.concat([rows, row], ignore_index=True)
+            measured.append(measure(name, seed))
+            print(measured[-1], flush=True)
             if not is_quick:  # another process may measure other sets meanwhile
-                row.to_csv(ROWS, mode="a", header=not ROWS.exists(), index=False)
+                pd.DataFrame(measured[-1:]).to_csv(
+                    ROWS, mode="a", header=not ROWS.exists(), index=False
+                )
     head = (
         "`ProtoPNetClassifier` as it comes, beside the same backbone with average pooling and a "
         "linear head: as many epochs, all of which train the whole network, at the best of the "
@@ -213,7 +221,7 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
         "seeds, which are also those of the splits; the price is the mean of the differences on "
         "the same seed, with its standard error. Every row is in price.csv."
     )
-    every = rows if is_quick else pd.read_csv(ROWS)
+    every = pd.DataFrame(measured) if is_quick else pd.read_csv(ROWS)
     publish("The price of the reasons", [head, "", *table(every)], is_quick=is_quick)
 
 

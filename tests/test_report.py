@@ -576,6 +576,7 @@ class TestInTheBrowser:
         boxes = [[y0, y1 - y0, x0, x1 - x0] for y0, y1, x0, x1 in evidence[PART[4:]].to_numpy()]
         assert found["whole"] == boxes
         assert [drawn[-1] for drawn in found["parts"][::2]] == boxes
+        assert {len(drawn) for drawn in found["parts"][::2]} == {5}  # patches that are pooled
         sources = [page.data["prototypes"][int(j)]["box"] for j in evidence["prototype"]]
         assert found["parts"][1::2] == [[[y0, y1 - y0, x0, x1 - x0]] for y0, y1, x0, x1 in sources]
         assert found["images"][0] == found["images"][1] == page.images[0]

@@ -550,8 +550,12 @@ class TestStatistics:
         """The first loss is that of a backbone in `eval()`, kept maps or not."""
         torch.save(self.state(), tmp_path / "weights.pt")
         weights = str(tmp_path / "weights.pt")
-        plain = {"weights": weights, "joint_epochs": 1, "precision": "float32"}
-        plain["linear_head_weight"] = 0
+        plain = {
+            "weights": weights,
+            "joint_epochs": 1,
+            "linear_head_weight": 0,
+            "precision": "float32",
+        }
         joint = classifier(**plain).fit(*images)
         frozen = classifier(**plain, backbone_learning_rate=0).fit(*images)
         assert joint.loss_curve_ == pytest.approx(frozen.loss_curve_, rel=1e-5)

@@ -1,4 +1,4 @@
-"""What takes the place of the prototypes while a backbone is trained alone.
+"""What a backbone is trained with alone, and what learns beside the prototypes after that.
 
 Shapes: N images, an H x W map.
 """

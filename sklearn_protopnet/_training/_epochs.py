@@ -98,10 +98,7 @@ class GradientEpochs:
         optimizer = self.parts.optimizer(stage)
         step = self._pretraining_step
         if not stage.is_pretraining:
-            weight = (
-                self.settings.linear_head_weight if "linear_head" in stage.learning_rates else 0
-            )
-            step = partial(self._prototype_step, linear_head_weight=weight)
+            step = partial(self._prototype_step, with_head="linear_head" in stage.learning_rates)
         sums = torch.zeros(2 + len(fields(Costs)), dtype=torch.float64)
         n_images = len(self.dataset)
         order = torch.randperm(n_images, generator=self.generator).numpy()
@@ -152,7 +149,7 @@ class GradientEpochs:
         return loss, Costs(loss, no_cost, no_cost, no_cost), logits
 
     def _prototype_step(
-        self, maps: Tensor, labels: Tensor, weights: Tensor, *, linear_head_weight: float
+        self, maps: Tensor, labels: Tensor, weights: Tensor, *, with_head: bool
     ) -> _Step:
         """Compute the loss of the prototypes, and of the linear head where it learns on."""
         distances, logits = self.network(maps)
@@ -162,9 +159,12 @@ class GradientEpochs:
             labels,
             weights,
             prototype_classes=self.network.prototype_classes,
-            linear_logits=self.parts.linear_head(maps).float() if linear_head_weight else None,
+            linear_logits=self.parts.linear_head(maps).float() if with_head else None,
         )
+        settings = self.settings
         loss = parts.total(
-            self.settings.cluster_weight, self.settings.separation_weight, linear_head_weight
+            settings.cluster_weight,
+            settings.separation_weight,
+            settings.linear_head_weight if with_head else 0,
         )
         return loss, parts, logits

@@ -24,7 +24,7 @@ class HistoryRow:
     cluster: float = NAN
     separation: float = NAN
     linear_head: float = NAN
-    """Cross-entropy of the linear head that learns beside the prototypes in joint epochs."""
+    """Cross-entropy of the linear head that learns beside the prototypes."""
     accuracy_before: float = NAN
     """Training accuracy before a projection or a last layer."""
     accuracy: float = NAN

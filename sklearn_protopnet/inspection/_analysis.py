@@ -115,7 +115,7 @@ def nearest_patches(
         If `k` is not positive or the localizer is unknown.
     """
     patches = _Patches(estimator, X, k, localizer)
-    order = np.argsort(patches.distances, axis=0, kind="stable")[:k]  # (k, P)
+    order = np.argsort(patches.evidence.distances, axis=0, kind="stable")[:k]  # (k, P)
     n_rows, n_prototypes = order.shape
     prototype = np.repeat(np.arange(n_prototypes), n_rows)
     sample = order.T.ravel()
@@ -154,7 +154,7 @@ def activated_prototypes(
         If `k` is not positive or the localizer is unknown.
     """
     patches = _Patches(estimator, X, k, localizer)
-    order = np.argsort(-patches.similarities, axis=1, kind="stable")[:, :k]  # (n, k)
+    order = np.argsort(-patches.evidence.similarities, axis=1, kind="stable")[:, :k]  # (n, k)
     n_samples, n_rows = order.shape
     sample = np.repeat(np.arange(n_samples), n_rows)
     return patches.table(sample, order.ravel(), n_rows, ACTIVATED_COLUMNS)
@@ -168,9 +168,7 @@ class _Patches:
         check_positive("k", k)
         self._localizer = localizer
         self._images = classifier_images(estimator, X)
-        self._evidence = self._images.fitted.evidence(self._images.source)
-        self.distances = self._evidence.distances  # (n, P)
-        self.similarities = self._evidence.similarities  # (n, P)
+        self.evidence = self._images.fitted.evidence(self._images.source)
 
     def table(
         self,
@@ -180,7 +178,7 @@ class _Patches:
         columns: tuple[str, ...],
     ) -> pd.DataFrame:
         """Build a table of pairs of a sample and a prototype; every so many rows, a rank 1."""
-        wanted: list[list[int]] = [[] for _ in self.distances]
+        wanted: list[list[int]] = [[] for _ in self._images.names]
         for i, j in zip(sample.tolist(), prototype.tolist(), strict=True):
             wanted[i].append(j)
         fitted = self._images.fitted
@@ -188,7 +186,7 @@ class _Patches:
             fitted,
             self._images.source,
             self._localizer,
-            self._evidence.positions,
+            self.evidence.positions,
             lambda i: np.unique(np.array(wanted[i], dtype=np.int64)),
         )
         found = {
@@ -196,8 +194,8 @@ class _Patches:
             "prototype_class": fitted.prototypes.classes[prototype],
             "rank": np.arange(len(sample)) % n_rows + 1,
             "sample": self._images.names[sample],
-            "similarity": self.similarities[sample, prototype],
-            "distance": self.distances[sample, prototype],
+            "similarity": self.evidence.similarities[sample, prototype],
+            "distance": self.evidence.distances[sample, prototype],
             **box_columns(located.boxes[sample, prototype]),
             "box_kind": located.kinds[sample, prototype],
         }

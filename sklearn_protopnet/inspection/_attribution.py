@@ -27,7 +27,7 @@ BLUR: Final = 0.1
 """A baseline is blurred with this standard deviation, in shorter sides of the image."""
 
 ROUNDING: Final = 1e-6
-"""A blur that changes pixels by no more, in units of the largest one, has only rounded them."""
+"""A blur that changes pixels by no more, in units of the image's largest, has only rounded them."""
 
 WINDOW_SIDES: Final = (1 / 5, 1 / 3)
 """Occlusion windows have these sides, in sides of the receptive field; each overlaps half of the
@@ -82,7 +82,7 @@ def blurred(images: Tensor) -> Tensor:
     # One axis after the other: 274 numbers for each pixel of 224 x 224, and not 18,769.
     rows: Tensor = transforms.gaussian_blur(images, [width, 1], [deviation, deviation])
     result: Tensor = transforms.gaussian_blur(rows, [1, height], [deviation, deviation])
-    is_same = (result - images).abs() <= ROUNDING * images.abs().amax()
+    is_same = (result - images).abs() <= ROUNDING * images.abs().amax((1, 2, 3), keepdim=True)
     return torch.where(is_same, images, result)
 
 

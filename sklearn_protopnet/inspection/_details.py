@@ -110,14 +110,7 @@ def margins(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 def _effects(context: Context) -> Values:
     rows = context.explained.rows
     effects = context.explained.located.effects[rows.sample, rows.prototype, rows.patch]
-    return _patch_similarities(context), effects[:, 0], effects[:, 1]
-
-
-def _patch_similarities(context: Context) -> NDArray[np.float64]:
-    rows = context.explained.rows
-    similarities = context.explained.evidence.patch_similarities
-    found: NDArray[np.float64] = similarities[rows.sample, rows.prototype, rows.patch]
-    return found
+    return context.explained.patch_similarities, effects[:, 0], effects[:, 1]
 
 
 def _percentiles(context: Context) -> Values:
@@ -149,7 +142,7 @@ def _convergence(context: Context) -> Values:
 
 def _patches(context: Context) -> Values:
     explained = context.explained
-    return explained.rows.patch + 1, _patch_similarities(context), explained.shares
+    return explained.rows.patch + 1, explained.patch_similarities, explained.shares
 
 
 DETAILS: Final[dict[str, Detail]] = {

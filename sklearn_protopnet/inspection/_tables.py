@@ -158,19 +158,21 @@ class Explained:
     rows: Rows
 
     @property
+    def patch_similarities(self) -> NDArray[np.float64]:
+        """Similarity of the patch of each row, (rows,)."""
+        rows = self.rows
+        return self.evidence.patch_similarities[rows.sample, rows.prototype, rows.patch]
+
+    @property
     def shares(self) -> NDArray[np.float64]:
         """What the patch of each row adds to the similarity, (rows,).
 
         All of it where the others have no rows.
         """
-        rows, evidence = self.rows, self.evidence
-        n_pooled = evidence.patch_similarities.shape[2]
-        shares: NDArray[np.float64]
+        n_pooled = self.evidence.patch_similarities.shape[2]
         if self.located.kinds.shape[2] < n_pooled:
-            shares = evidence.similarities[rows.sample, rows.prototype]
-        else:
-            similarities = evidence.patch_similarities[rows.sample, rows.prototype, rows.patch]
-            shares = similarities / n_pooled
+            return self.evidence.similarities[self.rows.sample, self.rows.prototype]
+        shares: NDArray[np.float64] = self.patch_similarities / n_pooled
         return shares
 
 
