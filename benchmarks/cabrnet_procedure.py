@@ -61,6 +61,7 @@ def fit_and_score(
     joint_epochs: int = 10,
     backbone_rate: float = 1e-4,
     seed: int = 0,
+    n_on_the_way: int = 2_000,
 ) -> dict[str, Any]:
     """Train CaBRNet's ProtoPNet as `cabrnet_worker` says, and score it.
 
@@ -72,18 +73,21 @@ def fit_and_score(
     backbone_rate : float
         Adam's, in the joint epochs.
     seed : int
+    n_on_the_way : int
+        Test images that are looked at after every epoch.
 
     Returns
     -------
     dict
-        ``seconds`` of ``warmup``, ``joint``, ``projection``, ``last_layer`` and their
-        ``total``, model construction included; ``accuracy`` on the test images; ``versions``.
+        ``seconds`` of ``warmup``, ``joint``, ``projection``, ``last_layer`` and their ``total``,
+        model construction included; ``accuracy`` on the test images; ``curve``, pairs of seconds
+        and the accuracy after them on those for the way; ``versions``.
     """
     python = environment()
     with tempfile.TemporaryDirectory() as folder:
         for name, array in zip(("X", "y", "X_test", "y_test"), (*train, *test), strict=True):
             np.save(Path(folder) / f"{name}.npy", array)
-        numbers = map(str, (warmup_epochs, joint_epochs, backbone_rate, seed))
+        numbers = map(str, (warmup_epochs, joint_epochs, backbone_rate, seed, n_on_the_way))
         # Isolated: neither the caller's PYTHONPATH nor the user's packages.
         command = [str(python), "-I", str(WORKER), folder, *numbers]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,7 +1,7 @@
 """Train CaBRNet's ProtoPNet; run by `cabrnet_procedure` in CaBRNet's environment.
 
-``python cabrnet_worker.py FOLDER WARMUP_EPOCHS JOINT_EPOCHS BACKBONE_RATE SEED`` prints JSON as its
-last line.
+``python cabrnet_worker.py FOLDER WARMUP_EPOCHS JOINT_EPOCHS BACKBONE_RATE SEED N_ON_THE_WAY``
+prints JSON as its last line.
 
 Everything is CaBRNet's own: network, loss, optimisers, `train_epoch` with its projection and its
 passes over the last layer. The configuration is the one that it publishes for ProtoPNet on
@@ -141,9 +141,14 @@ class Stopwatch:
 
 
 def main(
-    folder: str, warmup_epochs: int, joint_epochs: int, backbone_rate: float, seed: int
+    folder: str,
+    warmup_epochs: int,
+    joint_epochs: int,
+    backbone_rate: float,
+    seed: int,
+    n_on_the_way: int,
 ) -> None:
-    """Train, score, print."""
+    """Train, score, print; after every epoch also score so many test images, out of time."""
     logger.remove()
     X, y, X_test, y_test = (
         torch.from_numpy(np.load(Path(folder) / f"{name}.npy"))
@@ -161,6 +166,9 @@ def main(
     configuration = training(warmup_epochs, joint_epochs, backbone_rate)
     model.register_training_params(configuration)
     optimizers = OptimizerManager.build_from_config(configuration, model)
+    few = TensorDataset(X_test[:n_on_the_way], y_test[:n_on_the_way])
+    on_the_way = {"test_set": DataLoader(few, BATCH_SIZE)}
+    curve: list[tuple[float, float]] = []
     watch = Stopwatch()
     model._train_epoch = watch.time(model._train_epoch)
     model.project = watch.time(model.project, "projection")
@@ -169,16 +177,21 @@ def main(
         optimizers.freeze(epoch=epoch)
         info = model.train_epoch(loaders, optimizers, device="cpu", epoch_idx=epoch)
         optimizers.scheduler_step(epoch=epoch, metric=info["train_set/accuracy"])
+        seconds = time.perf_counter() - start
+        found = model.evaluate(on_the_way, device="cpu")
+        curve.append((seconds, found["test_set/accuracy"]))
+        start = time.perf_counter() - seconds
     watch.seconds["total"] = time.perf_counter() - start
     scores = model.evaluate(loaders, device="cpu")
     found = {
         "seconds": watch.seconds,
         "accuracy": scores["test_set/accuracy"],
+        "curve": curve,
         "versions": {"torch": torch.__version__, "threads": torch.get_num_threads()},
     }
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    path, warmup, joint, rate, number = sys.argv[1:]
-    main(path, int(warmup), int(joint), float(rate), int(number))
+    path, warmup, joint, rate, number, few = sys.argv[1:]
+    main(path, int(warmup), int(joint), float(rate), int(number), int(few))

@@ -71,6 +71,12 @@ def zeros_off_class(clf: ProtoPNetClassifier) -> float:
     return float(np.mean(clf.coef_[off_class] == 0))
 
 
+def median_box(clf: ProtoPNetClassifier, image_size: tuple[int, ...]) -> float:
+    """Median area of the prototypes' boxes, of that of an image of this height and width."""
+    y0, y1, x0, x1 = clf.prototype_boxes_.T
+    return float(np.median((y1 - y0) * (x1 - x0)) / np.prod(image_size))
+
+
 def load_solar_cells() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Photographs of solar cells (n, 300, 300), and whether each is defective.
 

@@ -11,7 +11,7 @@ Shapes: N images of a batch, P prototypes, K classes, D depth, H x W feature map
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,13 +37,53 @@ class Rates:
     """Add-on layers and prototypes."""
 
 
+class Stopwatch:
+    """Seconds of a training, by its phases and up to its tests, which do not count.
+
+    Parameters
+    ----------
+    test : callable
+        Gives the accuracy on images that are looked at on the way.
+    """
+
+    def __init__(self, test: Callable[[nn.Module], float]) -> None:
+        self.test = test
+        self.seconds: dict[str, float] = {}
+        self.curve: list[tuple[float, float]] = []
+        """Seconds, and the accuracy after them."""
+        self.start = time.perf_counter()
+
+    @property
+    def now(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self.start
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add what happens to a phase."""
+        start = self.now
+        yield
+        self.seconds[name] = self.now - start
+
+    def look(self, network: nn.Module) -> None:
+        """Test a network, out of time, in the modes that its modules are in."""
+        seconds = self.now
+        modes = {module: module.training for module in network.modules()}
+        self.curve.append((seconds, self.test(network)))
+        for module, is_training in modes.items():
+            module.training = is_training
+        self.start = time.perf_counter() - seconds
+
+
 @dataclass(frozen=True)
 class Fit:
-    """A trained network and the seconds of its phases."""
+    """What a training gave, and what it took."""
 
-    network: PaperNetwork
+    accuracy: float
     seconds: dict[str, float]
-    """Of ``warmup``, ``joint``, ``projection``, ``last_layer``, and ``total``."""
+    """Of phases, and ``total``."""
+    curve: list[tuple[float, float]]
+    """Seconds, and the accuracy after them on the images for the way."""
 
 
 class PaperNetwork(nn.Module):
@@ -131,6 +171,8 @@ def fit(
     X: Tensor,
     y: Tensor,
     *,
+    test: Callable[[nn.Module], float],
+    look: Callable[[nn.Module], float],
     warmup_epochs: int = 5,
     joint_epochs: int = 10,
     rates: Rates | None = None,
@@ -144,6 +186,8 @@ def fit(
         Standardised images.
     y : int64 Tensor of shape (n,)
         Classes from 0 to K - 1.
+    test, look : callable
+        Give the accuracy of a network at the end, and on the way after every epoch and phase.
     warmup_epochs, joint_epochs : int
     rates : Rates, default=None
         None is the paper's.
@@ -154,18 +198,21 @@ def fit(
     -------
     Fit
     """
-    start, rates, seconds = time.perf_counter(), rates or Rates(), {}
+    watch, rates = Stopwatch(look), rates or Rates()
     torch.manual_seed(seed)
     network = PaperNetwork(int(y.max()) + 1)
-    with _phase(seconds, "warmup"):
-        _train(network, X, y, warmup_epochs, Rates(backbone=0, new_parts=rates.new_parts))
-    with _phase(seconds, "joint"):
-        _train(network, X, y, joint_epochs, rates)
-    with _phase(seconds, "projection"):
+    frozen = Rates(backbone=0, new_parts=rates.new_parts)
+    with watch.phase("warmup"):
+        _train(network, X, y, warmup_epochs, frozen, watch)
+    with watch.phase("joint"):
+        _train(network, X, y, joint_epochs, rates, watch)
+    with watch.phase("projection"):
         _project(network, X, y)
-    with _phase(seconds, "last_layer"):
+        watch.look(network)
+    with watch.phase("last_layer"):
         _train_last_layer(network, X, y)
-    return Fit(network, {**seconds, "total": time.perf_counter() - start})
+        watch.look(network)
+    return Fit(test(network), {**watch.seconds, "total": watch.now}, watch.curve)
 
 
 @torch.no_grad()
@@ -181,35 +228,35 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor) -> float:
 
 
 def linear_head(
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
+    X: Tensor,
+    y: Tensor,
     *,
+    test: Callable[[nn.Module], float],
+    look: Callable[[nn.Module], float],
     epochs: int = 10,
     rate: float = 1e-4,
     channels_last: bool = False,
     bfloat16: bool = False,
     seed: int = 0,
-) -> tuple[float, float]:
+) -> Fit:
     """Train the bare backbone with average pooling and a linear head.
 
     Parameters
     ----------
-    train, test : (Tensor, Tensor)
-        Images and labels as in `fit`.
+    X, y, test, look
+        As in `fit`.
     epochs : int
     rate : float
-        Adam's, for all layers; it decays as in the joint epochs of `fit`.
+        Adam's, for all layers; it goes down along a cosine.
     channels_last, bfloat16 : bool
         Memory format, and autocast of the forward pass.
     seed : int
 
     Returns
     -------
-    seconds, accuracy : float
-        Of the training, and on the test images.
+    Fit
     """
-    start = time.perf_counter()
-    X, y = train
+    watch = Stopwatch(look)
     torch.manual_seed(seed)
     n_classes = int(y.max()) + 1
     network = nn.Sequential(
@@ -218,7 +265,7 @@ def linear_head(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, DECAY_INTERVAL, DECAY_FACTOR)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     network.train()
     for _ in range(epochs):
         for batch in _shuffled_batches(len(X)):
@@ -230,22 +277,17 @@ def linear_head(
             loss.backward()
             optimizer.step()
         scheduler.step()
-    seconds = time.perf_counter() - start
-    return seconds, evaluate(network, *test)
-
-
-@contextmanager
-def _phase(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start
+        watch.look(network)
+    return Fit(test(network), {"joint": watch.now, "total": watch.now}, watch.curve)
 
 
 def _shuffled_batches(size: int) -> tuple[Tensor, ...]:
     return torch.randperm(size).split(BATCH_SIZE)
 
 
-def _train(network: PaperNetwork, X: Tensor, y: Tensor, epochs: int, rates: Rates) -> None:
+def _train(
+    network: PaperNetwork, X: Tensor, y: Tensor, epochs: int, rates: Rates, watch: Stopwatch
+) -> None:
     """Stage 1; a backbone with rate 0 is frozen: no gradient, no statistics."""
     network.train()
     network.backbone.train(rates.backbone > 0).requires_grad_(rates.backbone > 0)
@@ -269,6 +311,7 @@ def _train(network: PaperNetwork, X: Tensor, y: Tensor, epochs: int, rates: Rate
             loss.backward()
             optimizer.step()
         scheduler.step()
+        watch.look(network)
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """How long a fit takes, beside the paper's procedure, CaBRNet and a plain linear head.
 
-``python benchmarks/speed.py`` measures everything and writes results.md; ``--quick`` is a smoke
-run of one epoch on a few images that writes nothing; ``--without-cabrnet`` leaves CaBRNet out.
+``python benchmarks/speed.py`` measures everything, writes results.md and draws the curves of
+accuracy over time; ``--quick`` is a smoke run of one epoch on a few images that writes nothing;
+``--without-cabrnet`` leaves CaBRNet out.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import cabrnet_procedure
 import numpy as np
 import paper_procedure
 import torch
 from common import load_fashion_mnist, publish
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,10 +30,11 @@ from sklearn_protopnet._network import resolve_precision, working_conditions
 SIDE = 64
 SEEDS = (0, 1, 2)
 """Of ours, the first of which is compared with the others: accuracy depends on them."""
-BACKBONE_RATE = 1e-3
-"""Ours for a backbone with random weights; the paper's 1e-4 is for a pretrained one."""
-PHASES = ("warmup", "joint", "projection", "last_layer")
-PHASE_NAMES = ("warm-up", "joint epochs", "projection", "last layer")
+HEAD_RATES = (1e-3, 3e-3)
+"""Of the linear head that is trained for as many epochs as ours."""
+PHASES = ("pretraining", "warmup", "joint", "projection", "last_layer")
+PHASE_NAMES = ("pretraining", "warm-up", "joint epochs", "projection", "last layer")
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "accuracy_over_time.png"
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,17 @@ class Size:
 
     n_train: int = 2_000
     n_test: int = 10_000
+    n_on_the_way: int = 2_000
+    """Test images that are looked at after every epoch."""
     warmup_epochs: int = 5
     joint_epochs: int = 10
+    lengths: tuple[tuple[int, int, int], ...] = ((1, 1, 1), (2, 1, 2), (4, 2, 3), (8, 3, 5))
+    """Pretraining, warm-up and joint epochs of fits that are shorter than the defaults."""
+    usual: tuple[int, int, int] | None = None
+    """Those of the defaults, but in a smoke run."""
 
 
-QUICK = Size(n_train=200, n_test=200, warmup_epochs=1, joint_epochs=1)
+QUICK = Size(200, 200, 100, 1, 1, (), (1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ class Result:
     seconds: dict[str, float]
     """Of `PHASES`, as far as there are any, and ``total``."""
     accuracy: float
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds, and the accuracy after them on the images for the way."""
 
     @property
     def rest(self) -> float:
@@ -101,137 +114,168 @@ def resized(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels.expand(-1, -1, -1, 3).contiguous().numpy()
 
 
-def ours(size: Size, train: Data, test: Data, seed: int) -> Result:
-    """Time `ProtoPNetClassifier`: phases from its history, the whole fit by the clock."""
-    clf = ProtoPNetClassifier(
-        backbone="resnet18",
-        pretraining_epochs=0,
-        warmup_epochs=size.warmup_epochs,
-        joint_epochs=size.joint_epochs,
-        backbone_learning_rate=BACKBONE_RATE,
-        augment=None,
-        random_state=seed,
-    )
-    start = time.perf_counter()
-    clf.fit(train.pixels, train.labels)
-    total = time.perf_counter() - start
-    phases = clf.history_table().groupby("stage")["seconds"].sum()
-    seconds = {phase: float(phases[phase]) for phase in PHASES}
-    name = f"ProtoPNetClassifier, backbone rate {BACKBONE_RATE:g}, seed {seed}"
-    return Result(name, {**seconds, "total": total}, clf.score(test.pixels, test.labels))
+class Contest:
+    """Contestants on the same images.
 
+    Parameters
+    ----------
+    size : Size
+    """
 
-def paper(size: Size, train: Data, test: Data, rates: paper_procedure.Rates) -> Result:
-    """Time (a), the paper's procedure in plain PyTorch."""
-    fit = paper_procedure.fit(
-        *train.labelled_tensors(),
-        warmup_epochs=size.warmup_epochs,
-        joint_epochs=size.joint_epochs,
-        rates=rates,
-    )
-    accuracy = paper_procedure.evaluate(fit.network, *test.labelled_tensors())
-    name = f"(a) the paper's procedure, backbone rate {rates.backbone:g}"
-    return Result(name, fit.seconds, accuracy)
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.train, self.test = load(size)
+        images, labels = self.test.labelled_tensors()
+        n = size.n_on_the_way
+        self.tests = {
+            "test": partial(paper_procedure.evaluate, X=images, y=labels),
+            "look": partial(paper_procedure.evaluate, X=images[:n], y=labels[:n]),
+        }
 
+    def ours(self, seed: int, epochs: tuple[int, int, int] | None = None) -> Result:
+        """Time `ProtoPNetClassifier`: phases from its history, the whole fit by the clock."""
+        names = "pretraining_epochs", "warmup_epochs", "joint_epochs"
+        lengths = {} if epochs is None else dict(zip(names, epochs, strict=True))
+        clf = ProtoPNetClassifier(backbone="resnet18", random_state=seed, **lengths)
+        start = time.perf_counter()
+        clf.fit(self.train.pixels, self.train.labels)
+        total = time.perf_counter() - start
+        seconds = clf.history_table().groupby("stage")["seconds"].sum().to_dict()
+        accuracy = clf.score(self.test.pixels, self.test.labels)
+        how = "defaults" if epochs is None else " + ".join(map(str, epochs)) + " epochs"
+        name = f"ProtoPNetClassifier, {how}, seed {seed}"
+        return Result(name, {**seconds, "total": total}, accuracy, [(total, accuracy)])
 
-def cabrnet(size: Size, train: Data, test: Data, rates: paper_procedure.Rates) -> Result:
-    """Time (b), CaBRNet's training of ProtoPNet."""
-    found = cabrnet_procedure.fit_and_score(
-        train.labelled_arrays(),
-        test.labelled_arrays(),
-        warmup_epochs=size.warmup_epochs,
-        joint_epochs=size.joint_epochs,
-        backbone_rate=rates.backbone,
-    )
-    name = f"(b) CaBRNet {cabrnet_procedure.VERSION}, backbone rate {rates.backbone:g}"
-    return Result(name, found["seconds"], found["accuracy"])
-
-
-def linear_head(
-    size: Size, train: Data, test: Data, *, channels_last: bool, bfloat16: bool
-) -> Result:
-    """Time (c), the bare backbone with a linear head."""
-    with working_conditions(tiny=False) if channels_last else nullcontext():
-        seconds, accuracy = paper_procedure.linear_head(
-            train.labelled_tensors(),
-            test.labelled_tensors(),
-            epochs=size.joint_epochs,
-            rate=BACKBONE_RATE,
-            channels_last=channels_last,
-            bfloat16=bfloat16,
+    def paper(self, rates: paper_procedure.Rates) -> Result:
+        """Time (a), the paper's procedure in plain PyTorch."""
+        fit = paper_procedure.fit(
+            *self.train.labelled_tensors(),
+            **self.tests,
+            warmup_epochs=self.size.warmup_epochs,
+            joint_epochs=self.size.joint_epochs,
+            rates=rates,
         )
-    how = [
-        "bfloat16" if bfloat16 else "float32",
-        *(["channels_last and freed memory kept, as ours"] if channels_last else []),
-    ]
-    name = f"(c) linear head, {' '.join(how)}, rate {BACKBONE_RATE:g}"
-    return Result(name, {"joint": seconds, "total": seconds}, accuracy)
+        name = f"(a) the paper's procedure, backbone rate {rates.backbone:g}"
+        return Result(name, fit.seconds, fit.accuracy, fit.curve)
 
+    def cabrnet(self, rates: paper_procedure.Rates) -> Result:
+        """Time (b), CaBRNet's training of ProtoPNet."""
+        found = cabrnet_procedure.fit_and_score(
+            self.train.labelled_arrays(),
+            self.test.labelled_arrays(),
+            warmup_epochs=self.size.warmup_epochs,
+            joint_epochs=self.size.joint_epochs,
+            backbone_rate=rates.backbone,
+            n_on_the_way=self.size.n_on_the_way,
+        )
+        name = f"(b) CaBRNet {cabrnet_procedure.VERSION}, backbone rate {rates.backbone:g}"
+        return Result(name, found["seconds"], found["accuracy"], found["curve"])
 
-def contest(size: Size, *, with_cabrnet: bool) -> Iterator[Result]:
-    """Run one contestant after the other, ours last: it sets up glibc's memory for itself."""
-    train, test = load(size)
-    if with_cabrnet:
-        cabrnet_procedure.environment()  # if it cannot be made, better now than in half an hour
-    for rates in (paper_procedure.Rates(), paper_procedure.Rates(backbone=BACKBONE_RATE)):
-        yield paper(size, train, test, rates)
+    def linear_head(self, epochs: int, rate: float, *, is_tuned: bool, bfloat16: bool) -> Result:
+        """Time (c), the bare backbone with a linear head."""
+        with working_conditions(tiny=False) if is_tuned else nullcontext():
+            fit = paper_procedure.linear_head(
+                *self.train.labelled_tensors(),
+                **self.tests,
+                epochs=epochs,
+                rate=rate,
+                channels_last=is_tuned,
+                bfloat16=bfloat16,
+            )
+        how = [
+            "bfloat16" if bfloat16 else "float32",
+            *(["channels_last and freed memory kept, as ours"] if is_tuned else []),
+        ]
+        name = f"(c) linear head, {epochs} epochs, {' '.join(how)}, rate {rate:g}"
+        return Result(name, fit.seconds, fit.accuracy, fit.curve)
+
+    def results(self, *, with_cabrnet: bool) -> Iterator[Result]:
+        """Run one after the other, ours last: it sets up glibc's memory for itself."""
         if with_cabrnet:
-            yield cabrnet(size, train, test, rates)
-    for channels_last in (False, True):
-        yield linear_head(size, train, test, channels_last=channels_last, bfloat16=False)
-    # One that emulates it took ten times as long.
-    if resolve_precision("auto", torch.device("cpu"), is_small=False) == torch.bfloat16:
-        yield linear_head(size, train, test, channels_last=True, bfloat16=True)
-    for seed in SEEDS:
-        yield ours(size, train, test, seed)
+            cabrnet_procedure.environment()  # if it cannot be made, better now than later
+        for rates in (paper_procedure.Rates(), paper_procedure.Rates(backbone=1e-3)):
+            yield self.paper(rates)
+            if with_cabrnet:
+                yield self.cabrnet(rates)
+        # One that emulates bfloat16 took ten times as long.
+        precision = resolve_precision("auto", torch.device("cpu"), is_small=False)
+        head = partial(self.linear_head, bfloat16=precision == torch.bfloat16, is_tuned=True)
+        yield self.linear_head(self.size.joint_epochs, 1e-3, is_tuned=False, bfloat16=False)
+        yield head(self.size.joint_epochs, 1e-3)
+        for rate in HEAD_RATES:
+            yield head(3 * self.size.joint_epochs, rate)
+        for epochs in self.size.lengths:
+            yield self.ours(SEEDS[0], epochs)
+        for seed in SEEDS:
+            yield self.ours(seed, self.size.usual)
 
 
 def seconds_line(result: Result) -> str:
     """One contestant's seconds; what no phase accounts for has a column of its own."""
-    parts = [f"{result.seconds[p]:.2f}" if p in result.seconds else "" for p in PHASES]
-    cells = [
-        *parts,
-        f"{result.rest:.2f}",
-        f"{result.seconds['total']:.1f}",
-        f"{result.accuracy:.4f}",
-    ]
-    return f"| {result.name} | {' | '.join(cells)} |"
+    parts = [f"{result.seconds[p]:.1f}" if p in result.seconds else "" for p in PHASES]
+    cells = [*parts, f"{result.rest:.1f}", f"{result.seconds['total']:.1f}"]
+    return f"| {result.name} | {' | '.join(cells)} | {result.accuracy:.4f} |"
 
 
-def ratio_line(result: Result, mine: Result) -> str:
-    """Seconds of another contestant in units of ours, and how much more accurate ours is."""
-    theirs, own, keys = result.seconds, mine.seconds, (*PHASES, "total")
-    ratios = [f"{theirs[key] / own[key]:.2f}" if key in theirs else "" for key in keys]
+def ratio_line(result: Result, mine: Result, short: list[Result]) -> str:
+    """Time of another contestant in units of ours, and what ours takes to be as accurate."""
+    total = result.seconds["total"]
     points = 100 * (mine.accuracy - result.accuracy)
-    return f"| {result.name} | {' | '.join(ratios)} | {points:+.2f} |"
+    enough = [each for each in [*short, mine] if each.accuracy >= result.accuracy]
+    least = min((each.seconds["total"] for each in enough), default=np.nan)
+    share = "" if np.isnan(least) else f"{least:.1f} ({least / total:.2f})"
+    return f"| {result.name} | {total / mine.seconds['total']:.2f} | {points:+.2f} | {share} |"
+
+
+def draw(others: list[Result], own: list[Result]) -> Figure:
+    """Draw accuracy over time: of networks on the way, and of whole fits of ours."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="seconds of training", ylabel="test accuracy", xscale="log")
+    for result in others:
+        axes.plot(*np.transpose(result.curve), label=result.name, linewidth=1)
+    points = sorted(point for result in own for point in result.curve)
+    axes.plot(*np.transpose(points), "ko--", label="ProtoPNetClassifier, whole fits", linewidth=1)
+    axes.set_ylim(bottom=0.3)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize=6)
+    return figure
 
 
 def main(size: Size, *, is_quick: bool, with_cabrnet: bool) -> None:
     """Print every result as it comes, then write the tables."""
     results = []
-    for result in contest(size, with_cabrnet=with_cabrnet):
+    for result in Contest(size).results(with_cabrnet=with_cabrnet):
         results.append(result)
         print(seconds_line(result), flush=True)
-    others, mine = results[: -len(SEEDS)], results[-len(SEEDS)]
+    n_own = len(size.lengths) + len(SEEDS)
+    others, own = results[:-n_own], results[-n_own:]
+    short, mine = own[: -len(SEEDS)], own[-len(SEEDS)]
+    if not is_quick:
+        draw(others, [*short, mine]).savefig(PICTURE, dpi=150)
     lines = [
         f"ResNet-18 from scratch, {size.n_train:,} Fashion-MNIST images at {SIDE}x{SIDE} in three "
-        f"channels, {size.warmup_epochs} warm-up and {size.joint_epochs} joint epochs, batches of "
-        f"{paper_procedure.BATCH_SIZE}, 10 prototypes per class, depth 128, no augmentation, one "
-        f"projection, last layer; accuracy on {size.n_test:,} test images. All in one run, one "
-        "after the other, seed 0; ours with two more seeds as well. (a) and (b) run with the "
-        "paper's rate for the backbone and with ours, since accuracy depends on it. (c) trains for "
-        "the joint epochs only, with ours: as PyTorch comes, under the conditions that ours makes "
-        "for itself, and in bfloat16 too where the processor multiplies in it. Our warm-up "
-        "includes the maps of the frozen backbone, which are computed once. The rest is what no "
-        "phase accounts for.",
+        f"channels, batches of {paper_procedure.BATCH_SIZE}, 10 prototypes per class, depth 128, "
+        f"no augmentation; accuracy on {size.n_test:,} test images. Ours with the defaults, and "
+        "with fewer epochs of pretraining, warm-up and joint training; all of them whole fits, "
+        f"with projection and last layer. (a) and (b) have {size.warmup_epochs} warm-up and "
+        f"{size.joint_epochs} joint epochs, one projection and 20 passes for the last layer, with "
+        "the paper's rate for the backbone and with ten times that. (c) as PyTorch comes, and "
+        "under the conditions that ours makes for itself, in bfloat16 where the processor "
+        "multiplies in it; its rate goes down along a cosine. All in one run, one after the other, "
+        "seed 0; ours with two more seeds as well. Our warm-up includes the maps of the frozen "
+        "backbone, which are computed once. The rest is what no phase accounts for.",
         "",
         f"| seconds | {' | '.join(PHASE_NAMES)} | rest | whole fit | test accuracy |",
         f"|---|{'---|' * (len(PHASES) + 3)}",
         *map(seconds_line, results),
         "",
-        f"| seconds / ours | {' | '.join(PHASE_NAMES)} | whole fit | ours more accurate, points |",
-        f"|---|{'---|' * (len(PHASES) + 2)}",
-        *(ratio_line(result, mine) for result in others),
+        "| | whole fit / ours with the defaults | ours more accurate, points "
+        "| ours is as accurate after, s (share of its time) |",
+        "|---|---|---|---|",
+        *(ratio_line(result, mine, short) for result in others),
+        "",
+        f"Accuracy over time, the others' on the first {size.n_on_the_way:,} test images after "
+        f"every epoch, out of time: ![curves](../docs/images/{PICTURE.name})",
     ]
     publish("Speed", lines, is_quick=is_quick)
 

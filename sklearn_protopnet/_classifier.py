@@ -84,11 +84,11 @@ class ProtoPNetClassifier(
 
     What differs from the paper beside the size of the network: a prototype is compared with several
     patches of an image; the backbone starts from a short training of its own unless `weights` are
-    given, and then learns as fast as the prototypes, from a linear head too; rates follow a cosine;
-    prototypes start at latent patches that tell their class from another one, not at uniform
-    numbers; latent channels start so that all vary alike over the training images; and images are
-    augmented only if `augment` says so. What each costs or gains is in benchmarks/results.md, and
-    in the user guide's page on accuracy.
+    given, and then learns as fast as the prototypes, from a linear head too; every stage ends with
+    an average over its steps; prototypes start at latent patches that tell their class from another
+    one, not at uniform numbers; latent channels start so that all vary alike over the training
+    images; and images are augmented only if `augment` says so. What each costs or gains is in
+    benchmarks/results.md, and in the user guide's page on accuracy.
 
     Parameters
     ----------
@@ -166,9 +166,9 @@ class ProtoPNetClassifier(
         Joint epochs between projections, each followed by the last layer. The last joint
         epoch is always followed by them.
     learning_rate : float, default=3e-3
-        Adam's rate for add-on layers and prototypes, and for the pretraining. This rate and that of
-        the backbone go down to zero over the epochs of pretraining, of warm-up and of joint
-        epochs, along half a cosine each.
+        Adam's rate for add-on layers and prototypes, and for the pretraining. Rates are constant:
+        pretraining, warm-up and joint epochs end with an average over their steps, in which late
+        ones count more.
     backbone_learning_rate : float or "auto", default="auto"
         Adam's rate for the backbone in joint epochs; with 0 it stays frozen, statistics included.
         ``"auto"`` is the paper's 1e-4 with `weights` or for a module, whose weights are taken to

@@ -194,7 +194,7 @@ class TestTable:
     def test_a_row_that_is_not_solved_warns_the_caller(self):
         X, y = np.random.default_rng(0).normal(size=(12, 6, 6)), np.arange(12) % 3
         clf = ProtoPNetClassifier(**QUICK).fit(X, y)
-        clf.l2_weight_ = 1e-12  # next to nothing holds the weights
+        clf.l2_weight_ = 1e-20  # next to nothing holds the weights
         with pytest.warns(ConvergenceWarning, match="within .* of the minimum") as caught:
             last_layer_path(clf, X, y, l1_weights=[0.0])
         assert caught[0].filename == __file__

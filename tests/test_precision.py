@@ -186,6 +186,13 @@ class TestTraining:
         best = {"log": math.log(1 / 1e-4), "cosine": 1.0}[similarity]
         np.testing.assert_allclose(own, best, rtol=1e-14)
 
+    def test_an_autocast_of_the_callers_changes_nothing(self, images):
+        """It would keep weights in bfloat16 from one step to the next."""
+        expected = classifier().fit(*images)
+        with torch.autocast("cpu", torch.bfloat16):
+            clf = classifier().fit(*images)
+        assert_same_bits(clf, expected)
+
     def test_it_makes_a_difference_and_the_same_one_twice(self, images):
         X, y = images
         # Prototypes start at patches, where the log similarity tells what is left by rounding.

@@ -10,9 +10,13 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._training._optimization import WeightAverage
 
 STILL = 1e-30
 """A learning rate that moves no float32."""
@@ -231,15 +235,13 @@ class TestRates:
         assert warmup[ADD_ON] == joint[ADD_ON] == (0.01, 0.03)
         assert warmup[PROTOTYPES] == joint[PROTOTYPES] == (0.01, 0)
 
-    def test_a_pretraining_follows_a_cosine_at_the_rate_of_new_parts(self, images, steps):
-        classifier(pretraining_epochs=4, warmup_epochs=1, **RATES).fit(*images)
-        assert {part for step in steps[:4] for part in step} >= {BACKBONE, LINEAR_HEAD}
-        assert not {ADD_ON, PROTOTYPES} & {part for step in steps[:4] for part in step}
-        cosine = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
-        for part in (BACKBONE, LINEAR_HEAD):
-            assert [step[part][0] for step in steps[:4]] == pytest.approx(np.array(cosine) * 0.01)
-            assert {step[part][1] for step in steps[:4]} == {0.03}
-        assert steps[4][ADD_ON][0] == 0.01
+    def test_a_pretraining_moves_backbone_and_linear_head_at_the_rate_of_new_parts(
+        self, images, steps
+    ):
+        classifier(pretraining_epochs=4, **RATES).fit(*images)
+        for step in steps:
+            assert not {ADD_ON, PROTOTYPES} & set(step)
+            assert step[BACKBONE] == step[LINEAR_HEAD] == (0.01, 0.03)
 
     def test_a_first_step_of_adam_is_as_long_as_the_rate(self, images):
         at_start = classifier().fit(*images)
@@ -249,17 +251,11 @@ class TestRates:
             assert np.abs(move).max() == pytest.approx(rate, rel=1e-3)
 
     @pytest.mark.parametrize("interval", [2, 100])
-    def test_rates_of_joint_epochs_follow_one_cosine_across_rounds(self, images, steps, interval):
-        classifier(joint_epochs=7, projection_interval=interval, batch_size=9, **RATES).fit(*images)
-        factors = [(1 + math.cos(math.pi * epoch / 7)) / 2 for epoch in range(7)]
-        for part, rate in ((BACKBONE, 0.002), (ADD_ON, 0.01), (PROTOTYPES, 0.01)):
-            found = [step[part][0] for step in steps]
-            assert found == pytest.approx(np.repeat(factors, 2) * rate, rel=1e-12)
-
-    def test_a_warm_up_does_not_use_up_the_rates_of_joint_epochs(self, images, steps):
-        classifier(warmup_epochs=2, joint_epochs=2, **RATES).fit(*images)
-        found = [step[ADD_ON][0] for step in steps]
-        assert found == pytest.approx([0.01, 0.005, 0.01, 0.005], rel=1e-12)
+    def test_rates_stay_what_they_are(self, images, steps, interval):
+        epochs = {"pretraining_epochs": 3, "warmup_epochs": 3, "joint_epochs": 5}
+        classifier(**epochs, projection_interval=interval, **RATES).fit(*images)
+        assert {step[ADD_ON] for step in steps if ADD_ON in step} == {(0.01, 0.03)}
+        assert [step[BACKBONE][0] for step in steps if BACKBONE in step] == 3 * [0.01] + 5 * [0.002]
 
     @pytest.mark.parametrize(("backbone", "expected"), [("auto", 0.01), (Backbone(), 1e-4)])
     def test_a_backbone_that_is_taken_to_be_trained_moves_slowly(
@@ -280,6 +276,72 @@ class TestRates:
         steps.clear()
         classifier(**{stage: 1}, backbone_learning_rate=0).fit(*images)  # it would teach nothing
         assert LINEAR_HEAD not in steps[0]
+
+
+class TestAverages:
+    """Every stage ends with the average over its steps."""
+
+    def test_the_step_s_counts_by_s_times_its_next_two(self):
+        states = np.random.default_rng(0).normal(size=(7, 3))
+        now = torch.full((3,), 9.0, dtype=torch.float64)
+        average = WeightAverage([now])
+        for state in states:
+            now.copy_(torch.from_numpy(state))
+            average.update()
+        s = np.arange(1, 8)
+        expected = np.average(states, axis=0, weights=s * (s + 1) * (s + 2))
+        with average.in_place():
+            np.testing.assert_allclose(now, expected, rtol=1e-14)
+        np.testing.assert_array_equal(now, states[-1])
+        average.put()
+        np.testing.assert_allclose(now, expected, rtol=1e-14)
+
+    @pytest.mark.parametrize(
+        ("stage", "moving"), [("warmup_epochs", {ADD_ON}), ("joint_epochs", {ADD_ON, BACKBONE})]
+    )
+    def test_a_stage_leaves_the_average_of_its_steps(self, images, stage, moving):
+        states = {}
+
+        def note(optimizer, args, kwargs):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    state = parameter.detach().numpy().copy()
+                    states.setdefault(state.shape, []).append(state)
+
+        hook = register_optimizer_step_post_hook(note)
+        clf = classifier(**{stage: 3}, batch_size=9, random_state=0).fit(*images)
+        hook.remove()
+        names = {ADD_ON: "add_on.0.weight", BACKBONE: "backbone.0.weight"}
+        assert moving == names.keys() & states.keys()
+        s = np.arange(1, 1 + 3 * 2)
+        for shape in moving:
+            expected = np.average(states[shape], axis=0, weights=s * (s + 1) * (s + 2))
+            found = of_part(clf, names[shape])[names[shape]]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+    def test_statistics_are_averaged_too(self, images):
+        changes = {"learning_rate": STILL, "backbone_learning_rate": STILL}
+        found, share = {}, {}
+        for n in (1, 2, 40):
+            s = np.arange(1, n + 1)
+            # After s steps on the same images they have gone 1 - 0.9^s of the way to theirs.
+            share[n] = np.average(1 - 0.9**s, weights=s * (s + 1) * (s + 2))
+            clf = classifier(joint_epochs=n, **changes).fit(*images)
+            found[n] = clf.backbone_[1].running_mean.numpy()
+        way = (found[2] - found[1]) / (share[2] - share[1])
+        expected = found[1] + (share[40] - share[1]) * way
+        np.testing.assert_allclose(found[40], expected, rtol=1e-4, atol=1e-6)
+
+    def test_a_validation_scores_the_average(self, images):
+        X, y = images
+        epochs = {"warmup_epochs": 1, "joint_epochs": 6, "projection_interval": 3}
+        clf = classifier(**epochs, batch_size=4).fit(X, y, X_val=X, y_val=y)
+        history = clf.history_table()
+        of_projection = history.index[history["stage"] == "projection"]
+        assert len(of_projection) == 2
+        for row in of_projection:
+            found = history["validation_accuracy"][row - 1]
+            assert found == history["accuracy_before"][row]
 
 
 class TestHistory:

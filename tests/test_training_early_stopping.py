@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._training._stages import GradientStage
 
 STILL = 1e-30
 """A learning rate that moves no float32."""
@@ -32,12 +31,6 @@ def classifier(**changes):
         "random_state": 0,
     }
     return ProtoPNetClassifier(**{**plain, **changes})
-
-
-@pytest.fixture(autouse=True)
-def constant_rates(monkeypatch):
-    """Rates that do not know how many epochs there were to be: stopped or ended is the same."""
-    monkeypatch.setattr(GradientStage, "decay", lambda *_: 1.0)
 
 
 @pytest.fixture(scope="module")

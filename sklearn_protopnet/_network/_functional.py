@@ -47,9 +47,17 @@ def _mismatch(maps: Any, images: Tensor, depth: int | None) -> str:
         return f"shape {tuple(maps.shape)}"
     if depth not in {None, maps.shape[1]}:
         return f"shape {tuple(maps.shape)} after depth {depth}"
-    if maps.dtype != torch.float32 and not torch.is_autocast_enabled(images.device.type):
+    if maps.dtype not in {torch.float32, _autocast_dtype(images)}:
         return str(maps.dtype).removeprefix("torch.")
     return f"maps on {maps.device}" if maps.device != images.device else ""
+
+
+def _autocast_dtype(images: Tensor) -> torch.dtype:
+    """Give the dtype that autocast may turn maps into; none but float32 where it is off."""
+    device = images.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return torch.float32
 
 
 def extract_patches(features: Tensor, prototype_size: tuple[int, int]) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
-from sklearn_protopnet._training._optimization import Parts
+from sklearn_protopnet._training._optimization import Parts, WeightAverage
 from sklearn_protopnet._training._stages import GradientStage, count_batches
 
 LARGEST_SEED: Final = 2**62
@@ -64,11 +64,13 @@ class GradientEpochs:
         self.weights = torch.from_numpy(dataset.weights).float()  # (n,)
         source = dataset.source
         self.transform = transform_by(augment, source.images.shape, source.standardization.mean)
+        # A cache would outlive the step, and its weights, where the caller has an autocast, too.
         self.autocast = partial(
             torch.autocast,
             self.device.type,
             torch.bfloat16,
             enabled=precision == torch.bfloat16,
+            cache_enabled=False,
         )
 
     @property
@@ -76,7 +78,7 @@ class GradientEpochs:
         """Whether images are varied, so that no epoch asks for the maps of plain ones."""
         return self.transform is not None
 
-    def run(self, stage: GradientStage, epoch: int) -> list[float]:
+    def run(self, stage: GradientStage, epoch: int, average: WeightAverage) -> list[float]:
         """Make one pass over the training images, with the parts frozen that do not move.
 
         Parameters
@@ -84,6 +86,8 @@ class GradientEpochs:
         stage : GradientStage
         epoch : int
             Its number, for the message.
+        average : WeightAverage
+            Takes in every step.
 
         Returns
         -------
@@ -113,11 +117,13 @@ class GradientEpochs:
                     f"The loss must stay finite; it became {loss.item()} in stage {stage.name!r}, "
                     f"epoch {epoch}. Lower learning rates or weights of the costs may help."
                 )
-            optimizer.step(loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            average.update()
             accuracy = (weights * (logits.argmax(1) == labels)).mean()
             figures = [loss, *vars(parts).values(), accuracy]
             sums += len(batch) * torch.stack(figures).detach().cpu()
-        optimizer.end_epoch()
         return [float(value) for value in sums / n_images]
 
     def _feature_batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +14,6 @@ from torch import Tensor, nn
 from sklearn_protopnet._compat import BatchNorm
 from sklearn_protopnet._network import LinearHead, PrototypeNetwork
 from sklearn_protopnet._training._stages import GradientStage, Settings
-
-
-class Optimizer:
-    """Adam, with rates that a stage's decay multiplies."""
-
-    def __init__(self, groups: list[dict[str, Any]], decay: Callable[[int], float]) -> None:
-        self.adam = torch.optim.Adam(groups)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.adam, decay)
-
-    def step(self, loss: Tensor) -> None:
-        """Move the parameters down the loss."""
-        self.adam.zero_grad()
-        loss.backward()
-        self.adam.step()
-
-    def end_epoch(self) -> None:
-        """Go on to the next epoch's rates."""
-        self.schedule.step()
 
 
 class Parts:
@@ -56,7 +39,7 @@ class Parts:
         }
         self._trainable = {id(p) for p in network.parameters() if p.requires_grad}
         self._trainable |= {id(p) for p in linear_head.parameters()}
-        self._optimizers: dict[str, Optimizer] = {}
+        self._optimizers: dict[str, torch.optim.Adam] = {}
 
     @property
     def is_backbone_moving(self) -> bool:
@@ -76,12 +59,22 @@ class Parts:
                 if isinstance(module, BatchNorm):
                     module.eval()
 
-    def optimizer(self, stage: GradientStage) -> Optimizer:
+    def optimizer(self, stage: GradientStage) -> torch.optim.Adam:
         """Give a stage its optimizer; its rounds go on with the same one."""
         if stage.name not in self._optimizers:
             groups = [self._parameter_group(*item) for item in stage.learning_rates.items()]
-            self._optimizers[stage.name] = Optimizer(groups, stage.decay)
+            self._optimizers[stage.name] = torch.optim.Adam(groups)
         return self._optimizers[stage.name]
+
+    def average(self, stage: GradientStage) -> WeightAverage:
+        """Begin an average of the parts that a stage moves, statistics included."""
+        tensors: list[Tensor] = []
+        for name in stage.learning_rates:
+            part = self._parts[name]
+            tensors += (
+                part.state_dict().values() if isinstance(part, nn.Module) else [part.detach()]
+            )
+        return WeightAverage([tensor for tensor in tensors if tensor.is_floating_point()])
 
     def _parameter_group(self, name: str, rate: float) -> dict[str, Any]:
         part = self._parts[name]
@@ -89,6 +82,51 @@ class Parts:
             parameters = list(part.parameters())
             return {"params": parameters, "lr": rate, "weight_decay": self.settings.weight_decay}
         return {"params": [part], "lr": rate}  # the paper decays no prototype
+
+
+class WeightAverage:
+    """Average of parameters and statistics over the steps of a descent, the later the more.
+
+    At constant rates the last step is noise around a better point. Step s counts in proportion to
+    ``s (s + 1) (s + 2)``: however many there are, half of the weight is on the last sixth of them.
+
+    Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization" (ICML 2013), section
+    4: polynomial-decay averaging.
+
+    Parameters
+    ----------
+    now : list of Tensor
+        What steps move, in place.
+    """
+
+    ORDER: Final = 3
+    """The paper's eta."""
+
+    def __init__(self, now: list[Tensor]) -> None:
+        self.now = now
+        self.mean = [tensor.clone() for tensor in now]
+        self.n_steps = 0
+
+    def update(self) -> None:
+        """Take in the state after a step."""
+        self.n_steps += 1
+        share = (self.ORDER + 1) / (self.n_steps + self.ORDER)
+        for mean, now in zip(self.mean, self.now, strict=True):
+            mean.lerp_(now, share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let what steps move be the average for a while."""
+        last = [tensor.clone() for tensor in self.now]
+        self.put()
+        yield
+        for now, kept in zip(self.now, last, strict=True):
+            now.copy_(kept)
+
+    def put(self) -> None:
+        """Let what steps move be the average."""
+        for now, mean in zip(self.now, self.mean, strict=True):
+            now.copy_(mean)
 
 
 class BestState:

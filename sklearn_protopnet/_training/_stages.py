@@ -28,10 +28,8 @@ class GradientStage:
     name: str
     epochs: int
     learning_rates: dict[str, float]
-    """The parts that move, with their rates at the first epoch: of ``"backbone"``, ``"add_on"``,
-    ``"prototypes"``, and ``"linear_head"``, which is none of the fitted network's."""
-    n_decaying: int
-    """Epochs of the stage in all its rounds, over which the rates go down to zero."""
+    """The parts that move, with their rates: of ``"backbone"``, ``"add_on"``, ``"prototypes"``,
+    and ``"linear_head"``, which is none of the fitted network's."""
     is_last: bool = True
     """Whether this is the stage's last round, after which the best network is put back."""
     may_stop_early: bool = True
@@ -41,14 +39,6 @@ class GradientStage:
     def is_pretraining(self) -> bool:
         """Whether a linear head takes the place of the prototypes."""
         return "prototypes" not in self.learning_rates
-
-    def decay(self, epoch: int) -> float:
-        """Give what the rates are multiplied by after so many epochs of the stage: a cosine.
-
-        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017),
-        equation 5, without a restart.
-        """
-        return (1 + math.cos(math.pi * epoch / self.n_decaying)) / 2
 
 
 @dataclass(frozen=True)
@@ -112,20 +102,16 @@ class Settings:
         all_parts = {**backbone, **new_parts}
         if self.pretraining_epochs:
             pretrained = {"backbone": rate, **linear_head}
-            yield GradientStage(
-                "pretraining", self.pretraining_epochs, pretrained, self.pretraining_epochs
-            )
+            yield GradientStage("pretraining", self.pretraining_epochs, pretrained)
         first = new_parts if self.warmup_epochs else all_parts if self.joint_epochs else ()
         yield InitializationStage(tuple(first))
         if self.warmup_epochs:
-            yield GradientStage(
-                "warmup", self.warmup_epochs, new_parts, self.warmup_epochs, may_stop_early=False
-            )
+            yield GradientStage("warmup", self.warmup_epochs, new_parts, may_stop_early=False)
         for start in range(0, max(1, self.joint_epochs), self.projection_interval):
             epochs = min(self.projection_interval, self.joint_epochs - start)
             is_last = start + epochs == self.joint_epochs
             if epochs:
-                yield GradientStage("joint", epochs, all_parts, self.joint_epochs, is_last)
+                yield GradientStage("joint", epochs, all_parts, is_last)
             yield ProjectionStage()
             yield LastLayerStage(is_last)
 

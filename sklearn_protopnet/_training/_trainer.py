@@ -180,19 +180,22 @@ class Trainer:
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
         best = self.best_pretrained if stage.is_pretraining else self.best
+        average = self.parts.average(stage)
         for _ in range(stage.epochs):
             start = time.perf_counter()
             self.epoch += 1
             self._begin(stage.learning_rates)
-            loss, *parts, accuracy = self.epochs.run(stage, self.epoch)
+            loss, *parts, accuracy = self.epochs.run(stage, self.epoch, average)
             self.loss_curve.append(loss)
-            score = self._validate(stage)
+            with average.in_place():
+                score = self._validate(stage)
+                if stage.may_stop_early:
+                    best.update(score)
             seconds = time.perf_counter() - start
             self._record(stage, seconds, loss, *parts, accuracy=accuracy, validation_accuracy=score)
-            if stage.may_stop_early:
-                best.update(score)
             if best.is_stale:
                 break
+        average.put()
         if best.is_stale or stage.is_last:
             best.restore()
 

@@ -1,0 +1,150 @@
+"""Solar cells: area under the ROC curve of the prototypes, and of plain heads on the same network.
+
+``examples/plot_solar_cells.py`` explains the photographs and looks at what the prototypes found.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from common import load_solar_cells, median_box, zeros_off_class
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from sklearn_protopnet import ProtoPNetClassifier, build_backbone
+from sklearn_protopnet._network import resolve_precision, working_conditions
+
+SIDE, BATCH_SIZE = 224, 32
+NETWORK = {"backbone": "efficientnet_lite0", "weights": "imagenet", "feature_stride": 16}
+WARMUP_EPOCHS, JOINT_EPOCHS, RATE, BACKBONE_RATE, WEIGHT_DECAY = 4, 6, 3e-3, 3e-4, 1e-4
+FLIPS = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+
+Split = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
+
+
+def split_cells(seed: int) -> Split:
+    """Photographs for training and for the test, then what they are, stratified 75/25."""
+    X, y = load_solar_cells()
+    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=seed)
+    return X, X_test, y, y_test
+
+
+def classifier(seed: int, *, is_frozen: bool) -> ProtoPNetClassifier:
+    """Prototypes that look at maps of 14x14 cells, as the example has them."""
+    if is_frozen:
+        how = {"backbone_learning_rate": 0, "joint_epochs": WARMUP_EPOCHS + JOINT_EPOCHS}
+        how["warmup_epochs"] = 0
+    else:
+        how = {"backbone_learning_rate": BACKBONE_RATE, "joint_epochs": JOINT_EPOCHS}
+        how |= {"warmup_epochs": WARMUP_EPOCHS, "augment": FLIPS}
+    return ProtoPNetClassifier(
+        **NETWORK,
+        image_size=(SIDE, SIDE),
+        prototype_depth=64,
+        similarity="cosine",
+        learning_rate=RATE,
+        weight_decay=WEIGHT_DECAY,
+        batch_size=BATCH_SIZE,
+        random_state=seed,
+        **how,
+    )
+
+
+def measure(seed: int, *, is_frozen: bool) -> dict[str, Any]:
+    """Fit the prototypes and the plain head on one split."""
+    X, X_test, y, y_test = split_cells(seed)
+    clf = classifier(seed, is_frozen=is_frozen)
+    start = time.perf_counter()
+    clf.fit(X, y)
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    decide = regression_on_features(X, y) if is_frozen else fine_tuned_head(X, y, seed)
+    linear_seconds = time.perf_counter() - start
+    return {
+        "n_train": len(X),
+        "epochs": clf.n_iter_,
+        "score": roc_auc_score(y_test, clf.decision_function(X_test)),
+        "linear": roc_auc_score(y_test, decide(X_test)),
+        "seconds": seconds,
+        "linear_seconds": linear_seconds,
+        "zeros": zeros_off_class(clf),
+        "area": median_box(clf, X.shape[1:3]),
+    }
+
+
+def standardized(images: NDArray[np.uint8]) -> Tensor:
+    """Images as the published weights expect them, float32 (n, 1, SIDE, SIDE)."""
+    resized = v2.functional.resize(torch.from_numpy(images)[:, None], [SIDE, SIDE])
+    return (resized.float() - 127) / 128
+
+
+def mean_and_maximum(maps: Tensor) -> Tensor:
+    """Pool maps (n, F, H, W) to (n, 2 F)."""
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
+
+def new_backbone() -> nn.Module:
+    """Build the network as it comes; ``eval()`` keeps the statistics of its normalisation."""
+    return build_backbone(channels=1, **NETWORK).eval().to(memory_format=torch.channels_last)
+
+
+def regression_on_features(X: NDArray[np.uint8], y: NDArray[np.int64]) -> Any:
+    """Logistic regression on the pooled map of the frozen network."""
+    backbone = new_backbone()
+    regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+
+    @torch.no_grad()
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches = standardized(images).split(BATCH_SIZE)
+        return torch.cat([mean_and_maximum(backbone(batch)) for batch in batches]).numpy()
+
+    regression.fit(features(X), y)
+    return lambda images: regression.decision_function(features(images))
+
+
+def fine_tuned_head(X: NDArray[np.uint8], y: NDArray[np.int64], seed: int) -> Any:
+    """Fine-tune the network with a linear head on its pooled map, as long as the prototypes.
+
+    The same epochs, rates, batches, flips and precision; rates go down along a cosine.
+    """
+    torch.manual_seed(seed)
+    backbone, head = new_backbone(), nn.Linear(2 * 112, 1)
+    precision = resolve_precision("auto", torch.device("cpu"), is_small=False)
+
+    def logits_of(images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            return head(mean_and_maximum(backbone(images)))[:, 0].float()
+
+    inputs, targets = standardized(X), torch.from_numpy(y).float()
+    with working_conditions(tiny=False):
+        for epochs, rate in ((WARMUP_EPOCHS, 0.0), (JOINT_EPOCHS, BACKBONE_RATE)):
+            backbone.requires_grad_(rate > 0)
+            groups = [{"params": head.parameters(), "lr": RATE}]
+            if rate:
+                groups.append({"params": backbone.parameters(), "lr": rate})
+            optimizer = torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+            for _ in range(epochs):
+                for batch in torch.randperm(len(inputs)).split(BATCH_SIZE):
+                    logits = logits_of(torch.stack([FLIPS(image) for image in inputs[batch]]))
+                    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[batch])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                schedule.step()
+
+    @torch.no_grad()
+    def decide(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return torch.cat([logits_of(b) for b in standardized(images).split(BATCH_SIZE)]).numpy()
+
+    return decide
