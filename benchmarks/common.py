@@ -119,14 +119,13 @@ def linear_head_accuracy(
     train: tuple[NDArray[Any], NDArray[Any]],
     test: tuple[NDArray[Any], NDArray[Any]],
     *,
-    rate: float | None = None,
+    rate: float,
     n_epochs: int | None = None,
 ) -> tuple[float, float]:
     """Train a fitted classifier's backbone with average pooling and a linear head, as long.
 
     The same number of epochs, all of which train the whole network; weight decay, batch size and
-    precision are those of the classifier, and so is the rate, with cosine decay, unless it is
-    given.
+    precision are those of the classifier. The rate goes down along a cosine.
 
     Returns
     -------
@@ -144,9 +143,7 @@ def linear_head_accuracy(
     network = nn.Sequential(
         backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, len(like.classes_))
     )
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=rate or like.learning_rate, weight_decay=like.weight_decay
-    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=like.weight_decay)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
     architecture = fitted_network(like).architecture
     precision = resolve_precision(

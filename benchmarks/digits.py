@@ -63,7 +63,7 @@ def run_linear(seed: int) -> float:
     X_train, y_train, X_test, y_test = split_digits(seed)
     like = ProtoPNetClassifier(image_shape=SHAPE, random_state=seed).fit(X_train, y_train)
     train, test = ((X.reshape(-1, *SHAPE), y) for X, y in ((X_train, y_train), (X_test, y_test)))
-    return linear_head_accuracy(like, train, test)[0]
+    return linear_head_accuracy(like, train, test, rate=1e-2)[0]  # its best of three
 
 
 def main() -> None:

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_protopnet._training import Settings
-from sklearn_protopnet._training._stages import count_batches, usual_pretraining
+from sklearn_protopnet._training._stages import (
+    JOINT_EPOCHS,
+    PRETRAINING_EPOCHS,
+    count_batches,
+    usual_epochs,
+)
 
 
 def settings(**changes):
@@ -31,7 +36,12 @@ def settings(**changes):
     return Settings(**{**plain, **changes})
 
 
-@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 12), st.integers(1, 6))
+@given(
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(0, 12),
+    st.one_of(st.none(), st.integers(1, 6)),
+)
 def test_every_round_ends_with_a_projection_and_a_last_layer(pretraining, warmup, joint, interval):
     plan = settings(
         pretraining_epochs=pretraining,
@@ -41,9 +51,11 @@ def test_every_round_ends_with_a_projection_and_a_last_layer(pretraining, warmup
     )
     names = [(stage.name, getattr(stage, "epochs", None)) for stage in plan.stages()]
     begin = [("pretraining", pretraining), ("initialization", None), ("warmup", warmup)]
-    n_rounds = max(1, math.ceil(joint / interval))
+    most = interval or max(1, joint)
+    n_rounds = max(1, math.ceil(joint / most))
+    assert plan.has_rounds == (n_rounds > 1)
     for i in range(n_rounds):
-        begin.append(("joint", min(interval, joint - i * interval)))
+        begin.append(("joint", min(most, joint - i * most)))
         begin += [("projection", None), ("last_layer", None)]
     assert names == [each for each in begin if each[1] != 0]
     assert plan.n_epochs == pretraining + warmup + joint
@@ -64,7 +76,9 @@ class TestBatches:
         assert math.ceil(n_images / n_batches) <= max(batch_size, 3)
 
     @pytest.mark.parametrize(
-        ("n_images", "expected"), [(10, 40), (600, 40), (1_347, 19), (2_000, 15), (60_000, 15)]
+        ("n_images", "pretraining", "joint"),
+        [(10, 40, 20), (600, 40, 20), (1_347, 19, 19), (2_000, 15, 13), (60_000, 15, 10)],
     )
-    def test_few_images_are_seen_more_often(self, n_images, expected):
-        assert usual_pretraining(n_images, 80) == expected
+    def test_few_images_are_seen_more_often(self, n_images, pretraining, joint):
+        assert usual_epochs(PRETRAINING_EPOCHS, n_images, 80) == pretraining
+        assert usual_epochs(JOINT_EPOCHS, n_images, 80) == joint

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 PRETRAINING_EPOCHS: Final = (15, 40)
-"""A pretraining whose length is not given has between so many epochs."""
+JOINT_EPOCHS: Final = (10, 20)
+"""A stage whose length is not given has between so many epochs."""
 
 TRAINED_BACKBONE_RATE: Final = 1e-4
 """The paper's rate for convolutions that are trained already."""
 
-PRETRAINING_STEPS: Final = 320
+SMALL_NETWORK_RATE, PAPER_RATE = 6e-3, 3e-3
+"""Rates of what starts from random numbers: in networks for small images, and in any other."""
+
+USUAL_STEPS: Final = 320
 """It takes so many steps, within these bounds. On 600 images with known parts, 15 epochs are 120
 steps, after which a linear head still takes some classes for each other."""
 
@@ -76,7 +80,8 @@ class Settings:
     pretraining_epochs: int
     warmup_epochs: int
     joint_epochs: int
-    projection_interval: int
+    projection_interval: int | None
+    """Joint epochs of a round; None: one round has them all."""
     learning_rate: float
     backbone_learning_rate: float
     weight_decay: float
@@ -107,8 +112,9 @@ class Settings:
         yield InitializationStage(tuple(first))
         if self.warmup_epochs:
             yield GradientStage("warmup", self.warmup_epochs, new_parts, may_stop_early=False)
-        for start in range(0, max(1, self.joint_epochs), self.projection_interval):
-            epochs = min(self.projection_interval, self.joint_epochs - start)
+        interval = self.projection_interval or max(1, self.joint_epochs)
+        for start in range(0, max(1, self.joint_epochs), interval):
+            epochs = min(interval, self.joint_epochs - start)
             is_last = start + epochs == self.joint_epochs
             if epochs:
                 yield GradientStage("joint", epochs, all_parts, is_last)
@@ -124,7 +130,7 @@ class Settings:
     @property
     def has_rounds(self) -> bool:
         """Whether last layers come between joint epochs, so that these depend on its penalties."""
-        return self.joint_epochs > self.projection_interval
+        return self.projection_interval is not None and self.joint_epochs > self.projection_interval
 
     @property
     def n_epochs(self) -> int:
@@ -137,8 +143,8 @@ def count_batches(n_images: int, batch_size: int) -> int:
     return min(math.ceil(n_images / batch_size), max(1, n_images // 2))
 
 
-def usual_pretraining(n_images: int, batch_size: int) -> int:
-    """Epochs of a pretraining whose length is not given: more of them for fewer images."""
-    least, most = PRETRAINING_EPOCHS
-    wanted = math.ceil(PRETRAINING_STEPS / count_batches(n_images, batch_size))
+def usual_epochs(bounds: tuple[int, int], n_images: int, batch_size: int) -> int:
+    """Epochs of a stage whose length is not given: more of them for fewer images."""
+    least, most = bounds
+    wanted = math.ceil(USUAL_STEPS / count_batches(n_images, batch_size))
     return min(max(wanted, least), most)
