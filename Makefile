@@ -35,7 +35,6 @@ docs: $(STAMP)-docs
 bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/price.py
 	$(BIN)/python benchmarks/digits.py
-	$(BIN)/python benchmarks/fashion_mnist.py
 	$(BIN)/python benchmarks/last_layer.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/throughput.py
@@ -46,7 +45,7 @@ bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/precision.py
 
 clean:
-	rm -rf $(VENV) $(FLOORS) benchmarks/.cache benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(FLOORS) benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated
 
 $(STAMP)-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

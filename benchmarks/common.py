@@ -29,8 +29,6 @@ from sklearn_protopnet._network import resolve_precision, working_conditions
 from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
-CACHE = Path(__file__).with_name(".cache")
-"""Trained networks, which benchmarks after the one that trained them take from here."""
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the IDX files."""
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from common import CACHE, load_fashion_mnist, report, resident_memory, split_digits
+from common import load_fashion_mnist, report, resident_memory, split_digits
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
@@ -189,7 +189,7 @@ def real_problem(
     clf: ProtoPNetClassifier, train: tuple[Array, Array], *others: tuple[Array, Array]
 ) -> tuple[Problem, list[tuple[Array, Array]]]:
     """Fit a network and compute its similarities, to other images too."""
-    clf.set_params(memory=str(CACHE), random_state=0).fit(*train)
+    clf.set_params(random_state=0).fit(*train)
     labels = [np.searchsorted(clf.classes_, y) for _, y in (train, *others)]
     similarities = [clf.transform(X) for X, _ in (train, *others)]
     owners = np.searchsorted(clf.classes_, clf.prototype_classes_)
