@@ -984,6 +984,7 @@ class ProtoPNetClassifier(
             linear_head_weight=float(self.linear_head_weight),
             l1_weight=float(self.l1_weight),
             l2_weight=float(self.l2_weight),
+            is_trained=is_trained,
             freeze_statistics=self.weights is not None,
             patience=self.n_iter_no_change if self.early_stopping else None,
         )

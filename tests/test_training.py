@@ -174,6 +174,15 @@ class TestWhatMoves:
 
 
 class TestStart:
+    def test_a_warm_up_sees_the_maps_of_the_joint_epochs(self):
+        """Batch normalisation by the images' statistics or, in joint epochs, the batch's."""
+        y = np.arange(24) % 3
+        X = 50 + 5 * np.random.default_rng(0).normal(size=(24, 32, 32)) + y[:, None, None]
+        still = {"learning_rate": STILL, "backbone_learning_rate": STILL}
+        clf = classifier(backbone="auto", warmup_epochs=1, joint_epochs=1, **still).fit(X, y)
+        warmup, joint = clf.loss_curve_
+        assert warmup == pytest.approx(joint, rel=0.01)
+
     def test_prototypes_start_at_different_patches_of_their_class(self, images):
         X, y = images
         clf = classifier(warmup_epochs=1, n_prototypes_per_class=6, learning_rate=STILL).fit(X, y)

@@ -38,6 +38,7 @@ SETTINGS = Settings(
     linear_head_weight=1.0,
     l1_weight=1e-4,
     l2_weight=1e-3,
+    is_trained=True,
     freeze_statistics=False,
     patience=None,
 )

@@ -91,6 +91,8 @@ class Settings:
     linear_head_weight: float
     l1_weight: float
     l2_weight: float
+    is_trained: bool
+    """Whether the backbone's weights are taken to be trained."""
     freeze_statistics: bool
     """Whether the backbone's batch normalisation keeps the statistics that it came with."""
     patience: int | None
@@ -126,6 +128,15 @@ class Settings:
         """Whether no stage moves the backbone."""
         is_joint = self.joint_epochs > 0 and self.backbone_learning_rate > 0
         return not (self.pretraining_epochs or is_joint)
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether a warm-up finds batch normalisation that has seen no image, and joint epochs do.
+
+        The backbone's maps would become others as soon as these begin.
+        """
+        has_some = self.is_trained or self.pretraining_epochs or self.is_backbone_frozen
+        return self.warmup_epochs > 0 and not has_some
 
     @property
     def has_rounds(self) -> bool:

@@ -16,6 +16,7 @@ import torch
 from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from sklearn_protopnet._images import Dataset, Transform
 from sklearn_protopnet._network import (
@@ -160,6 +161,8 @@ class Trainer:
     def _initialize(self, stage: InitializationStage) -> None:
         """Fit latent space and prototypes to images, in the mode of the stage after."""
         start = time.perf_counter()
+        if self.settings.lacks_statistics:
+            update_bn(self._plain_batches(), self.network.backbone)
         self._begin(stage.moving)
         labels, prototypes = self.dataset.labels, self.network.prototypes
         drawn = draw_images(labels, self.generator)
@@ -176,6 +179,12 @@ class Trainer:
                 yield batch, self.network.feature_maps(images.to(self.device))
             else:
                 yield batch, self.features.batch(batch)
+
+    def _plain_batches(self) -> Iterator[Tensor]:
+        """Yield all training images in batches of a random order."""
+        order = torch.randperm(len(self.dataset), generator=self.generator).numpy()
+        for batch in np.array_split(order, count_batches(len(order), self.settings.batch_size)):
+            yield self.dataset.source.batch(self.dataset.rows[batch]).to(self.device)
 
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
