@@ -68,7 +68,6 @@ clf = ProtoPNetClassifier(
     similarity="cosine",
     warmup_epochs=4,
     joint_epochs=6,
-    learning_rate=3e-3,
     backbone_learning_rate=3e-4,
     weight_decay=1e-4,
     batch_size=32,

@@ -45,11 +45,7 @@ from sklearn_protopnet._network import (
     working_conditions,
 )
 from sklearn_protopnet._training import (
-    JOINT_EPOCHS,
     NO_SOURCE,
-    PAPER_RATE,
-    PRETRAINING_EPOCHS,
-    SMALL_NETWORK_RATE,
     TRAINED_BACKBONE_RATE,
     HistoryRow,
     LastLayerTask,
@@ -60,7 +56,7 @@ from sklearn_protopnet._training import (
     prototype_sources,
     similarity_quantiles,
     train_network,
-    usual_epochs,
+    usual_pretraining,
 )
 from sklearn_protopnet._validation import (
     check_images,
@@ -164,16 +160,14 @@ class ProtoPNetClassifier(
         batches of 80 have 40.
     warmup_epochs : int, default=5
         Epochs with a frozen backbone before the joint ones.
-    joint_epochs : int or "auto", default="auto"
-        Epochs that train backbone, add-on layers and prototypes together. ``"auto"`` is 10, or as
-        many as 320 steps take, but 20 at most.
+    joint_epochs : int, default=10
+        Epochs that train backbone, add-on layers and prototypes together.
     projection_interval : int or None, default=None
         Joint epochs between projections, each followed by the last layer. The last joint
         epoch is always followed by them, and with None no other one is. The paper projects
         every 10 epochs.
-    learning_rate : float or "auto", default="auto"
-        Adam's rate for add-on layers and prototypes, and for the pretraining: with ``"auto"`` 6e-3
-        for the backbone ``"auto"``, and the paper's 3e-3 for any other. Rates are constant:
+    learning_rate : float, default=3e-3
+        Adam's rate for add-on layers and prototypes, and for the pretraining. Rates are constant:
         pretraining, warm-up and joint epochs end with an average over their steps, in which late
         ones count more.
     backbone_learning_rate : float or "auto", default="auto"
@@ -333,9 +327,9 @@ class ProtoPNetClassifier(
         "l2_weight": L2_WEIGHTS,
         "pretraining_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
-        "joint_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "joint_epochs": [Interval(Integral, 0, None, closed="left")],
         "projection_interval": [Interval(Integral, 1, None, closed="left"), None],
-        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "backbone_learning_rate": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -372,9 +366,9 @@ class ProtoPNetClassifier(
         l2_weight: float = 3e-4,
         pretraining_epochs: int | str = "auto",
         warmup_epochs: int = 5,
-        joint_epochs: int | str = "auto",
+        joint_epochs: int = 10,
         projection_interval: int | None = None,
-        learning_rate: float | str = "auto",
+        learning_rate: float = 3e-3,
         backbone_learning_rate: float | str = "auto",
         weight_decay: float = 1e-3,
         batch_size: int = 80,
@@ -962,21 +956,19 @@ class ProtoPNetClassifier(
 
     def _settings(self, n_images: int) -> Settings:
         is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
-        usual_rate = SMALL_NETWORK_RATE if self.backbone == "auto" else PAPER_RATE
-        learning_rate = _unless_auto(self.learning_rate, usual_rate)
-        usual_rate = TRAINED_BACKBONE_RATE if is_trained else learning_rate
-        backbone_rate = _unless_auto(self.backbone_learning_rate, usual_rate)
-        usual = 0 if is_trained else usual_epochs(PRETRAINING_EPOCHS, n_images, self.batch_size)
-        pretraining_epochs = _unless_auto(self.pretraining_epochs, usual)
-        usual = usual_epochs(JOINT_EPOCHS, n_images, self.batch_size)
-        joint_epochs = _unless_auto(self.joint_epochs, usual)
+        pretraining_epochs, backbone_rate = self.pretraining_epochs, self.backbone_learning_rate
+        if pretraining_epochs == "auto":
+            usual = usual_pretraining(n_images, self.batch_size)
+            pretraining_epochs = 0 if is_trained else usual
+        if backbone_rate == "auto":
+            backbone_rate = TRAINED_BACKBONE_RATE if is_trained else self.learning_rate
         return Settings(
             pretraining_epochs=int(pretraining_epochs),
             warmup_epochs=self.warmup_epochs,
-            joint_epochs=int(joint_epochs),
+            joint_epochs=self.joint_epochs,
             projection_interval=self.projection_interval,
-            learning_rate=learning_rate,
-            backbone_learning_rate=backbone_rate,
+            learning_rate=float(self.learning_rate),
+            backbone_learning_rate=float(backbone_rate),
             weight_decay=float(self.weight_decay),
             batch_size=self.batch_size,
             cluster_weight=float(self.cluster_weight),
@@ -994,10 +986,6 @@ class ProtoPNetClassifier(
         check_is_fitted(self)
         fitted = fitted_network(self)
         return fitted, fitted.source(check_images(self, X))
-
-
-def _unless_auto(given: float | str, usual: float) -> float:
-    return usual if isinstance(given, str) else float(given)
 
 
 def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier:

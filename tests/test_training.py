@@ -250,18 +250,6 @@ class TestRates:
             assert not {ADD_ON, PROTOTYPES} & set(step)
             assert step[BACKBONE] == step[LINEAR_HEAD] == (0.01, 0.03)
 
-    @pytest.mark.parametrize(
-        ("backbone", "of_backbone", "of_prototypes"),
-        [("auto", 6e-3, 6e-3), ("resnet18", 3e-3, 3e-3), (Backbone(), 1e-4, 3e-3)],
-    )
-    def test_usual_rates(self, images, steps, backbone, of_backbone, of_prototypes):
-        changes = {"learning_rate": "auto", "backbone_learning_rate": "auto"}
-        classifier(backbone=backbone, joint_epochs=1, **changes).fit(*images)
-        (step,) = steps
-        rates = {rate for part, (rate, _) in step.items() if part[2:] == (3, 3)}
-        assert rates == {of_backbone}
-        assert step[PROTOTYPES][0] == of_prototypes
-
     def test_a_first_step_of_adam_is_as_long_as_the_rate(self, images):
         at_start = classifier().fit(*images)
         clf = classifier(joint_epochs=1, **RATES).fit(*images)

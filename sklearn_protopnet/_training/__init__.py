@@ -12,13 +12,9 @@ from sklearn_protopnet._training._progress import ProgressBar, TrainingProgress
 from sklearn_protopnet._training._projection import NO_SOURCE
 from sklearn_protopnet._training._quantiles import N_QUANTILES, similarity_quantiles
 from sklearn_protopnet._training._stages import (
-    JOINT_EPOCHS,
-    PAPER_RATE,
-    PRETRAINING_EPOCHS,
-    SMALL_NETWORK_RATE,
     TRAINED_BACKBONE_RATE,
     Settings,
-    usual_epochs,
+    usual_pretraining,
 )
 from sklearn_protopnet._training._task import (
     TrainingTask,
@@ -27,12 +23,8 @@ from sklearn_protopnet._training._task import (
 )
 
 __all__ = [
-    "JOINT_EPOCHS",
     "NO_SOURCE",
     "N_QUANTILES",
-    "PAPER_RATE",
-    "PRETRAINING_EPOCHS",
-    "SMALL_NETWORK_RATE",
     "TRAINED_BACKBONE_RATE",
     "FeatureCache",
     "HistoryRow",
@@ -47,5 +39,5 @@ __all__ = [
     "prototype_sources",
     "similarity_quantiles",
     "train_network",
-    "usual_epochs",
+    "usual_pretraining",
 ]

@@ -11,16 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 PRETRAINING_EPOCHS: Final = (15, 40)
-JOINT_EPOCHS: Final = (10, 20)
-"""A stage whose length is not given has between so many epochs."""
+"""A pretraining whose length is not given has between so many epochs."""
 
 TRAINED_BACKBONE_RATE: Final = 1e-4
 """The paper's rate for convolutions that are trained already."""
 
-SMALL_NETWORK_RATE, PAPER_RATE = 6e-3, 3e-3
-"""Rates of what starts from random numbers: in networks for small images, and in any other."""
-
-USUAL_STEPS: Final = 320
+PRETRAINING_STEPS: Final = 320
 """It takes so many steps, within these bounds. On 600 images with known parts, 15 epochs are 120
 steps, after which a linear head still takes some classes for each other."""
 
@@ -154,8 +150,8 @@ def count_batches(n_images: int, batch_size: int) -> int:
     return min(math.ceil(n_images / batch_size), max(1, n_images // 2))
 
 
-def usual_epochs(bounds: tuple[int, int], n_images: int, batch_size: int) -> int:
-    """Epochs of a stage whose length is not given: more of them for fewer images."""
-    least, most = bounds
-    wanted = math.ceil(USUAL_STEPS / count_batches(n_images, batch_size))
+def usual_pretraining(n_images: int, batch_size: int) -> int:
+    """Epochs of a pretraining whose length is not given: more of them for fewer images."""
+    least, most = PRETRAINING_EPOCHS
+    wanted = math.ceil(PRETRAINING_STEPS / count_batches(n_images, batch_size))
     return min(max(wanted, least), most)
