@@ -166,7 +166,7 @@ PROBLEMS: dict[str, Problem | SolarCells] = {
         "Fashion-MNIST, 64x64, ResNet-18",
         fashion_mnist(2_000, is_large=True),
         {"backbone": "resnet18"},
-        head_rate=1e-3,
+        head_rate=3e-3,
         seeds=range(10),
     ),
     "solar_tuned": SolarCells("Solar cells, 224x224, EfficientNet-Lite0 fine-tuned, AUC", False),
