@@ -125,6 +125,9 @@ class Page:
             deviceScaleFactor=1,
             mobile=width < 500,
         )
+        # Media queries are looked at with the next frame.
+        frame = "new Promise((done) => requestAnimationFrame(done))"
+        self.run(f"await {frame}; await {frame};")
 
     def run(self, code):
         """Run a function's body in the page and give what it returns."""
