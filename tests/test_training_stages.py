@@ -7,10 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_protopnet._training import Settings
-from sklearn_protopnet._training._stages import (
-    count_batches,
-    usual_pretraining,
-)
+from sklearn_protopnet._training._stages import count_batches, usual_pretraining
 
 
 def settings(**changes):

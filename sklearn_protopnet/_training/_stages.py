@@ -110,14 +110,18 @@ class Settings:
         yield InitializationStage(tuple(first))
         if self.warmup_epochs:
             yield GradientStage("warmup", self.warmup_epochs, new_parts, may_stop_early=False)
-        interval = self.projection_interval or max(1, self.joint_epochs)
-        for start in range(0, max(1, self.joint_epochs), interval):
-            epochs = min(interval, self.joint_epochs - start)
+        for start in range(0, max(1, self.joint_epochs), self.round_epochs):
+            epochs = min(self.round_epochs, self.joint_epochs - start)
             is_last = start + epochs == self.joint_epochs
             if epochs:
                 yield GradientStage("joint", epochs, all_parts, is_last)
             yield ProjectionStage()
             yield LastLayerStage(is_last)
+
+    @property
+    def round_epochs(self) -> int:
+        """Joint epochs of a round, the last of which may have fewer."""
+        return self.projection_interval or max(1, self.joint_epochs)
 
     @property
     def is_backbone_frozen(self) -> bool:
@@ -137,7 +141,7 @@ class Settings:
     @property
     def has_rounds(self) -> bool:
         """Whether last layers come between joint epochs, so that these depend on its penalties."""
-        return self.projection_interval is not None and self.joint_epochs > self.projection_interval
+        return self.joint_epochs > self.round_epochs
 
     @property
     def n_epochs(self) -> int:

@@ -162,7 +162,8 @@ class Trainer:
         """Fit latent space and prototypes to images, in the mode of the stage after."""
         start = time.perf_counter()
         if self.settings.lacks_statistics:
-            update_bn(self._plain_batches(), self.network.backbone)
+            order = torch.randperm(len(self.dataset), generator=self.generator).numpy()
+            update_bn(map(self._images, self._batches(order)), self.network.backbone)
         self._begin(stage.moving)
         labels, prototypes = self.dataset.labels, self.network.prototypes
         drawn = draw_images(labels, self.generator)
@@ -173,18 +174,18 @@ class Trainer:
 
     def _read(self, index: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Yield batches of plain training images: positions, maps (N, F, H, W)."""
-        for batch in np.array_split(index, count_batches(len(index), self.settings.batch_size)):
+        for batch in self._batches(index):
             if self.parts.is_backbone_moving:
-                images = self.dataset.source.batch(self.dataset.rows[batch])
-                yield batch, self.network.feature_maps(images.to(self.device))
+                yield batch, self.network.feature_maps(self._images(batch))
             else:
                 yield batch, self.features.batch(batch)
 
-    def _plain_batches(self) -> Iterator[Tensor]:
-        """Yield all training images in batches of a random order."""
-        order = torch.randperm(len(self.dataset), generator=self.generator).numpy()
-        for batch in np.array_split(order, count_batches(len(order), self.settings.batch_size)):
-            yield self.dataset.source.batch(self.dataset.rows[batch]).to(self.device)
+    def _batches(self, index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return np.array_split(index, count_batches(len(index), self.settings.batch_size))
+
+    def _images(self, batch: NDArray[np.int64]) -> Tensor:
+        """Read plain training images at these positions."""
+        return self.dataset.source.batch(self.dataset.rows[batch]).to(self.device)
 
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
