@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import asdict
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -23,6 +24,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.extmath import softmax
@@ -30,7 +32,9 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import nn
 
 from sklearn_protopnet import _persistence
+from sklearn_protopnet._callbacks import CallbackTasks
 from sklearn_protopnet._compat import Interval, StrOptions, fit_context, validate_params
+from sklearn_protopnet._fit import Earlier, finish
 from sklearn_protopnet._fitted import FittedNetwork, fitted_network
 from sklearn_protopnet._fitted_state import check_fitted_state
 from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Transform
@@ -45,20 +49,21 @@ from sklearn_protopnet._network import (
     working_conditions,
 )
 from sklearn_protopnet._training import (
-    NO_SOURCE,
     TRAINED_BACKBONE_RATE,
+    Checkpoint,
     HistoryRow,
     LastLayerTask,
+    Observers,
     Settings,
+    TrainedNetwork,
     TrainingProgress,
     TrainingTask,
     dataset_similarities,
-    prototype_sources,
-    similarity_quantiles,
     train_network,
     usual_pretraining,
 )
 from sklearn_protopnet._validation import (
+    TrainingData,
     check_images,
     check_labels,
     check_training_images,
@@ -74,7 +79,11 @@ from sklearn_protopnet.inspection._pipelines import index_of
 
 
 class ProtoPNetClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    BaseEstimator,
 ):
     """Prototypical part network: this part looks like that part of a training image.
 
@@ -192,7 +201,8 @@ class ProtoPNetClassifier(
     early_stopping : bool, default=False
         Whether to set validation images aside and to stop the pretraining and the joint epochs
         when their accuracy no longer improves. Training goes on with the best network,
-        also when the epochs end first.
+        also when the epochs end first. In joint epochs the accuracy is that of projected
+        prototypes and a solved last layer, at the cost of these for every epoch.
     validation_fraction : float, default=0.1
         Share of the training images to set aside, stratified. Used with `early_stopping` and
         without `X_val` only.
@@ -219,12 +229,26 @@ class ProtoPNetClassifier(
         predict, and shared by all candidates of a split. Functions and global values that a
         module or `augment` only names are not in the key. Reading the directory unpickles what
         is in it.
+    checkpoint : str or path-like, default=None
+        A directory in which the state of a training is kept while it runs: with the same data and
+        parameters, `fit` goes on where an earlier one was killed or interrupted, and ends with the
+        same bits as one that ran through. It is found by the same key as in `memory`, so that many
+        fits may share the directory, and is removed at the end of the fit. Needs an integer
+        `random_state`. Reading it executes nothing.
+    checkpoint_interval : float, default=0.0
+        Seconds between two states at least; with 0 every epoch and every stage is kept. The last
+        two are on disk, each three to six times as large as the network.
+    warm_start : bool, default=False
+        Whether a further `fit` goes on with the network of the last one: with `joint_epochs` more
+        epochs, a projection and a last layer, without pretraining and warm-up. Images are
+        standardised as they were, and classes, size of the images and network must be the same.
+        `n_iter_`, `loss_curve_` and `history_` go on, too.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, initial prototypes, the order of the batches and the validation
         split. The same seed gives the same bits on the same machine, whatever the order of
         the rows.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show a progress bar: stage, epochs, time left, parts of the loss, accuracy.
 
     Attributes
     ----------
@@ -342,6 +366,9 @@ class ProtoPNetClassifier(
         "precision": [StrOptions({"auto", *PRECISIONS})],
         "n_jobs": [Integral, None],
         "memory": [str, Memory, None],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_interval": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -381,6 +408,9 @@ class ProtoPNetClassifier(
         precision: str = "auto",
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_interval: float = 0.0,
+        warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -416,9 +446,13 @@ class ProtoPNetClassifier(
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -470,13 +504,19 @@ class ProtoPNetClassifier(
         ImportError
             If weights come from a package that is not installed.
 
+        KeyboardInterrupt
+            At the second Ctrl-C, or at the first that comes outside of gradient descent. The
+            classifier is then as it was before.
+
         Warns
         -----
         ConvergenceWarning
             If the iterations for the last layer end before the certified gap is small enough.
         UserWarning
-            If a class has no image of positive weight, or if rows that are taken for square grey
-            images could also have four channels: 1,024 features are 32 x 32 or 16 x 16 x 4.
+            At a Ctrl-C in gradient descent, which ends it; if a checkpoint is damaged or cannot be
+            written; if a class has no image of positive weight, or if rows that are taken for
+            square grey images could also have four channels: 1,024 features are 32 x 32 or
+            16 x 16 x 4.
         """
         # What scikit-learn finds out it leaves on an estimator: on this one when all is done, so
         # that a fit that fails changes nothing, and other threads predict with the last one.
@@ -486,69 +526,78 @@ class ProtoPNetClassifier(
         checked.input_shape_ = images.shape
         checked.n_features_in_ = math.prod(checked.image_shape_)
         held_out = X_val, y_val, sample_weight_val
-        data = prepare_training(checked, images, y, sample_weight, held_out)
-        architecture = self._architecture(images.shape, len(data.classes))
-        device = resolve_device(self.device)
-        task = TrainingTask(
-            architecture,
-            self._settings(len(data.training)),
-            data.training,
-            data.validation,
-            self.augment,
-            data.seed,
-            device,
-            resolve_precision(self.precision, device, is_small=architecture.is_small),
+        earlier = Earlier.of(self)
+        data = prepare_training(
+            checked, images, y, sample_weight, held_out, standardization=earlier.standardization
         )
-        penalties = float(self.l1_weight), float(self.l2_weight)
+        task = self._task(data, images.shape, earlier)
+        checkpoint = self._checkpoint(task)
+        shapes = {
+            "n_features_in_": checked.n_features_in_,
+            "image_shape_": checked.image_shape_,
+            "input_shape_": checked.input_shape_,
+        }
+        conclude = partial(
+            finish,
+            task=task,
+            classes=data.classes,
+            l1_weight=float(self.l1_weight),
+            l2_weight=float(self.l2_weight),
+            is_resized=self.image_size is not None,
+            earlier=earlier,
+        )
+        watched = {
+            "X": X,
+            "y": y,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        callbacks = self._init_callback_context(
+            max_subtasks=len(task.settings.rounds()), sequential_subtasks=False
+        )
+        callbacks.call_on_fit_task_begin(estimator=self, **watched)
         with (
-            working_conditions(tiny=architecture.is_tiny),
+            working_conditions(tiny=task.architecture.is_tiny),
             TrainingProgress(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
         ):
-            trained = train_network(task, check_memory(self.memory), bar.show)
-            last_layer, row = trained.last_layer.solve(*penalties)
-            bar.show(row)
-        sources = prototype_sources(task, trained)
-        quantiles = similarity_quantiles(trained.last_layer.training, trained.prototype_classes)
+            tasks = CallbackTasks(
+                self, callbacks, watched, lambda it: {**shapes, **conclude(it).result.attributes()}
+            )
+            observers: Observers[TrainedNetwork] = Observers([bar, tasks])
+            trained = train_network(task, check_memory(self.memory), checkpoint, observers)
+            end = conclude(trained)
+            bar.end(end.row, lambda: None)
+        found = end.result
         for name in ("backbone_", "feature_names_in_"):  # of an earlier fit
             self.__dict__.pop(name, None)
-        if trained.backbone is not None:
-            self.backbone_ = trained.backbone
+        if found.backbone is not None:
+            self.backbone_ = found.backbone
         if hasattr(checked, "feature_names_in_"):
             self.feature_names_in_ = checked.feature_names_in_
         self.n_features_in_ = checked.n_features_in_
         self.image_shape_, self.input_shape_ = checked.image_shape_, checked.input_shape_
-        self.classes_ = data.classes
-        self.prototypes_ = trained.prototypes
-        self.prototype_classes_ = data.classes[trained.prototype_classes]
-        self.prototype_sample_indices_ = sources.rows
-        self.prototype_boxes_ = sources.boxes
-        self.prototype_images_ = sources.images
-        self.prototype_image_sizes_ = sources.sizes
-        self.prototype_distances_ = trained.source_distances
-        self.similarity_quantiles_ = quantiles
-        self.coef_ = last_layer.coef
-        self.last_layer_gap_ = last_layer.gap
-        self.l1_weight_, self.l2_weight_ = penalties
-        self.history_ = [asdict(each) for each in (*trained.history, row)]
-        self.n_iter_ = len(trained.loss_curve)
-        self.loss_curve_ = trained.loss_curve
-        self.state_ = {
-            "architecture": architecture.plain_values(),
-            "network": trained.layers,
-            "standardization": asdict(data.training.source.standardization),
-            "receptive_field": asdict(trained.receptive_field),
-            "is_backbone_frozen": task.settings.is_backbone_frozen,
-            "is_resized": self.image_size is not None,
-        }
-        missing = self.prototype_classes_[sources.rows == NO_SOURCE]
-        if len(missing):
-            warnings.warn(
-                f"No training image of classes {np.unique(missing).tolist()} has a positive "
-                "weight: their prototypes stay as they were drawn and are no patches of images.",
-                stacklevel=3,  # the second is scikit-learn's decorator
-            )
-        if not last_layer.converged:
-            warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=3)
+        self.classes_ = found.classes
+        self.prototypes_ = found.prototypes
+        self.prototype_classes_ = found.prototype_classes
+        self.prototype_sample_indices_ = found.prototype_sample_indices
+        self.prototype_boxes_ = found.prototype_boxes
+        self.prototype_images_ = found.prototype_images
+        self.prototype_image_sizes_ = found.prototype_image_sizes
+        self.prototype_distances_ = found.prototype_distances
+        self.similarity_quantiles_ = found.similarity_quantiles
+        self.coef_ = found.coef
+        self.last_layer_gap_ = found.last_layer_gap
+        self.l1_weight_, self.l2_weight_ = found.l1_weight, found.l2_weight
+        self.history_ = found.history
+        self.n_iter_ = found.n_iter
+        self.loss_curve_ = found.loss_curve
+        self.state_ = found.state
+        if trained.interrupted_in is None:
+            checkpoint.remove()
+        callbacks.call_on_fit_task_end(
+            estimator=self, reconstruction_attributes=found.attributes, **watched
+        )
+        for warning in end.warnings:
+            warnings.warn(warning, stacklevel=4)  # the two between are scikit-learn's decorators
         return self
 
     @validate_params(
@@ -912,7 +961,7 @@ class ProtoPNetClassifier(
             If the file cannot be written, or is no regular file.
         TypeError
             If the backbone is a module or `augment` a callable: a file holds arrays and plain
-            values only. `memory` is left out.
+            values only. Callbacks, `memory` and `checkpoint` are left out.
         ValueError
             If a fitted attribute has been changed to what `load` would refuse.
         """
@@ -934,6 +983,34 @@ class ProtoPNetClassifier(
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
 
+    def _task(
+        self, data: TrainingData, image_shape: tuple[int, int, int], earlier: Earlier
+    ) -> TrainingTask:
+        architecture = self._architecture(image_shape, len(data.classes))
+        device = resolve_device(self.device)
+        return TrainingTask(
+            architecture,
+            self._settings(len(data.training), is_warm_start=earlier.is_warm_start),
+            data.training,
+            data.validation,
+            self.augment,
+            data.seed,
+            device,
+            resolve_precision(self.precision, device, is_small=architecture.is_small),
+            earlier.start(architecture, data.classes),
+        )
+
+    def _checkpoint(self, task: TrainingTask) -> Checkpoint:
+        if self.checkpoint is None:
+            return Checkpoint(None, "", 0.0)
+        is_reproducible = isinstance(self.random_state, Integral)
+        if not is_reproducible:
+            raise ValueError(
+                "checkpoint needs an integer random_state, since another seed is another training, "
+                f"got {self.random_state!r}."
+            )
+        return Checkpoint(self.checkpoint, task.key(), self.checkpoint_interval)
+
     def _architecture(self, image_shape: tuple[int, int, int], n_classes: int) -> Architecture:
         size = tuple(self.prototype_size)
         if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
@@ -954,7 +1031,7 @@ class ProtoPNetClassifier(
             weights=self.weights,
         )
 
-    def _settings(self, n_images: int) -> Settings:
+    def _settings(self, n_images: int, *, is_warm_start: bool) -> Settings:
         is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
         pretraining_epochs, backbone_rate = self.pretraining_epochs, self.backbone_learning_rate
         if pretraining_epochs == "auto":
@@ -963,8 +1040,8 @@ class ProtoPNetClassifier(
         if backbone_rate == "auto":
             backbone_rate = TRAINED_BACKBONE_RATE if is_trained else self.learning_rate
         return Settings(
-            pretraining_epochs=int(pretraining_epochs),
-            warmup_epochs=self.warmup_epochs,
+            pretraining_epochs=0 if is_warm_start else int(pretraining_epochs),
+            warmup_epochs=0 if is_warm_start else self.warmup_epochs,
             joint_epochs=self.joint_epochs,
             projection_interval=self.projection_interval,
             learning_rate=float(self.learning_rate),
@@ -978,6 +1055,7 @@ class ProtoPNetClassifier(
             l2_weight=float(self.l2_weight),
             is_trained=is_trained,
             freeze_statistics=self.weights is not None,
+            is_warm_start=is_warm_start,
             patience=self.n_iter_no_change if self.early_stopping else None,
         )
 
@@ -1002,8 +1080,8 @@ def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier:
     Returns
     -------
     ProtoPNetClassifier
-        Predicts the same bits as the one that was saved, on the same machine. Its `memory` is
-        None: what lies in a directory that a file names is not read.
+        Predicts the same bits as the one that was saved, on the same machine. Its `memory` and its
+        `checkpoint` are None: what lies in a directory that a file names is not read.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
+    "CALLBACKS",
     "OUTPUT_CONFIG",
     "BatchNorm",
     "Interval",
@@ -32,6 +33,14 @@ __all__ = [
     "storage_key",
     "validate_params",
 ]
+
+CALLBACKS: Final = (
+    "_callback_fit_ctx",
+    "_parent_callback_ctx",
+    "_skl_callbacks",
+    "_skl_callbacks_to_teardown",
+)
+"""Attributes of these names hold an estimator's callbacks, and where in a search it is."""
 
 OUTPUT_CONFIG: Final = "_sklearn_output_config"
 """An estimator's attribute of this name holds what `set_output` was told."""

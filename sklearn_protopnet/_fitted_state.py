@@ -54,6 +54,7 @@ STATE: Final = (
     "architecture",
     "is_backbone_frozen",
     "is_resized",
+    "linear_head",
     "network",
     "receptive_field",
     "standardization",
@@ -314,6 +315,10 @@ def _check_network(estimator: Any) -> None:
         f"The receptive field must be that of {n_channels} channels",
         repr(depth)[:100],
     )
+    head, n_classes = estimator.state_["linear_head"], len(estimator.classes_)
+    _require(set(head) == {"weight", "bias"}, "The linear head must have two arrays", sorted(head))
+    _check_array("The linear head's weight", head["weight"], np.float32, (n_classes, depth))
+    _check_array("The linear head's bias", head["bias"], np.float32, (n_classes,))
     fitted = fitted_network(copy(estimator).set_params(device="cpu", memory=None))
     network, field = fitted.network, fitted.field
     restored = network.state_dict()

@@ -18,6 +18,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
+from sklearn_protopnet._compat import CALLBACKS
 from sklearn_protopnet._files import check_place, check_regular, replacing
 
 Estimator = TypeVar("Estimator")
@@ -47,8 +48,12 @@ LOADERS: Final = {
 """Each loader of skops that a file may ask for makes objects of these types."""
 
 
+ELSEWHERE: Final = {"memory": None, "checkpoint": None}
+"""What lies in directories that these parameters name is no part of a file."""
+
+
 def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], Any]) -> None:
-    """Write an estimator to a file, all of it or nothing, less its `memory`.
+    """Write an estimator to a file, all of it or nothing, less callbacks and `ELSEWHERE`.
 
     The file is the archive that skops writes, of members that are not compressed, with a manifest
     as the last one.
@@ -78,7 +83,9 @@ def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], An
     )
     remedy = "Predictions do not need the latter: set_params(augment=None). Or pickle the "
     remedy += "estimator."
-    written = copy(estimator).set_params(memory=None)
+    written = copy(estimator).set_params(**ELSEWHERE)
+    for name in CALLBACKS:
+        vars(written).pop(name, None)
     vars(written).update(_unmapped(vars(written)))
     try:
         data = io.BytesIO(skops_io.dumps(written))
@@ -88,7 +95,7 @@ def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], An
         untrusted = _untrusted_types(json.loads(archive.read(SCHEMA)))
         if untrusted:
             raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
-        check(estimator)
+        check(written)
         manifest = {"format": FORMAT, "version": _version(), "sha256": _digest(archive)}
         archive.writestr(MANIFEST, json.dumps(manifest))
     with replacing(path) as temporary:
@@ -126,7 +133,7 @@ def load(path: str | os.PathLike[str], check: Callable[[Any], Estimator]) -> Est
     except Exception as error:  # zipfile, json, NumPy and skops each raise their own
         raise ValueError(f"{name!r} must be a file written by save: {_said(error)}") from error
     try:
-        return check(estimator.set_params(memory=None))
+        return check(estimator.set_params(**ELSEWHERE))
     except Exception as error:  # what is not there, or of another type, fails in a way of its own
         raise ValueError(
             f"{name!r} must hold a sound classifier, and this one, of sklearn-protopnet "

@@ -407,6 +407,9 @@ class TestFittedStateOnly:
         "validation_fraction": 0.4,
         "n_iter_no_change": 7,
         "precision": "float32",
+        "checkpoint": "nowhere",
+        "checkpoint_interval": 7.0,
+        "warm_start": True,
         "random_state": 7,
         "verbose": 0,
     }

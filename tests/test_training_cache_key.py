@@ -40,6 +40,7 @@ SETTINGS = Settings(
     l2_weight=1e-3,
     is_trained=True,
     freeze_statistics=False,
+    is_warm_start=False,
     patience=None,
 )
 ARCHITECTURE = Architecture("auto", (4, 4, 1), 2, 2, 8, (1, 1), "log")

@@ -27,6 +27,7 @@ def settings(**changes):
         "l2_weight": 1e-3,
         "is_trained": True,
         "freeze_statistics": False,
+        "is_warm_start": False,
         "patience": None,
     }
     return Settings(**{**plain, **changes})
@@ -45,11 +46,13 @@ def test_every_round_ends_with_a_projection_and_a_last_layer(pretraining, warmup
         joint_epochs=joint,
         projection_interval=interval,
     )
-    names = [(stage.name, getattr(stage, "epochs", None)) for stage in plan.stages()]
+    stages = [stage for stages in plan.rounds() for stage in stages]
+    names = [(stage.name, getattr(stage, "epochs", None)) for stage in stages]
     begin = [("pretraining", pretraining), ("initialization", None), ("warmup", warmup)]
     most = interval or max(1, joint)
     n_rounds = max(1, math.ceil(joint / most))
-    assert plan.has_rounds == (n_rounds > 1)
+    assert plan.needs_last_layers == (n_rounds > 1)
+    assert len(plan.rounds()) == n_rounds
     for i in range(n_rounds):
         begin.append(("joint", min(most, joint - i * most)))
         begin += [("projection", None), ("last_layer", None)]

@@ -1,6 +1,7 @@
 """Training: stages as data, the loop, the loss, the projection and the last layer."""
 
 from sklearn_protopnet._training._cache_key import digest_bytes
+from sklearn_protopnet._training._checkpoint import Checkpoint
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._last_layer import (
@@ -8,6 +9,7 @@ from sklearn_protopnet._training._last_layer import (
     Similarities,
     dataset_similarities,
 )
+from sklearn_protopnet._training._observer import Observers
 from sklearn_protopnet._training._progress import ProgressBar, TrainingProgress
 from sklearn_protopnet._training._projection import NO_SOURCE
 from sklearn_protopnet._training._quantiles import N_QUANTILES, similarity_quantiles
@@ -16,7 +18,9 @@ from sklearn_protopnet._training._stages import (
     Settings,
     usual_pretraining,
 )
+from sklearn_protopnet._training._start import Start
 from sklearn_protopnet._training._task import (
+    TrainedNetwork,
     TrainingTask,
     prototype_sources,
     train_network,
@@ -26,12 +30,16 @@ __all__ = [
     "NO_SOURCE",
     "N_QUANTILES",
     "TRAINED_BACKBONE_RATE",
+    "Checkpoint",
     "FeatureCache",
     "HistoryRow",
     "LastLayerTask",
+    "Observers",
     "ProgressBar",
     "Settings",
     "Similarities",
+    "Start",
+    "TrainedNetwork",
     "TrainingProgress",
     "TrainingTask",
     "dataset_similarities",

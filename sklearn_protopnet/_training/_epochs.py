@@ -6,7 +6,7 @@ Shapes: n training images, N images of a batch, F channels of an H x W map, K cl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from typing import Final
@@ -78,7 +78,13 @@ class GradientEpochs:
         """Whether images are varied, so that no epoch asks for the maps of plain ones."""
         return self.transform is not None
 
-    def run(self, stage: GradientStage, epoch: int, average: WeightAverage) -> list[float]:
+    def run(
+        self,
+        stage: GradientStage,
+        epoch: int,
+        average: WeightAverage,
+        after_step: Callable[[], None],
+    ) -> list[float]:
         """Make one pass over the training images, with the parts frozen that do not move.
 
         Parameters
@@ -88,6 +94,8 @@ class GradientEpochs:
             Its number, for the message.
         average : WeightAverage
             Takes in every step.
+        after_step : callable
+            Called after every step.
 
         Returns
         -------
@@ -124,6 +132,7 @@ class GradientEpochs:
             accuracy = (weights * (logits.argmax(1) == labels)).mean()
             figures = [loss, *vars(parts).values(), accuracy]
             sums += len(batch) * torch.stack(figures).detach().cpu()
+            after_step()
         return [float(value) for value in sums / n_images]
 
     def _feature_batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:

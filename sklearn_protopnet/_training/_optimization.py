@@ -66,6 +66,10 @@ class Parts:
             self._optimizers[stage.name] = torch.optim.Adam(groups)
         return self._optimizers[stage.name]
 
+    def optimizer_states(self) -> dict[str, Any]:
+        """Give the states of the stages' optimizers."""
+        return {name: each.state_dict() for name, each in self._optimizers.items()}
+
     def average(self, stage: GradientStage) -> WeightAverage:
         """Begin an average of the parts that a stage moves, statistics included."""
         tensors: list[Tensor] = []
@@ -123,6 +127,16 @@ class WeightAverage:
         for now, kept in zip(self.now, last, strict=True):
             now.copy_(kept)
 
+    def state(self) -> dict[str, Any]:
+        """Give all that it is."""
+        return {"mean": self.mean, "n_steps": self.n_steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Be what another one was."""
+        self.n_steps = state["n_steps"]
+        for mean, kept in zip(self.mean, state["mean"], strict=True):
+            mean.copy_(kept)
+
     def put(self) -> None:
         """Let what steps move be the average."""
         for now, mean in zip(self.now, self.mean, strict=True):
@@ -136,7 +150,15 @@ class BestState:
         self.module = module
         self.patience = patience
         self.score, self.age = -math.inf, 0
-        self.state: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Give all that it is."""
+        return {"score": self.score, "age": self.age, "best": self.best}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Be what another one was."""
+        self.score, self.age, self.best = state["score"], state["age"], state["best"]
 
     @property
     def is_stale(self) -> bool:
@@ -149,9 +171,9 @@ class BestState:
         self.age += 1
         if score > self.score:
             self.score, self.age = score, 0
-            self.state = copy.deepcopy(self.module.state_dict())
+            self.best = copy.deepcopy(self.module.state_dict())
 
     def restore(self) -> None:
         """Put the best state back; without patience there is none."""
-        if self.state:
-            self.module.load_state_dict(self.state)
+        if self.best:
+            self.module.load_state_dict(self.best)

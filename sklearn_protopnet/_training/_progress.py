@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from tqdm.auto import tqdm
 
@@ -79,7 +80,7 @@ class ProgressBar:
 
 
 class TrainingProgress(ProgressBar):
-    """Shows the stage, the loss and the accuracies after every row of the history.
+    """Shows the stage, the epoch, the parts of the loss and the accuracies of a training.
 
     Parameters
     ----------
@@ -87,17 +88,27 @@ class TrainingProgress(ProgressBar):
     visible : bool
     """
 
+    FIGURES: Final = ("loss", "cross_entropy", "cluster", "separation", "linear_head", "accuracy")
+    """What is shown of a row of the history, beside the validation accuracy."""
+
     def __init__(self, n_epochs: int, *, visible: bool) -> None:
         super().__init__(n_epochs, "epoch", visible=visible)
         self._epoch = 0
 
-    def show(self, row: HistoryRow) -> None:
-        """Take in a row of the history."""
-        self.update(
-            row.epoch - self._epoch,
-            row.stage,
-            loss=row.loss,
-            accuracy=row.accuracy,
-            validation=row.validation_accuracy,
-        )
-        self._epoch = row.epoch
+    def begin(self, name: str, number: int, n_subtasks: int) -> None:
+        """Nothing is shown of what has only begun."""
+
+    def end(self, row: HistoryRow | None, _: Callable[[], object]) -> bool:
+        """Take in what a task did; go on."""
+        if row is not None:
+            figures = {name: getattr(row, name) for name in self.FIGURES}
+            self.update(
+                row.epoch - self._epoch, row.stage, **figures, validation=row.validation_accuracy
+            )
+            self._epoch = row.epoch
+        return False
+
+    def skip(self, n_epochs: int) -> None:
+        """Say that a network was there already."""
+        self.update(n_epochs - self._epoch, "from memory, epochs skipped")
+        self._epoch = n_epochs

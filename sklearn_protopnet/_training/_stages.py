@@ -91,10 +91,21 @@ class Settings:
     """Whether the backbone's weights are taken to be trained."""
     freeze_statistics: bool
     """Whether the backbone's batch normalisation keeps the statistics that it came with."""
+    is_warm_start: bool
+    """Whether joint epochs come at once, since the network has been fitted."""
     patience: int | None
     """Epochs of a stage without a better validation score after which to stop; None: never."""
 
-    def stages(self) -> Iterator[Stage]:
+    def rounds(self) -> list[list[Stage]]:
+        """Give the stages of each round, the last of which are a projection and a last layer."""
+        rounds: list[list[Stage]] = [[]]
+        for stage in self._stages():
+            rounds[-1].append(stage)
+            if isinstance(stage, LastLayerStage) and not stage.is_last:
+                rounds.append([])
+        return rounds
+
+    def _stages(self) -> Iterator[Stage]:
         """Yield pretraining, warm-up, then rounds of joint epochs, projection, last layer."""
         rate = self.learning_rate
         linear_head = {"linear_head": rate}
@@ -107,7 +118,8 @@ class Settings:
             pretrained = {"backbone": rate, **linear_head}
             yield GradientStage("pretraining", self.pretraining_epochs, pretrained)
         first = new_parts if self.warmup_epochs else all_parts if self.joint_epochs else ()
-        yield InitializationStage(tuple(first))
+        if not self.is_warm_start:
+            yield InitializationStage(tuple(first))
         if self.warmup_epochs:
             yield GradientStage("warmup", self.warmup_epochs, new_parts, may_stop_early=False)
         for start in range(0, max(1, self.joint_epochs), self.round_epochs):
@@ -139,9 +151,9 @@ class Settings:
         return self.warmup_epochs > 0 and not has_some
 
     @property
-    def has_rounds(self) -> bool:
-        """Whether last layers come between joint epochs, so that these depend on its penalties."""
-        return self.joint_epochs > self.round_epochs
+    def needs_last_layers(self) -> bool:
+        """Whether last layers are solved for between epochs, which then depend on its penalties."""
+        return self.joint_epochs > self.round_epochs or self.patience is not None
 
     @property
     def n_epochs(self) -> int:

@@ -6,6 +6,7 @@ over those trains the network once.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,11 +27,15 @@ from sklearn_protopnet._network import (
 from sklearn_protopnet._threads import GLOBAL_DRAWS
 from sklearn_protopnet._training import _result_cache
 from sklearn_protopnet._training._cache_key import digest_of
+from sklearn_protopnet._training._checkpoint import Checkpoint
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._last_layer import LastLayerTask
+from sklearn_protopnet._training._observer import Observer
 from sklearn_protopnet._training._projection import NO_SOURCE, Projection
+from sklearn_protopnet._training._run import TrainingRun
 from sklearn_protopnet._training._stages import Settings
-from sklearn_protopnet._training._trainer import Trainer
+from sklearn_protopnet._training._start import Start
+from sklearn_protopnet._training._trainer import Trainer, Training
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class TrainingTask:
     device: torch.device
     precision: torch.dtype
     """Of the gradient stages."""
+    start: Start | None = None
+    """What the training goes on from, with its joint epochs."""
 
     def key(self) -> str:
         """Digest all that the trained network depends on.
@@ -60,7 +67,7 @@ class TrainingTask:
         return digest_of(
             task=self,
             weights=self.architecture.weights_key(),
-            penalties=penalties if self.settings.has_rounds else None,
+            penalties=penalties if self.settings.needs_last_layers else None,
         )
 
 
@@ -78,6 +85,8 @@ class TrainedNetwork:
     """(P,) distance of each prototype to its source patch, measured after the projection."""
     layers: dict[str, NDArray[Any]]
     """Parameters and statistics of the other layers, but of a backbone that is a module."""
+    linear_head: dict[str, NDArray[np.float32]]
+    """Weights and bias of what has learned beside the prototypes."""
     backbone: nn.Module | None
     """The trained backbone, where it is a module."""
     receptive_field: ReceptiveField
@@ -86,6 +95,16 @@ class TrainedNetwork:
     """Objective in every epoch."""
     last_layer: LastLayerTask
     """The last layer is left to solve for."""
+    interrupted_in: str | None
+    """The gradient stage in which Ctrl-C came."""
+
+
+class CutShortError(Exception):
+    """Carries a network whose training was cut short past a cache, which must not keep it."""
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        super().__init__()
+        self.trained = trained
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,10 @@ def prototype_sources(task: TrainingTask, trained: TrainedNetwork) -> PrototypeS
 
 
 def train_network(
-    task: TrainingTask, memory: Memory, on_row: Callable[[HistoryRow], None]
+    task: TrainingTask,
+    memory: Memory,
+    checkpoint: Checkpoint,
+    observer: Observer[TrainedNetwork],
 ) -> TrainedNetwork:
     """Train a network and project its prototypes, or take the result from a cache.
 
@@ -129,8 +151,9 @@ def train_network(
     task : TrainingTask
     memory : joblib.Memory
         Where trained networks are cached, and maps of a backbone that is never trained.
-    on_row : callable
-        Called with every row of the history, if there is something to do.
+    checkpoint : Checkpoint
+        Where the training goes on from, if there is something, and is kept meanwhile.
+    observer : Observer
 
     Returns
     -------
@@ -140,26 +163,44 @@ def train_network(
     ------
     ValueError
         If there is a cache, and the backbone or `augment` is an object that cannot be pickled.
+    KeyboardInterrupt
+        At the second Ctrl-C, or at the first that comes outside of a gradient stage.
 
     Warns
     -----
     UserWarning
-        If a cached result is damaged: it is computed again.
+        If a cached result or a checkpoint is damaged.
     """
     key = "" if memory.location is None else task.key()
-    trained: TrainedNetwork = _result_cache.cached(
-        memory, _result_cache.network, key, lambda: _train(task, memory, on_row)
-    )
+    ran: list[TrainedNetwork] = []
+
+    def compute() -> TrainedNetwork:
+        trained, is_cut_short = _train(task, memory, checkpoint, observer)
+        ran.append(trained)
+        if is_cut_short:  # joblib keeps nothing of a call that fails
+            raise CutShortError(trained)
+        return trained
+
+    try:
+        trained: TrainedNetwork = _result_cache.cached(memory, _result_cache.network, key, compute)
+    except CutShortError as error:
+        return error.trained
+    if not ran:
+        observer.skip(task.settings.n_epochs)
     return trained
 
 
 def _train(
-    task: TrainingTask, memory: Memory, on_row: Callable[[HistoryRow], None]
-) -> TrainedNetwork:
+    task: TrainingTask,
+    memory: Memory,
+    checkpoint: Checkpoint,
+    observer: Observer[TrainedNetwork],
+) -> tuple[TrainedNetwork, bool]:
+    """Train a network, and say whether something was left out."""
     network, field = task.architecture.build(task.seed)
     network.to(task.device)
     with _module_draws(task):
-        training = Trainer(
+        trainer = Trainer(
             network,
             task.training,
             task.settings,
@@ -168,8 +209,35 @@ def _train(
             augment=task.augment,
             precision=task.precision,
             memory=memory if task.settings.is_backbone_frozen else Memory(None, verbose=0),
-            on_row=on_row,
-        ).run()
+        )
+        if task.start is not None:
+            task.start.put_into(network, trainer.linear_head)
+        run = TrainingRun(trainer, _InArrays(observer, task, field), checkpoint)
+        training = run.run()
+    trained = _trained_network(task, field, training, run.interrupted_in)
+    return trained, run.is_cut_short
+
+
+class _InArrays:
+    """Tells an observer of a training, with results in arrays."""
+
+    def __init__(
+        self, observer: Observer[TrainedNetwork], task: TrainingTask, field: ReceptiveField
+    ) -> None:
+        self._observer, self._task, self._field = observer, task, field
+        self.begin, self.skip = observer.begin, observer.skip
+
+    def end(self, row: HistoryRow | None, conclude: Callable[[], Training]) -> bool:
+        return self._observer.end(
+            row, lambda: _trained_network(self._task, self._field, conclude(), None)
+        )
+
+
+def _trained_network(
+    task: TrainingTask, field: ReceptiveField, training: Training, interrupted_in: str | None
+) -> TrainedNetwork:
+    """Put what a training leaves into arrays."""
+    network = training.network
     is_module = isinstance(task.architecture.backbone, nn.Module)
     layers: dict[str, nn.Module] = {"add_on": network.add_on}
     if not is_module:
@@ -184,12 +252,21 @@ def _train(
             for name, layer in layers.items()
             for key, value in layer.state_dict().items()
         },
-        backbone=network.backbone.cpu().eval().requires_grad_(False) if is_module else None,
+        linear_head={
+            name: _array(value) for name, value in training.linear_head.state_dict().items()
+        },
+        backbone=_at_rest(network.backbone) if is_module else None,
         receptive_field=field,
         history=training.history,
         loss_curve=training.loss_curve,
         last_layer=training.last_layer,
+        interrupted_in=interrupted_in,
     )
+
+
+def _at_rest(backbone: nn.Module) -> nn.Module:
+    """Copy a module that may be in training."""
+    return copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

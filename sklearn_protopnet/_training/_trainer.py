@@ -6,10 +6,12 @@ D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ from sklearn_protopnet._training._initialization import (
     standardize_latents,
 )
 from sklearn_protopnet._training._last_layer import LastLayerTask, dataset_similarities
-from sklearn_protopnet._training._optimization import BestState, Parts
+from sklearn_protopnet._training._optimization import BestState, Parts, WeightAverage
 from sklearn_protopnet._training._projection import Projection, Projector
 from sklearn_protopnet._training._stages import (
     GradientStage,
@@ -50,8 +52,10 @@ from sklearn_protopnet._training._stages import (
 
 @dataclass(frozen=True)
 class Training:
-    """What a training leaves beside the network itself."""
+    """What a training leaves."""
 
+    network: PrototypeNetwork
+    linear_head: LinearHead
     projection: Projection
     """Sources are positions in the training set."""
     source_distances: NDArray[np.float64]
@@ -64,7 +68,7 @@ class Training:
 
 
 class Trainer:
-    """Runs the stages of `Settings` on a network.
+    """A network in training: what each kind of stage does to it, and all that it is in between.
 
     Parameters
     ----------
@@ -83,8 +87,6 @@ class Trainer:
         Of the gradient stages.
     memory : joblib.Memory
         Where maps of a backbone that does not move are cached.
-    on_row : callable
-        Called with every `HistoryRow`.
     """
 
     def __init__(
@@ -98,7 +100,6 @@ class Trainer:
         augment: str | Transform | None,
         precision: torch.dtype,
         memory: Memory,
-        on_row: Callable[[HistoryRow], None],
     ) -> None:
         self.network = network
         self.dataset = dataset
@@ -112,11 +113,17 @@ class Trainer:
             features = FeatureCache(network, validation.source, validation.rows, memory)
             self.validation = validation, features
             self.feature_caches.append(features)
-        self.on_row = on_row
+        self.options: dict[str, Any] = {
+            "validation": validation,
+            "augment": augment,
+            "precision": precision,
+            "memory": memory,
+        }
         self.history: list[HistoryRow] = []
         self.loss_curve: list[float] = []
         self.round, self.epoch = 1, 0
         self.preparation = 0.0  # seconds of what has no row of its own: they go to the next row
+        self.projection: Projection | None = None
         self.linear_head = LinearHead(network.backbone_channels, len(network.head), generator).to(
             self.device
         )
@@ -128,21 +135,16 @@ class Trainer:
         self.best_pretrained = BestState(self.pretrained, settings.patience)
         self.best = BestState(network, settings.patience)
 
-    def run(self) -> Training:
-        """Run every stage but the last one, which solves for the last layer."""
-        for stage in self.settings.stages():
-            if isinstance(stage, GradientStage):
-                self._descend(stage)
-            elif isinstance(stage, InitializationStage):
-                self._initialize(stage)
-            elif isinstance(stage, ProjectionStage):
-                projection = self._project(stage)
-            else:
-                last_layer, distances = self._last_layer_task(stage, projection)
-                if stage.is_last or self.best.is_stale:
-                    break
-                self._solve_last_layer(last_layer)
-        return Training(projection, distances, self.history, self.loss_curve, last_layer)
+    def copy(self) -> Trainer:
+        """Give one whose network can be changed while this one stays as it is."""
+        network = copy.deepcopy(self.network)
+        other = Trainer(network, self.dataset, self.settings, torch.Generator(), **self.options)
+        other.linear_head.load_state_dict(self.linear_head.state_dict())
+        other.generator.set_state(self.generator.get_state())
+        other.history, other.loss_curve = self.history.copy(), self.loss_curve.copy()
+        other.round, other.epoch = self.round, self.epoch
+        other.projection = self.projection
+        return other
 
     def _begin(self, moving: Collection[str]) -> None:
         """Freeze all parts but these; keep the maps of a backbone that is frozen.
@@ -158,7 +160,7 @@ class Trainer:
                 features.fill()
 
     @torch.no_grad()
-    def _initialize(self, stage: InitializationStage) -> None:
+    def initialize(self, stage: InitializationStage) -> None:
         """Fit latent space and prototypes to images, in the mode of the stage after."""
         start = time.perf_counter()
         if self.settings.lacks_statistics:
@@ -187,29 +189,33 @@ class Trainer:
         """Read plain training images at these positions."""
         return self.dataset.source.batch(self.dataset.rows[batch]).to(self.device)
 
-    def _descend(self, stage: GradientStage) -> None:
-        """Run a stage's epochs until the validation score is stale; then take the best state."""
-        best = self.best_pretrained if stage.is_pretraining else self.best
-        average = self.parts.average(stage)
-        for _ in range(stage.epochs):
-            start = time.perf_counter()
-            self.epoch += 1
-            self._begin(stage.learning_rates)
-            loss, *parts, accuracy = self.epochs.run(stage, self.epoch, average)
-            self.loss_curve.append(loss)
-            with average.in_place():
-                score = self._validate(stage)
-                if stage.may_stop_early:
-                    best.update(score)
-            seconds = time.perf_counter() - start
-            self._record(stage, seconds, loss, *parts, accuracy=accuracy, validation_accuracy=score)
-            if best.is_stale:
-                break
-        average.put()
-        if best.is_stale or stage.is_last:
-            best.restore()
+    def descend(
+        self,
+        stage: GradientStage,
+        average: WeightAverage,
+        after_step: Callable[[], None],
+        score: Callable[[], float],
+    ) -> HistoryRow:
+        """Run an epoch of a stage; what is scored is the average over the stage's steps."""
+        start = time.perf_counter()
+        self.epoch += 1
+        self._begin(stage.learning_rates)
+        loss, *parts, accuracy = self.epochs.run(stage, self.epoch, average, after_step)
+        self.loss_curve.append(loss)
+        with average.in_place():
+            accuracy_then = score()
+            if stage.may_stop_early:
+                self.best_of(stage).update(accuracy_then)
+        seconds = time.perf_counter() - start
+        return self._record(
+            stage, seconds, loss, *parts, accuracy=accuracy, validation_accuracy=accuracy_then
+        )
 
-    def _project(self, stage: ProjectionStage) -> Projection:
+    def best_of(self, stage: GradientStage) -> BestState:
+        """Give the best state that a stage has come to."""
+        return self.best_pretrained if stage.is_pretraining else self.best
+
+    def project(self, stage: ProjectionStage) -> HistoryRow:
         """Stage 2; one pass also gives the accuracy before it."""
         start = time.perf_counter()
         self._begin(())
@@ -226,16 +232,21 @@ class Trainer:
             labels = torch.from_numpy(self.dataset.labels[index]).to(self.device)
             projector.add(patches, torch.from_numpy(index).to(self.device), labels)
         before = self.dataset.accuracy(predicted)
-        projection = projector.replace_prototypes()
-        self._record(stage, time.perf_counter() - start, accuracy_before=before)
-        return projection
+        self.projection = projector.replace_prototypes()
+        return self._record(stage, time.perf_counter() - start, accuracy_before=before)
 
-    def _last_layer_task(
-        self, stage: LastLayerStage, projection: Projection
-    ) -> tuple[LastLayerTask, NDArray[np.float64]]:
-        """Compute the similarities for stage 3, and each prototype's distance to its source."""
+    def measure(self, stage: LastLayerStage) -> Training:
+        """Compute the similarities for stage 3, and each prototype's distance to its source.
+
+        Raises
+        ------
+        ValueError
+            If prototypes have not been projected.
+        """
         start = time.perf_counter()
-        network = self.network
+        network, projection = self.network, self.projection
+        if projection is None:
+            raise ValueError("Prototypes must be projected before a last layer, they are not.")
         training, distances = dataset_similarities(
             network, self.features.chunks(), self.dataset, projection.images
         )
@@ -243,25 +254,34 @@ class Trainer:
         if self.validation is not None:
             dataset, features = self.validation
             validation, _ = dataset_similarities(network, features.chunks(), dataset)
-        task = LastLayerTask(
+        last_layer = LastLayerTask(
             network.prototype_classes.cpu().numpy(),
             self._coef.copy(),
             training,
             validation,
             HistoryRow(self.round, stage.name, self.epoch, time.perf_counter() - start),
         )
-        return task, distances
+        return Training(
+            network,
+            self.linear_head,
+            projection,
+            distances,
+            self.history.copy(),
+            self.loss_curve.copy(),
+            last_layer,
+        )
 
-    def _solve_last_layer(self, task: LastLayerTask) -> None:
+    def solve_last_layer(self, task: LastLayerTask) -> HistoryRow:
         """Stage 3, between two rounds."""
         last_layer, row = task.solve(self.settings.l1_weight, self.settings.l2_weight)
         self.network.head.copy_(torch.from_numpy(last_layer.coef))
-        self._append(row)
+        self.history.append(row)
         self.round += 1
+        return row
 
     @torch.no_grad()
-    def _validate(self, stage: GradientStage) -> float:
-        """Accuracy on the validation images; NaN without any."""
+    def validate(self, stage: GradientStage) -> float:
+        """Accuracy of the network on the validation images as it is; NaN without any."""
         if self.validation is None:
             return math.nan
         dataset, features = self.validation
@@ -282,10 +302,8 @@ class Trainer:
         coef: NDArray[np.float64] = self.network.head.cpu().numpy()
         return coef
 
-    def _record(self, stage: Stage, seconds: float, *losses: float, **figures: float) -> None:
+    def _record(self, stage: Stage, seconds: float, *losses: float, **figures: float) -> HistoryRow:
         seconds, self.preparation = seconds + self.preparation, 0.0
-        self._append(HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures))
-
-    def _append(self, row: HistoryRow) -> None:
+        row = HistoryRow(self.round, stage.name, self.epoch, seconds, *losses, **figures)
         self.history.append(row)
-        self.on_row(row)
+        return row

@@ -12,12 +12,14 @@ from sklearn_protopnet._validation._labels import (
 )
 from sklearn_protopnet._validation._parameters import check_names, check_positive, check_text
 from sklearn_protopnet._validation._training_data import (
+    TrainingData,
     check_given_together,
     prepare_training,
     weighted_dataset,
 )
 
 __all__ = [
+    "TrainingData",
     "check_given_together",
     "check_images",
     "check_labels",

@@ -52,6 +52,8 @@ def prepare_training(
     y: NDArray[Any],
     sample_weight: ArrayLike | None,
     held_out: tuple[Any, ArrayLike | None, ArrayLike | None],
+    *,
+    standardization: Standardization | None,
 ) -> TrainingData:
     """Check what else `fit` is given, set images aside if it asks for that, draw the seed.
 
@@ -64,6 +66,8 @@ def prepare_training(
     sample_weight
         As in `fit`.
     held_out : (X_val, y_val, sample_weight_val)
+    standardization : Standardization or None
+        Of an earlier fit; with None, that of these images.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def prepare_training(
     seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     if estimator.early_stopping and validation is None:
         training, validation = split_validation(training, estimator.validation_fraction, seed)
-    standardization = _standardization(estimator, training)
+    standardization = standardization or _standardization(estimator, training)
     return TrainingData(
         classes,
         training.standardized(standardization),

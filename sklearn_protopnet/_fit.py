@@ -1,0 +1,225 @@
+"""What a fit starts from, and what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sklearn_protopnet._fitted import FittedClassifier
+from sklearn_protopnet._images import Standardization
+from sklearn_protopnet._last_layer import LastLayer
+from sklearn_protopnet._last_layer._function import not_converged
+from sklearn_protopnet._network import Architecture
+from sklearn_protopnet._training import (
+    NO_SOURCE,
+    HistoryRow,
+    Start,
+    TrainedNetwork,
+    TrainingTask,
+    prototype_sources,
+    similarity_quantiles,
+)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The fitted attributes, which `ProtoPNetClassifier` documents, less their underscores."""
+
+    backbone: nn.Module | None
+    classes: NDArray[Any]
+    prototypes: NDArray[np.float32]
+    prototype_classes: NDArray[Any]
+    prototype_sample_indices: NDArray[np.int64]
+    prototype_boxes: NDArray[np.int64]
+    prototype_images: NDArray[Any]
+    prototype_image_sizes: NDArray[np.int64]
+    prototype_distances: NDArray[np.float64]
+    similarity_quantiles: NDArray[np.float64]
+    coef: NDArray[np.float64]
+    last_layer_gap: float
+    l1_weight: float
+    l2_weight: float
+    history: list[dict[str, Any]]
+    n_iter: int
+    loss_curve: list[float]
+    state: dict[str, Any]
+
+    def attributes(self) -> dict[str, Any]:
+        """Give the attributes under their names; without a backbone where there is none."""
+        found = {f"{name}_": value for name, value in vars(self).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the last fit has left, where a warm start goes on; nothing elsewhere."""
+
+    classifier: FittedClassifier | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    loss_curve: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, estimator: Any) -> Earlier:
+        """Look at a `ProtoPNetClassifier` that is about to be fitted."""
+        if not (estimator.warm_start and hasattr(estimator, "state_")):
+            return cls()
+        return cls(estimator, estimator.history_, estimator.loss_curve_)
+
+    @property
+    def is_warm_start(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.classifier is not None
+
+    @property
+    def standardization(self) -> Standardization | None:
+        """What was done to the pixels."""
+        if self.classifier is None:
+            return None
+        return Standardization(**self.classifier.state_["standardization"])
+
+    def start(self, architecture: Architecture, classes: NDArray[Any]) -> Start | None:
+        """Give the network of the last fit, if the next one can go on with it.
+
+        Raises
+        ------
+        ValueError
+            If classes, images or network are others.
+        """
+        fitted = self.classifier
+        if fitted is None:
+            return None
+        found = {"image shape": fitted.input_shape_, "classes": fitted.classes_.tolist()}
+        asked = {"image shape": architecture.image_shape, "classes": classes.tolist()}
+        n_prototypes = architecture.n_classes * architecture.n_prototypes_per_class
+        depth, size = architecture.prototype_depth, architecture.prototype_size
+        found |= {"prototypes": fitted.prototypes_.shape, **fitted.state_["architecture"]}
+        asked |= {"prototypes": (n_prototypes, depth, *size), **architecture.plain_values()}
+        for name, value in asked.items():
+            before = found.get(name, "a module")
+            if value != before:
+                raise ValueError(
+                    f"warm_start needs the {name} of the last fit, {before}, got {value}."
+                )
+        backbone: nn.Module | None = getattr(fitted, "backbone_", None)
+        if _shapes(backbone) != _shapes(architecture.backbone):
+            raise ValueError("warm_start needs the backbone of the last fit, got another module.")
+        return Start(
+            fitted.prototypes_,
+            fitted.coef_,
+            fitted.state_["network"],
+            fitted.state_["linear_head"],
+            backbone,
+        )
+
+    def row_after(self, row: HistoryRow) -> dict[str, Any]:
+        """Count rounds and epochs of a row on from there."""
+        n_rounds = max((each["round"] for each in self.history), default=0)
+        n_epochs = len(self.loss_curve)
+        return asdict(replace(row, round=row.round + n_rounds, epoch=row.epoch + n_epochs))
+
+
+def _shapes(backbone: object) -> dict[str, torch.Size]:
+    """Say what a module consists of; a name stands for itself."""
+    state = backbone.state_dict() if isinstance(backbone, nn.Module) else {}
+    return {name: value.shape for name, value in state.items()}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit at its end."""
+
+    result: FitResult
+    row: HistoryRow
+    """Of the last layer."""
+    warnings: list[Warning]
+
+
+def finish(
+    trained: TrainedNetwork,
+    task: TrainingTask,
+    classes: NDArray[Any],
+    *,
+    l1_weight: float,
+    l2_weight: float,
+    is_resized: bool,
+    earlier: Earlier,
+) -> Fit:
+    """Solve for the last layer of a trained network, and name what was found.
+
+    Parameters
+    ----------
+    trained : TrainedNetwork
+    task : TrainingTask
+    classes : ndarray of shape (n_classes,)
+        Labels.
+    l1_weight, l2_weight : float
+    is_resized : bool
+        Whether images are resized before the network takes them.
+    earlier : Earlier
+    """
+    last_layer, row = trained.last_layer.solve(l1_weight, l2_weight)
+    sources = prototype_sources(task, trained)
+    result = FitResult(
+        backbone=trained.backbone,
+        classes=classes,
+        prototypes=trained.prototypes,
+        prototype_classes=classes[trained.prototype_classes],
+        prototype_sample_indices=sources.rows,
+        prototype_boxes=sources.boxes,
+        prototype_images=sources.images,
+        prototype_image_sizes=sources.sizes,
+        prototype_distances=trained.source_distances,
+        similarity_quantiles=similarity_quantiles(
+            trained.last_layer.training, trained.prototype_classes
+        ),
+        coef=last_layer.coef,
+        last_layer_gap=last_layer.gap,
+        l1_weight=l1_weight,
+        l2_weight=l2_weight,
+        history=[*earlier.history, *map(earlier.row_after, (*trained.history, row))],
+        n_iter=len(earlier.loss_curve) + len(trained.loss_curve),
+        loss_curve=[*earlier.loss_curve, *trained.loss_curve],
+        state={
+            "architecture": task.architecture.plain_values(),
+            "network": trained.layers,
+            "linear_head": trained.linear_head,
+            "standardization": asdict(task.training.source.standardization),
+            "receptive_field": asdict(trained.receptive_field),
+            "is_backbone_frozen": task.settings.is_backbone_frozen,
+            "is_resized": is_resized,
+        },
+    )
+    return Fit(result, row, _warnings_of(task, trained, last_layer, classes))
+
+
+def _warnings_of(
+    task: TrainingTask, trained: TrainedNetwork, last_layer: LastLayer, classes: NDArray[Any]
+) -> list[Warning]:
+    """Say what users should know of a fit."""
+    found: list[Warning] = []
+    missing = trained.prototype_classes[trained.projection.images == NO_SOURCE]
+    if len(missing):
+        found.append(
+            UserWarning(
+                f"No training image of classes {classes[np.unique(missing)].tolist()} has a "
+                "positive weight: their prototypes stay as they were drawn and are no patches of "
+                "images."
+            )
+        )
+    if trained.interrupted_in is not None:
+        found.append(
+            UserWarning(
+                f"Training was interrupted in stage {trained.interrupted_in!r}, epoch "
+                f"{trained.history[-1].epoch} of {task.settings.n_epochs}: prototypes were "
+                "projected, and the last layer solved for, on the best state until then."
+            )
+        )
+    if not last_layer.converged:
+        found.append(ConvergenceWarning(not_converged(last_layer)))
+    return found

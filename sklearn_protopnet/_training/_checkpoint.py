@@ -1,0 +1,123 @@
+"""The state of a training on disk, so that a process that ends loses little of it.
+
+A file holds a digest and what `torch.save` writes of tensors and plain values. Reading executes
+nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sklearn_protopnet._files import check_regular, replacing
+from sklearn_protopnet._training._cache_key import digest_bytes
+
+
+class Checkpoint:
+    """Keeps the last two states of one training.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        Made if there is none. None keeps nothing.
+    key : str
+        Digests all that the training depends on.
+    interval : float
+        Seconds between two states at least.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, key: str, interval: float) -> None:
+        self._key, self._interval = key, interval
+        self._paths: list[Path] = []
+        self._last = time.monotonic()
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._paths = [Path(folder, f"{key}.{which}") for which in ("checkpoint", "previous")]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for another state."""
+        return bool(self._paths) and time.monotonic() - self._last >= self._interval
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Keep a state, and the one before it.
+
+        Parameters
+        ----------
+        state : dict
+            Tensors and plain values.
+
+        Warns
+        -----
+        UserWarning
+            If that is not possible; those that are there stay.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getbuffer()
+        newest, previous = self._paths
+        try:
+            with replacing(newest) as path:
+                with path.open("wb") as file:
+                    file.write(self._digest(content))
+                    file.write(content)
+                with suppress(FileNotFoundError):  # a process with the same task may have come
+                    newest.replace(previous)
+        except OSError as error:
+            warnings.warn(
+                f"The training goes on without another checkpoint, which could not be written: "
+                f"{error}",
+                stacklevel=2,
+            )
+        self._last = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """Give the newest state that is sound; None if there is none.
+
+        Warns
+        -----
+        UserWarning
+            If one is damaged.
+        """
+        for path in self._paths:
+            try:
+                check_regular(path)
+                return self._state(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # what is damaged may fail in any way
+                warnings.warn(
+                    f"A checkpoint must be as it was written; {str(path)!r} is damaged, and the "
+                    f"one before it is used if there is one: {error}",
+                    stacklevel=2,
+                )
+        return None
+
+    def remove(self) -> None:
+        """Remove what is kept, as far as that is possible."""
+        for path in self._paths:
+            with suppress(OSError):
+                path.unlink()
+
+    def _state(self, data: bytes) -> dict[str, Any]:
+        length = len(self._digest(memoryview(b"")))
+        content = memoryview(data)[length:]
+        if data[:length] != self._digest(content):
+            raise ValueError("its digest differs")
+        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        return state
+
+    def _digest(self, content: memoryview) -> bytes:
+        return digest_bytes(self._key.encode(), content).encode()

@@ -1,0 +1,190 @@
+"""The order of a training: rounds of stages of epochs, watched, kept on disk, interrupted.
+
+It is the same whether a training runs from its start, goes on from a checkpoint, or is asked what
+it would leave if it ended here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from sklearn_protopnet._training._checkpoint import Checkpoint
+from sklearn_protopnet._training._interruption import Interruption
+from sklearn_protopnet._training._observer import Observer
+from sklearn_protopnet._training._optimization import WeightAverage
+from sklearn_protopnet._training._stages import (
+    GradientStage,
+    InitializationStage,
+    LastLayerStage,
+    ProjectionStage,
+    Stage,
+)
+from sklearn_protopnet._training._trainer import Trainer, Training
+from sklearn_protopnet._training._training_state import restore, state_of
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next thing to do."""
+
+    round: int = 0
+    stage: int = 0
+    """Of the round."""
+    epoch: int = 0
+    """Of the stage."""
+    is_descent_over: bool = False
+    """Whether an observer wants no further gradient stage in the round."""
+
+
+class TrainingRun:
+    """Runs the stages of a trainer's settings.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    observer : Observer
+    checkpoint : Checkpoint
+        Where the training goes on from, if there is something, and is kept meanwhile.
+    """
+
+    def __init__(
+        self, trainer: Trainer, observer: Observer[Training], checkpoint: Checkpoint
+    ) -> None:
+        self.trainer, self.observer, self.checkpoint = trainer, observer, checkpoint
+        self.rounds = trainer.settings.rounds()
+        self.at = Position()
+        self.average: WeightAverage | None = None
+        self.interrupted_in: str | None = None
+        """The gradient stage in which Ctrl-C came."""
+        self.is_cut_short = False
+        """Whether something was left out that the settings ask for."""
+
+    def run(self) -> Training:
+        """Run every stage but the last one, which solves for the last layer."""
+        kept = self.checkpoint.read()
+        if kept is not None:
+            self._load(kept)
+        for number in range(self.at.round, len(self.rounds)):
+            stages = self.rounds[number]
+            self.observer.begin("round", number, len(stages))
+            training = self._run_round(stages)
+            is_last = number + 1 == len(self.rounds)
+            wants_end = self.observer.end(None, lambda training=training: training)  # type: ignore[misc]
+            if is_last or self.trainer.best.is_stale or self.interrupted_in:
+                break
+            if wants_end:
+                self.is_cut_short = True
+                break
+            self.trainer.solve_last_layer(training.last_layer)
+            self.at = Position(number + 1)
+            self._keep()
+        return training
+
+    def _run_round(self, stages: Sequence[Stage]) -> Training:
+        for number in range(self.at.stage, len(stages)):
+            stage = stages[number]
+            if isinstance(stage, GradientStage) and (
+                self.at.is_descent_over or self.interrupted_in
+            ):
+                self.is_cut_short = True
+                continue
+            self.observer.begin(stage.name, number, getattr(stage, "epochs", 0))
+            row = None
+            if isinstance(stage, GradientStage):
+                self._descend(stage)
+            elif isinstance(stage, InitializationStage):
+                self.trainer.initialize(stage)
+            elif isinstance(stage, ProjectionStage):
+                row = self.trainer.project(stage)
+            else:
+                training = self.trainer.measure(stage)
+            self.at = replace(self.at, stage=number + 1, epoch=0)
+            if isinstance(stage, LastLayerStage):
+                self.observer.end(row, lambda training=training: training)  # type: ignore[misc]
+            else:
+                wants_end = self.observer.end(row, self._conclude)
+                self.at = replace(self.at, is_descent_over=self.at.is_descent_over or wants_end)
+                self._keep()
+        return training
+
+    def _descend(self, stage: GradientStage) -> None:
+        """Run a stage's epochs until the validation score is stale; then take the best state."""
+        trainer, best = self.trainer, self.trainer.best_of(stage)
+        average = self.average or trainer.parts.average(stage)
+        self.average, is_open = average, False
+        with Interruption() as interruption:
+            try:
+                for epoch in range(self.at.epoch, stage.epochs):
+                    is_open = True
+                    self.observer.begin("epoch", epoch, 0)
+                    score = partial(self._score, stage)
+                    row = trainer.descend(stage, average, interruption.check, score)
+                    self.at = replace(self.at, epoch=epoch + 1)
+                    is_open = False
+                    with average.in_place():
+                        is_over = self.observer.end(row, self._conclude)
+                    self._keep()
+                    if best.is_stale:
+                        break
+                    if is_over:
+                        self.is_cut_short = True
+                        break
+                    interruption.check()
+            except KeyboardInterrupt:
+                if interruption.is_repeated:
+                    raise
+                self.interrupted_in, self.is_cut_short = stage.name, True
+        average.put()
+        if is_open:
+            self.observer.end(None, self._conclude)
+        self.average = None
+        if best.is_stale or stage.is_last or self.interrupted_in:
+            best.restore()
+
+    def _score(self, stage: GradientStage) -> float:
+        """Accuracy on the validation images: where it may end a stage, of what users would get."""
+        settings = self.trainer.settings
+        if settings.patience is None or stage.is_pretraining or not stage.may_stop_early:
+            return self.trainer.validate(stage)
+        task = self._conclude().last_layer
+        _, row = task.solve(settings.l1_weight, settings.l2_weight)
+        return row.validation_accuracy
+
+    def _conclude(self) -> Training:
+        """Say what the training would leave if no further epoch came."""
+        trainer = self.trainer.copy()
+        with torch.random.fork_rng(devices=[]):
+            for stage in self.rounds[self.at.round][self.at.stage :]:
+                if isinstance(stage, InitializationStage):
+                    trainer.initialize(stage)
+                elif isinstance(stage, ProjectionStage):
+                    trainer.project(stage)
+                elif isinstance(stage, LastLayerStage):
+                    return trainer.measure(stage)
+        raise AssertionError("A round ends with a last layer.")
+
+    def _keep(self) -> None:
+        """Keep the state, if it is time to, and nothing was left out of it."""
+        if self.checkpoint.is_due and not self.interrupted_in:
+            self.checkpoint.write(
+                {
+                    "trainer": state_of(self.trainer),
+                    "at": vars(self.at),
+                    "average": self.average and self.average.state(),
+                    "is_cut_short": self.is_cut_short,
+                }
+            )
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Go on where a run of the same task was."""
+        self.at, self.is_cut_short = Position(**state["at"]), state["is_cut_short"]
+        restore(self.trainer, state["trainer"])
+        if state["average"]:
+            stage: Any = self.rounds[self.at.round][self.at.stage]
+            self.average = self.trainer.parts.average(stage)
+            self.average.load(state["average"])

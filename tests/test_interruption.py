@@ -1,0 +1,164 @@
+"""Ctrl-C: the first one ends a training with what there is, the second one at once."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+from quick import QUICK
+from test_callbacks import Silent
+from test_classifier import assert_same_bits
+
+from sklearn_protopnet import ProtoPNetClassifier
+
+EPOCHS = {**QUICK, "pretraining_epochs": 2, "warmup_epochs": 2, "joint_epochs": 3}
+
+
+class Press(Silent):
+    """Presses Ctrl-C so many times at the end of the n-th epoch, and notes the stages."""
+
+    def __init__(self, n_epochs, n_times=1):
+        self.n_left, self.n_times = n_epochs, n_times
+        self.begun = []
+
+    def on_fit_task_begin(self, estimator, context):
+        self.begun.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context):
+        self.n_left -= context.task_name == "epoch"
+        if self.n_left == 0 and context.task_name == "epoch":
+            for _ in range(self.n_times):
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    X, y = digits
+    return X[:60], y[:60] % 3
+
+
+@pytest.fixture(autouse=True)
+def handler():
+    """Interrupts are Python's, before and after."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class TestOnce:
+    def test_after_a_joint_epoch_it_is_the_fit_that_ends_there(self, few):
+        clf = ProtoPNetClassifier(**EPOCHS).set_callbacks(Press(6))
+        with pytest.warns(UserWarning, match=r"interrupted in stage 'joint', epoch 6 of 7") as got:
+            clf.fit(*few)
+        assert got[0].filename == __file__
+        ended = ProtoPNetClassifier(**{**EPOCHS, "joint_epochs": 2}).fit(*few)
+        assert_same_bits(clf, ended)
+        assert clf.n_iter_ == 6
+
+    @pytest.mark.parametrize(("n_epochs", "stage"), [(1, "pretraining"), (3, "warmup")])
+    def test_earlier_stages_leave_a_classifier_too(self, few, n_epochs, stage):
+        press = Press(n_epochs)
+        clf = ProtoPNetClassifier(**EPOCHS).set_callbacks(press)
+        with pytest.warns(UserWarning, match=f"stage '{stage}', epoch {n_epochs} of 7"):
+            clf.fit(*few)
+        assert press.begun[-2:] == ["projection", "last_layer"]
+        assert press.begun.count("epoch") == n_epochs
+        assert (clf.prototype_distances_ == 0).all()
+        assert clf.score(*few) > 0.6
+
+    def test_within_an_epoch_it_is_the_next_step(self, few):
+        def press(image):
+            n_images.append(len(image))
+            if len(n_images) == 70:  # in the second epoch of the pretraining
+                signal.raise_signal(signal.SIGINT)
+            return image
+
+        n_images = []
+        clf = ProtoPNetClassifier(**EPOCHS, augment=press, batch_size=10)
+        with pytest.warns(UserWarning, match=r"stage 'pretraining', epoch 2 of 7"):
+            clf.fit(*few)
+        assert len(n_images) < 120
+        assert clf.n_iter_ == 1
+        assert (clf.prototype_distances_ == 0).all()
+
+    def test_the_best_state_counts(self, few):
+        X, y = few
+        settings = {**EPOCHS, "joint_epochs": 12, "early_stopping": True, "learning_rate": 0.05}
+        clf = ProtoPNetClassifier(**settings).set_callbacks(Press(14))
+        with pytest.warns(UserWarning, match="interrupted"):
+            clf.fit(X, y)
+        history = clf.history_table()
+        best = history.query("stage == 'joint'")["validation_accuracy"].max()
+        assert history["validation_accuracy"].iloc[-1] == best
+
+    def test_it_is_not_kept_as_the_result_and_can_go_on(self, few, tmp_path):
+        folders = {"memory": str(tmp_path / "memory"), "checkpoint": tmp_path / "states"}
+        clf = ProtoPNetClassifier(**EPOCHS, **folders).set_callbacks(Press(5))
+        with pytest.warns(UserWarning, match="interrupted"):
+            clf.fit(*few)
+        assert len(list((tmp_path / "states").iterdir())) == 2
+        watch = Press(0)
+        clf.set_callbacks(watch).fit(*few)
+        assert watch.begun.count("epoch") == 2
+        assert_same_bits(clf, ProtoPNetClassifier(**EPOCHS).fit(*few))
+
+    def test_an_interrupt_that_something_else_raises_is_one(self, few):
+        def interrupt(image):
+            n_images.append(1)
+            if len(n_images) > 130:
+                raise KeyboardInterrupt
+            return image
+
+        n_images = []
+        clf = ProtoPNetClassifier(**EPOCHS, augment=interrupt)
+        with pytest.warns(UserWarning, match=r"stage 'warmup', epoch 3 of 7"):
+            clf.fit(*few)
+        assert clf.n_iter_ == 2
+
+
+class TestTwice:
+    def test_it_ends_at_once_and_changes_nothing(self, few):
+        X, y = few
+        clf = ProtoPNetClassifier(**EPOCHS).fit(X, y)
+        before = dict(vars(clf))
+        clf.set_callbacks(Press(1, n_times=2))
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(X[:, ::-1], y)
+        clf.set_callbacks()
+        assert vars(clf) == before
+
+    def test_the_second_may_come_while_prototypes_are_projected(self, few):
+        class PressAgain(Press):
+            def on_fit_task_begin(self, estimator, context):
+                if context.task_name == "projection":
+                    signal.raise_signal(signal.SIGINT)
+
+        clf = ProtoPNetClassifier(**EPOCHS).set_callbacks(PressAgain(1))
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(*few)
+        assert not hasattr(clf, "coef_")
+
+
+class TestOthers:
+    def test_a_handler_of_the_user_stays(self, few):
+        pressed = []
+
+        def mine(number, frame):
+            pressed.append(number)
+
+        signal.signal(signal.SIGINT, mine)
+        try:
+            clf = ProtoPNetClassifier(**EPOCHS).set_callbacks(Press(1)).fit(*few)
+            assert signal.getsignal(signal.SIGINT) is mine
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        assert pressed == [signal.SIGINT]
+        assert clf.n_iter_ == 7
+
+    def test_other_threads_fit_without_a_handler(self, few):
+        fitted = []
+        clf = ProtoPNetClassifier(**EPOCHS)
+        thread = threading.Thread(target=lambda: fitted.append(clf.fit(*few)))
+        thread.start()
+        thread.join()
+        assert np.isfinite(fitted[0].coef_).all()
