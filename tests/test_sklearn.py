@@ -1,4 +1,4 @@
-"""scikit-learn to the letter: its own checks, and its tools around the classifier."""
+"""scikit-learn to the letter: its own checks, copies, processes and names of outputs."""
 
 import copy
 import pickle
@@ -13,9 +13,7 @@ import torch
 from joblib import Parallel, delayed
 from quick import QUICK
 from sklearn.base import clone, is_classifier
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.model_selection import cross_val_predict
 from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
     check_global_output_transform_pandas,
@@ -97,22 +95,6 @@ def test_clone_copies_parameters_only(fitted):
     assert not hasattr(twin, "classes_")
 
 
-def test_grid_search_over_depth_and_cluster_weight(few):
-    X, y = few
-    grid = {"prototype_depth": [4, 8], "cluster_weight": [0.2, 0.8]}
-    search = GridSearchCV(ProtoPNetClassifier(**SMALL), grid, cv=2).fit(X, y)
-    assert len(search.cv_results_["params"]) == 4
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert search.best_estimator_.prototypes_.shape[1] == search.best_params_["prototype_depth"]
-
-
-def test_a_pipeline_predicts_what_its_last_step_does(few):
-    X, y = few
-    pipeline = make_pipeline(FunctionTransformer(np.sqrt), ProtoPNetClassifier(**SMALL)).fit(X, y)
-    alone = ProtoPNetClassifier(**SMALL).fit(np.sqrt(X), y)
-    assert np.array_equal(pipeline.predict_proba(X), alone.predict_proba(np.sqrt(X)))
-
-
 def test_processes_fit_and_predict_the_same_bits(few, fitted, digits):
     X, y = few
     here = cross_val_predict(ProtoPNetClassifier(**SMALL), X, y, cv=2, method="predict_proba")
@@ -123,14 +105,6 @@ def test_processes_fit_and_predict_the_same_bits(few, fitted, digits):
     some = digits[0][:5]
     (logits,) = Parallel(n_jobs=2)([delayed(ProtoPNetClassifier.decision_function)(fitted, some)])
     assert np.array_equal(logits, fitted.decision_function(some))
-
-
-def test_sample_weights_pass_through_cross_validation(few):
-    X, y = few
-    scores = cross_val_score(
-        ProtoPNetClassifier(**SMALL), X, y, cv=2, params={"sample_weight": np.ones(len(y))}
-    )
-    assert np.array_equal(scores, cross_val_score(ProtoPNetClassifier(**SMALL), X, y, cv=2))
 
 
 @pytest.mark.parametrize("copied", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy])

@@ -2,7 +2,10 @@
 
 import math
 import re
+import runpy
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 from sphinx.util.docutils import SphinxDirective
 
@@ -73,6 +76,27 @@ def report_columns() -> Iterator[Iterable[str]]:
         yield code(each.name), ", ".join(needs), each.better or "", each.cost or ""
 
 
+def tools() -> Iterator[Iterable[str]]:
+    """Forms that all tools take alike share a column."""
+    tests = Path(__file__).parents[2] / "tests"
+    records = runpy.run_path(str(tests / "tools_table.py"))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for form in records["FORMS"]:
+        answers = tuple(taken(tool, form) for tool in records["TOOLS"])
+        alike.setdefault(answers, []).append(form)
+    yield "tool", *map(", ".join, alike.values())
+    for tool, *answers in zip(records["TOOLS"], *alike, strict=True):
+        tools_name, comma, way = tool.name.partition(",")
+        way = re.sub(r"\w*(?:_|[a-z][A-Z])\w*", lambda word: code(word[0]), way)
+        yield code(tools_name) + comma + way, *answers
+
+
+def taken(tool: Any, form: str) -> str:
+    if form in tool.refuses:
+        return "refused by scikit-learn"
+    return "yes, with a warning" if form in tool.warns else "yes"
+
+
 TABLES = {
     "similarities": similarities,
     "backbones": backbones,
@@ -80,6 +104,7 @@ TABLES = {
     "input_forms": input_forms,
     "details": details,
     "report_columns": report_columns,
+    "tools": tools,
 }
 
 
