@@ -108,7 +108,7 @@ def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
     if how == "latents as drawn":
         return mock.patch.object(_trainer, "standardize_latents")
     if how == "paper":  # so the network was built
-        return mock.patch.object(_trainer.Trainer, "_initialize")
+        return mock.patch.object(_trainer.Trainer, "initialize")
     return nullcontext()
 
 

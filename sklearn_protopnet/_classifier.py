@@ -48,6 +48,7 @@ from sklearn_protopnet._network import (
     resolve_precision,
     working_conditions,
 )
+from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training import (
     TRAINED_BACKBONE_RATE,
     Checkpoint,
@@ -169,7 +170,7 @@ class ProtoPNetClassifier(
         batches of 80 have 40.
     warmup_epochs : int, default=5
         Epochs with a frozen backbone before the joint ones.
-    joint_epochs : int, default=10
+    joint_epochs : int, default=15
         Epochs that train backbone, add-on layers and prototypes together.
     projection_interval : int or None, default=None
         Joint epochs between projections, each followed by the last layer. The last joint
@@ -393,7 +394,7 @@ class ProtoPNetClassifier(
         l2_weight: float = 3e-4,
         pretraining_epochs: int | str = "auto",
         warmup_epochs: int = 5,
-        joint_epochs: int = 10,
+        joint_epochs: int = 15,
         projection_interval: int | None = None,
         learning_rate: float = 3e-3,
         backbone_learning_rate: float | str = "auto",
@@ -531,7 +532,7 @@ class ProtoPNetClassifier(
             checked, images, y, sample_weight, held_out, standardization=earlier.standardization
         )
         task = self._task(data, images.shape, earlier)
-        checkpoint = self._checkpoint(task)
+        checkpoint, ranks = self._checkpoint(task), Ranks.now(task.device)
         shapes = {
             "n_features_in_": checked.n_features_in_,
             "image_shape_": checked.image_shape_,
@@ -557,14 +558,16 @@ class ProtoPNetClassifier(
         callbacks.call_on_fit_task_begin(estimator=self, **watched)
         with (
             working_conditions(tiny=task.architecture.is_tiny),
-            TrainingProgress(task.settings.n_epochs, visible=bool(self.verbose)) as bar,
+            TrainingProgress(
+                task.settings.n_epochs, visible=bool(self.verbose) and ranks.is_first
+            ) as bar,
         ):
             tasks = CallbackTasks(
                 self, callbacks, watched, lambda it: {**shapes, **conclude(it).result.attributes()}
             )
             observers: Observers[TrainedNetwork] = Observers([bar, tasks])
             trained = train_network(task, check_memory(self.memory), checkpoint, observers)
-            end = conclude(trained)
+            end = ranks.from_first(partial(conclude, trained))
             bar.end(end.row, lambda: None)
         found = end.result
         for name in ("backbone_", "feature_names_in_"):  # of an earlier fit

@@ -7,6 +7,7 @@ from sklearn_protopnet._network._backbones import (
     build_backbone,
     published_standardization,
 )
+from sklearn_protopnet._network._devices import claimed_device, resolve_device
 from sklearn_protopnet._network._evidence import (
     Chunk,
     Evidence,
@@ -20,7 +21,6 @@ from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
 from sklearn_protopnet._network._runtime import (
     PRECISIONS,
-    resolve_device,
     resolve_precision,
     seeded_draws,
     working_conditions,
@@ -43,6 +43,7 @@ __all__ = [
     "backbone_maps",
     "build_backbone",
     "chunks_of_evidence",
+    "claimed_device",
     "evidence_of",
     "functional",
     "latent_patches",

@@ -1,4 +1,4 @@
-"""Where and how torch runs: device, number of threads, random state."""
+"""How torch runs: precision, number of threads, random state."""
 
 from __future__ import annotations
 
@@ -13,27 +13,6 @@ from sklearn_protopnet._threads import GLOBAL_DRAWS, SharedLimit
 TINY_IMAGE: Final = 16 * 16
 """The small backbone runs on one thread for images of up to so many pixels. An epoch on 8 x 8
 digits took 0.6 s on one thread and 0.8 s on two, a step on 28 x 28 images 190 ms and 100 ms."""
-
-
-def resolve_device(device: str) -> torch.device:
-    """Find the device that a parameter names; ``"auto"`` is CUDA where there is one, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device, or the machine has none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(1, dtype=torch.float64, device=resolved).cpu()
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(
-            "device must be 'auto' or a torch device of this machine with float64, such as "
-            f"'cpu' or 'cuda:0', got {device!r}: {str(error).splitlines()[0]}"
-        ) from error
-    return resolved
 
 
 BFLOAT16_VECTORS: Final = "avx512_bf16"

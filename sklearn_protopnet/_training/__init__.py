@@ -21,10 +21,10 @@ from sklearn_protopnet._training._stages import (
 from sklearn_protopnet._training._start import Start
 from sklearn_protopnet._training._task import (
     TrainedNetwork,
-    TrainingTask,
     prototype_sources,
     train_network,
 )
+from sklearn_protopnet._training._training_task import TrainingTask
 
 __all__ = [
     "NO_SOURCE",

@@ -84,8 +84,8 @@ def _plain_value(name: str, value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return [str(value.dtype), value.shape, digest_bytes(np.ascontiguousarray(value).tobytes())]
-    if isinstance(value, torch.device | torch.dtype):
-        return str(value)
+    if isinstance(value, torch.device | torch.dtype):  # which one of several cards is no matter
+        return str(getattr(value, "type", value))
     if isinstance(value, nn.Module):
         return module_digest(name, value)
     return callable_digest(name, value)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
+from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import Parts, WeightAverage
@@ -45,6 +46,8 @@ class GradientEpochs:
     augment : str, callable or None
         What varies the images.
     precision : torch.dtype
+    ranks : Ranks
+        Processes that have a part of each batch.
     """
 
     def __init__(
@@ -56,10 +59,12 @@ class GradientEpochs:
         *,
         augment: str | Transform | None,
         precision: torch.dtype,
+        ranks: Ranks,
     ) -> None:
         self.parts, self.network, self.settings = parts, parts.network, parts.settings
         self.dataset, self.features, self.generator = dataset, features, generator
         self.device = parts.network.prototypes.device
+        self.ranks = ranks
         self.labels = torch.from_numpy(dataset.labels)  # (n,)
         self.weights = torch.from_numpy(dataset.weights).float()  # (n,)
         source = dataset.source
@@ -83,7 +88,7 @@ class GradientEpochs:
         stage: GradientStage,
         epoch: int,
         average: WeightAverage,
-        after_step: Callable[[], None],
+        is_interrupted: Callable[[], bool],
     ) -> list[float]:
         """Make one pass over the training images, with the parts frozen that do not move.
 
@@ -94,8 +99,8 @@ class GradientEpochs:
             Its number, for the message.
         average : WeightAverage
             Takes in every step.
-        after_step : callable
-            Called after every step.
+        is_interrupted : callable
+            Asked at every step.
 
         Returns
         -------
@@ -105,7 +110,10 @@ class GradientEpochs:
         Raises
         ------
         ValueError
-            If the loss of a batch is not finite.
+            If the loss of a batch is not finite, or a batch has fewer images than there are
+            processes.
+        KeyboardInterrupt
+            After a step, if the epoch is to end.
         """
         optimizer = self.parts.optimizer(stage)
         step = self._pretraining_step
@@ -115,24 +123,37 @@ class GradientEpochs:
         n_images = len(self.dataset)
         order = torch.randperm(n_images, generator=self.generator).numpy()
         batches = np.array_split(order, count_batches(n_images, self.settings.batch_size))
-        for batch, maps in zip(batches, self._feature_batches(batches), strict=True):
-            labels = self.labels[batch].to(self.device)
-            weights = self.weights[batch].to(self.device)
+        if len(batches[-1]) < self.ranks.size:
+            raise ValueError(
+                f"Batches must have an image for each of {self.ranks.size} processes, got one of "
+                f"{len(batches[-1])}."
+            )
+        own = [self.ranks.part(batch) for batch in batches]
+        for batch, part, maps in zip(batches, own, self._feature_batches(own), strict=True):
+            labels = self.labels[part].to(self.device)
+            weights = self.weights[part].to(self.device)
             with self.autocast():
                 loss, parts, logits = step(maps, labels, weights)
-            if not math.isfinite(loss.item()):
-                raise ValueError(
-                    f"The loss must stay finite; it became {loss.item()} in stage {stage.name!r}, "
-                    f"epoch {epoch}. Lower learning rates or weights of the costs may help."
-                )
+            share = len(part) / len(batch)
             optimizer.zero_grad()
-            loss.backward()
+            (share * loss).backward()
+            accuracy = (weights * (logits.argmax(1) == labels)).mean()
+            figures = share * torch.stack([loss, *vars(parts).values(), accuracy]).detach()
+            interrupted = torch.full_like(figures[:1], float(is_interrupted()))
+            moved = [each for group in optimizer.param_groups for each in group["params"]]
+            gradients = [each.grad for each in moved if each.grad is not None]
+            self.ranks.add_up([*gradients, figures, interrupted])
+            if not math.isfinite(figures[0].item()):
+                raise ValueError(
+                    f"The loss must stay finite; it became {figures[0].item()} in stage "
+                    f"{stage.name!r}, epoch {epoch}. Lower learning rates or weights of the costs "
+                    "may help."
+                )
             optimizer.step()
             average.update()
-            accuracy = (weights * (logits.argmax(1) == labels)).mean()
-            figures = [loss, *vars(parts).values(), accuracy]
-            sums += len(batch) * torch.stack(figures).detach().cpu()
-            after_step()
+            sums += len(batch) * figures.cpu()
+            if interrupted.item():
+                raise KeyboardInterrupt
         return [float(value) for value in sums / n_images]
 
     def _feature_batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:

@@ -64,13 +64,17 @@ class FeatureCache:
         self.network, self.source, self.rows, self.memory = network, source, rows, memory
         self._kept: NDArray[np.float32] | _RowsInFile | None = None
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Go through the maps of all images, chunk by chunk."""
-        if self._kept is None:
-            yield from self._computed() if self.memory.location is None else self._cached()
+    def chunks(self, positions: NDArray[np.int64] | None = None) -> Iterator[Chunk]:
+        """Go through the maps of images at these positions, or of all, chunk by chunk."""
+        wanted = np.arange(len(self.rows)) if positions is None else positions
+        if self._kept is not None:
+            for index in self.source.chunk_indices(len(wanted)):
+                yield wanted[index], self._filled_up(self._kept[wanted[index]])
             return
-        for index in self.source.chunk_indices(len(self.rows)):
-            yield index, self._filled_up(self._kept[index])
+        is_cached = self.memory.location is not None
+        rows = self.rows[wanted]
+        for index, maps in self._cached(rows) if is_cached else self._computed(rows):
+            yield wanted[index], maps
 
     def batch(self, index: NDArray[np.int64]) -> Tensor:
         """Give the maps (N, F, H, W) of images at these positions, through a frozen backbone."""
@@ -102,17 +106,17 @@ class FeatureCache:
         """Forget the maps: the backbone is about to move."""
         self._kept = None
 
-    def _computed(self) -> Iterator[Chunk]:
-        return backbone_maps(self.network, self.source.chunks(self.rows))
+    def _computed(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+        return backbone_maps(self.network, self.source.chunks(rows))
 
-    def _cached(self) -> Iterator[Chunk]:
+    def _cached(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Take maps from joblib's memory; those that are missing are computed in their order."""
         backbone = self._backbone_key().encode()
-        digests = self.source.images.survey.digests[self.rows]
-        indices = self.source.chunk_indices(len(self.rows))
+        digests = self.source.images.survey.digests[rows]
+        indices = self.source.chunk_indices(len(rows))
         keys = [digest_bytes(backbone, digests[index].tobytes()) for index in indices]
         missing = [i for i, key in enumerate(keys) if not is_cached(self.memory, feature_maps, key)]
-        wanted = [self.rows[indices[i]] for i in missing]
+        wanted = [rows[indices[i]] for i in missing]
         images = self.source.chunks(np.concatenate(wanted)) if wanted else iter(())
         ahead = zip(missing, images, strict=True)
         for i, (key, index) in enumerate(zip(keys, indices, strict=True)):
@@ -121,7 +125,7 @@ class FeatureCache:
                 # Others may have cached what was missing, or what was there may have gone.
                 found = (chunk for number, chunk in ahead if number == i) if i in missing else ()
                 chunk = next(iter(found), None)
-                chunks = self.source.chunks(self.rows[index]) if chunk is None else [chunk]
+                chunks = self.source.chunks(rows[index]) if chunk is None else [chunk]
                 ((_, maps),) = backbone_maps(self.network, chunks)
                 return _as_values(maps[: len(index)])
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 
 class Interruption:
-    """Puts off the first Ctrl-C of a block of code until `check`; a second one acts at once.
+    """Notes the first Ctrl-C of a block of code; a second one acts at once.
 
-    An interrupt between two lines of an optimizer would leave half a step. Nothing is put off where
+    An interrupt between two lines of an optimizer would leave half a step. Nothing is noted where
     the interrupt is somebody else's: outside of the main thread, and where Python's own handler is
     not in place.
     """
@@ -36,17 +36,11 @@ class Interruption:
             signal.default_int_handler(number, frame)
 
     @property
+    def has_come(self) -> bool:
+        """Whether there was one."""
+        return self.n_signals > 0
+
+    @property
     def is_repeated(self) -> bool:
         """Whether there was a second one."""
         return self.n_signals > 1
-
-    def check(self) -> None:
-        """Raise what was put off.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If there was one.
-        """
-        if self.n_signals:
-            raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn_protopnet._images import Dataset
 from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
 from sklearn_protopnet._network import Chunk, PrototypeNetwork, chunks_of_evidence
+from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._history import NAN, HistoryRow
 from sklearn_protopnet._training._projection import NO_SOURCE
 
@@ -41,6 +42,7 @@ def dataset_similarities(
     maps: Iterable[Chunk],
     dataset: Dataset,
     sources: NDArray[np.int64] | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - a constant
 ) -> tuple[Similarities, Array]:
     """Compute the similarities of the images of a dataset.
 
@@ -48,10 +50,12 @@ def dataset_similarities(
     ----------
     network : PrototypeNetwork
     maps : iterable of Chunk
-        Backbone maps of all images of the dataset.
+        Backbone maps of all images of the dataset, or of this process's part of them.
     dataset : Dataset
     sources : int64 array of shape (P,), default=None
         An image of the dataset for each prototype; none where negative, or with None.
+    ranks : Ranks
+        Processes that have a part each.
 
     Returns
     -------
@@ -60,14 +64,16 @@ def dataset_similarities(
         Of each prototype to its source; NaN where there is none.
     """
     n_prototypes = len(network.prototypes)
-    values = np.empty((len(dataset), n_prototypes))  # at once: parts would need twice that
-    distances = np.full(n_prototypes, np.nan)
+    values = np.zeros((len(dataset), n_prototypes))  # at once: parts would need twice that
+    distances = np.zeros(n_prototypes)
     sources = np.full(n_prototypes, NO_SOURCE) if sources is None else sources
     coef = np.zeros((0, n_prototypes))  # no logits are asked for
     for index, evidence in chunks_of_evidence(network, maps, coef):
         values[index] = evidence.similarities
         here = np.flatnonzero(np.isin(sources, index))
         distances[here] = evidence.distances[sources[here] - index[0], here]
+    ranks.add_up_arrays(values, distances)
+    distances[sources == NO_SOURCE] = np.nan
     return Similarities(values, dataset.labels, dataset.weights), distances
 
 

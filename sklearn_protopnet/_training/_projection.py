@@ -5,6 +5,7 @@ Shapes: q patches, p prototypes, D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +71,18 @@ class Projector:
             if label in self.candidates:
                 found = self.candidates[label] + found
             self.candidates[label] = self._prune(_first_of_each(found), label)
+
+    def merge(self, others: Iterable[dict[int, _Patches]]) -> None:
+        """Take in the candidates that projectors of other images have found."""
+        for other in others:
+            for label, found in other.items():
+                patches = found
+                if label in self.candidates:
+                    patches = self.candidates[label] + found
+                # In the order in which one projector of all images would have seen them.
+                image, position = patches.origins.cpu().T.numpy()
+                patches = patches[torch.from_numpy(np.lexsort((position, image)))]
+                self.candidates[label] = self._prune(_first_of_each(patches), label)
 
     def _prune(self, patches: _Patches, label: int) -> _Patches:
         """Keep the patches that are among the k nearest of some of the class's k prototypes."""

@@ -51,28 +51,40 @@ def cached(memory: Memory, kind: Kind, key: str, compute: Callable[[], Any]) -> 
     UserWarning
         If what is kept is damaged: it is computed again.
     """
-    if memory.location is None:
-        return compute()
-    function = memory.cache(kind, ignore=["compute"])
-    if function.check_call_in_cache(key, None):
-        kept = function.call_and_shelve(key, compute)
-        try:
-            return _unseal(key, kept.get())
-        except Exception as error:  # what is damaged may fail in any way
-            warnings.warn(
-                f"A cached result must be as it was written; {kept} is damaged and is computed "
-                f"again: {error}",
-                stacklevel=2,
-            )
-            kept.clear()
-    computed: list[Any] = []
+    found = find(memory, kind, key)
+    if found is None:
+        found = compute()
+        keep(memory, kind, key, found)
+    return found
 
-    def compute_once() -> Any:
-        computed.append(compute())
-        return computed[0]
 
-    sealed = function(key, compute_once)
-    return computed[0] if computed else _unseal(key, sealed)
+def find(memory: Memory, kind: Kind, key: str) -> Any:
+    """Give a result from memory; None where there is none, or a damaged one, which goes.
+
+    Warns
+    -----
+    UserWarning
+        If what is kept is damaged.
+    """
+    if memory.location is None or not is_cached(memory, kind, key):
+        return None
+    kept = memory.cache(kind, ignore=["compute"]).call_and_shelve(key, None)
+    try:
+        return _unseal(key, kept.get())
+    except Exception as error:  # what is damaged may fail in any way
+        warnings.warn(
+            f"A cached result must be as it was written; {kept} is damaged and is computed "
+            f"again: {error}",
+            stacklevel=2,
+        )
+        kept.clear()
+        return None
+
+
+def keep(memory: Memory, kind: Kind, key: str, result: Any) -> None:
+    """Keep a result in memory, if there is one."""
+    if memory.location is not None:
+        memory.cache(kind, ignore=["compute"])(key, lambda: result)
 
 
 def _seal(key: str, result: Any) -> Sealed:

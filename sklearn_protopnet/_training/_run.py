@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sklearn_protopnet._training._checkpoint import Checkpoint
+from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._interruption import Interruption
 from sklearn_protopnet._training._observer import Observer
 from sklearn_protopnet._training._optimization import WeightAverage
@@ -59,6 +60,7 @@ class TrainingRun:
         self.rounds = trainer.settings.rounds()
         self.at = Position()
         self.average: WeightAverage | None = None
+        self.is_epoch_open = False
         self.interrupted_in: str | None = None
         """The gradient stage in which Ctrl-C came."""
         self.is_cut_short = False
@@ -66,7 +68,7 @@ class TrainingRun:
 
     def run(self) -> Training:
         """Run every stage but the last one, which solves for the last layer."""
-        kept = self.checkpoint.read()
+        kept = self.trainer.ranks.from_first(self.checkpoint.read)
         if kept is not None:
             self._load(kept)
         for number in range(self.at.round, len(self.rounds)):
@@ -74,7 +76,7 @@ class TrainingRun:
             self.observer.begin("round", number, len(stages))
             training = self._run_round(stages)
             is_last = number + 1 == len(self.rounds)
-            wants_end = self.observer.end(None, lambda training=training: training)  # type: ignore[misc]
+            wants_end = self._end(None, training)
             if is_last or self.trainer.best.is_stale or self.interrupted_in:
                 break
             if wants_end:
@@ -105,46 +107,58 @@ class TrainingRun:
                 training = self.trainer.measure(stage)
             self.at = replace(self.at, stage=number + 1, epoch=0)
             if isinstance(stage, LastLayerStage):
-                self.observer.end(row, lambda training=training: training)  # type: ignore[misc]
+                self._end(row, training)
             else:
-                wants_end = self.observer.end(row, self._conclude)
+                wants_end = self._end(row)
                 self.at = replace(self.at, is_descent_over=self.at.is_descent_over or wants_end)
                 self._keep()
         return training
 
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
-        trainer, best = self.trainer, self.trainer.best_of(stage)
-        average = self.average or trainer.parts.average(stage)
-        self.average, is_open = average, False
+        best = self.trainer.best_of(stage)
+        average = self.average or self.trainer.parts.average(stage)
+        self.average = average
         with Interruption() as interruption:
             try:
-                for epoch in range(self.at.epoch, stage.epochs):
-                    is_open = True
-                    self.observer.begin("epoch", epoch, 0)
-                    score = partial(self._score, stage)
-                    row = trainer.descend(stage, average, interruption.check, score)
-                    self.at = replace(self.at, epoch=epoch + 1)
-                    is_open = False
-                    with average.in_place():
-                        is_over = self.observer.end(row, self._conclude)
-                    self._keep()
-                    if best.is_stale:
-                        break
-                    if is_over:
+                while self.at.epoch < stage.epochs and not best.is_stale:
+                    if self._run_epoch(stage, average, interruption):
                         self.is_cut_short = True
                         break
-                    interruption.check()
             except KeyboardInterrupt:
                 if interruption.is_repeated:
                     raise
                 self.interrupted_in, self.is_cut_short = stage.name, True
         average.put()
-        if is_open:
-            self.observer.end(None, self._conclude)
         self.average = None
+        if self.is_epoch_open:
+            self.is_epoch_open = False
+            self._end(None)
         if best.is_stale or stage.is_last or self.interrupted_in:
             best.restore()
+
+    def _run_epoch(
+        self, stage: GradientStage, average: WeightAverage, interruption: Interruption
+    ) -> bool:
+        """Run the next epoch of a stage; whether an observer wants it to be the last one.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If there was an interrupt, in any process.
+        """
+        self.is_epoch_open = True
+        self.observer.begin("epoch", self.at.epoch, 0)
+        score = partial(self._score, stage)
+        row = self.trainer.descend(stage, average, lambda: interruption.has_come, score)
+        self.at = replace(self.at, epoch=self.at.epoch + 1)
+        self.is_epoch_open = False
+        with average.in_place():
+            wants_end = self._end(row)
+        self._keep()
+        if self.trainer.ranks.any(interruption.has_come):
+            raise KeyboardInterrupt
+        return wants_end
 
     def _score(self, stage: GradientStage) -> float:
         """Accuracy on the validation images: where it may end a stage, of what users would get."""
@@ -168,9 +182,15 @@ class TrainingRun:
                     return trainer.measure(stage)
         raise AssertionError("A round ends with a last layer.")
 
+    def _end(self, row: HistoryRow | None, training: Training | None = None) -> bool:
+        """Tell that a task has ended; whether an observer of any process wants its siblings out."""
+        wish = self.observer.end(row, lambda: training or self._conclude())
+        return self.trainer.ranks.any(wish)
+
     def _keep(self) -> None:
         """Keep the state, if it is time to, and nothing was left out of it."""
-        if self.checkpoint.is_due and not self.interrupted_in:
+        is_writer = self.trainer.ranks.is_first
+        if is_writer and self.checkpoint.is_due and not self.interrupted_in:
             self.checkpoint.write(
                 {
                     "trainer": state_of(self.trainer),

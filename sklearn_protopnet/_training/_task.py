@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,57 +19,22 @@ from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._images import Dataset, Transform
 from sklearn_protopnet._network import (
-    Architecture,
     ReceptiveField,
+    claimed_device,
     seeded_draws,
 )
+from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
 from sklearn_protopnet._threads import GLOBAL_DRAWS
 from sklearn_protopnet._training import _result_cache
-from sklearn_protopnet._training._cache_key import digest_of
 from sklearn_protopnet._training._checkpoint import Checkpoint
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._last_layer import LastLayerTask
 from sklearn_protopnet._training._observer import Observer
 from sklearn_protopnet._training._projection import NO_SOURCE, Projection
 from sklearn_protopnet._training._run import TrainingRun
-from sklearn_protopnet._training._stages import Settings
-from sklearn_protopnet._training._start import Start
 from sklearn_protopnet._training._trainer import Trainer, Training
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """Everything that a trained network depends on."""
-
-    architecture: Architecture
-    settings: Settings
-    training: Dataset
-    validation: Dataset | None
-    augment: str | Transform | None
-    """Name of what varies the training images, or a callable that does."""
-    seed: int
-    device: torch.device
-    precision: torch.dtype
-    """Of the gradient stages."""
-    start: Start | None = None
-    """What the training goes on from, with its joint epochs."""
-
-    def key(self) -> str:
-        """Digest all that the trained network depends on.
-
-        Raises
-        ------
-        ValueError
-            If the backbone or `augment` is an object that cannot be pickled.
-        """
-        penalties = [self.settings.l1_weight, self.settings.l2_weight]
-        return digest_of(
-            task=self,
-            weights=self.architecture.weights_key(),
-            penalties=penalties if self.settings.needs_last_layers else None,
-        )
+from sklearn_protopnet._training._training_task import TrainingTask
 
 
 @dataclass(frozen=True)
@@ -97,14 +63,6 @@ class TrainedNetwork:
     """The last layer is left to solve for."""
     interrupted_in: str | None
     """The gradient stage in which Ctrl-C came."""
-
-
-class CutShortError(Exception):
-    """Carries a network whose training was cut short past a cache, which must not keep it."""
-
-    def __init__(self, trained: TrainedNetwork) -> None:
-        super().__init__()
-        self.trained = trained
 
 
 @dataclass(frozen=True)
@@ -162,7 +120,8 @@ def train_network(
     Raises
     ------
     ValueError
-        If there is a cache, and the backbone or `augment` is an object that cannot be pickled.
+        If there is a cache, and the backbone or `augment` is an object that cannot be pickled; if
+        processes that train together have other tasks.
     KeyboardInterrupt
         At the second Ctrl-C, or at the first that comes outside of a gradient stage.
 
@@ -171,22 +130,21 @@ def train_network(
     UserWarning
         If a cached result or a checkpoint is damaged.
     """
+    ranks = Ranks.now(task.device)
+    if len(set(ranks.gather(task.data_digest() if ranks.size > 1 else ""))) > 1:
+        raise ValueError(
+            "Processes that train together must be given the same images, labels, weights and "
+            "parameters, got others."
+        )
     key = "" if memory.location is None else task.key()
-    ran: list[TrainedNetwork] = []
-
-    def compute() -> TrainedNetwork:
-        trained, is_cut_short = _train(task, memory, checkpoint, observer)
-        ran.append(trained)
-        if is_cut_short:  # joblib keeps nothing of a call that fails
-            raise CutShortError(trained)
-        return trained
-
-    try:
-        trained: TrainedNetwork = _result_cache.cached(memory, _result_cache.network, key, compute)
-    except CutShortError as error:
-        return error.trained
-    if not ran:
+    kind = _result_cache.network
+    found: TrainedNetwork | None = ranks.from_first(partial(_result_cache.find, memory, kind, key))
+    if found is not None:
         observer.skip(task.settings.n_epochs)
+        return found
+    trained, is_cut_short = _train(task, memory, checkpoint, observer, ranks)
+    if ranks.is_first and not is_cut_short:
+        _result_cache.keep(memory, kind, key, trained)
     return trained
 
 
@@ -195,26 +153,20 @@ def _train(
     memory: Memory,
     checkpoint: Checkpoint,
     observer: Observer[TrainedNetwork],
+    ranks: Ranks,
 ) -> tuple[TrainedNetwork, bool]:
     """Train a network, and say whether something was left out."""
     network, field = task.architecture.build(task.seed)
-    network.to(task.device)
-    with _module_draws(task):
-        trainer = Trainer(
-            network,
-            task.training,
-            task.settings,
-            torch.Generator().manual_seed(task.seed),
-            validation=task.validation,
-            augment=task.augment,
-            precision=task.precision,
-            memory=memory if task.settings.is_backbone_frozen else Memory(None, verbose=0),
-        )
+    share_statistics(network, ranks)
+    with claimed_device(task.device) as device, _module_draws(task, device):
+        network.to(device)
+        frozen_maps = memory if task.settings.is_backbone_frozen else Memory(None, verbose=0)
+        generator = torch.Generator().manual_seed(task.seed)
+        trainer = Trainer(network, task, generator, memory=frozen_maps, ranks=ranks)
         if task.start is not None:
             task.start.put_into(network, trainer.linear_head)
         run = TrainingRun(trainer, _InArrays(observer, task, field), checkpoint)
-        training = run.run()
-    trained = _trained_network(task, field, training, run.interrupted_in)
+        trained = _trained_network(task, field, run.run(), run.interrupted_in)
     return trained, run.is_cut_short
 
 
@@ -266,7 +218,9 @@ def _trained_network(
 
 def _at_rest(backbone: nn.Module) -> nn.Module:
     """Copy a module that may be in training."""
-    return copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
+    copied = copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
+    unshare_statistics(copied)
+    return copied
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -274,13 +228,13 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 @contextmanager
-def _module_draws(task: TrainingTask) -> Iterator[None]:
+def _module_draws(task: TrainingTask, device: torch.device) -> Iterator[None]:
     """Dropout draws from global state, and only modules of the user's may hold one.
 
     They train one after the other, if in threads of one process.
     """
     if isinstance(task.architecture.backbone, nn.Module):
-        with GLOBAL_DRAWS, seeded_draws(task.seed, task.device):
+        with GLOBAL_DRAWS, seeded_draws(task.seed, device):
             yield
     else:
         yield

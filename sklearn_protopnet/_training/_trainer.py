@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from sklearn_protopnet._images import Dataset, Transform
+from sklearn_protopnet._images import Dataset
 from sklearn_protopnet._network import (
+    Chunk,
     LinearHead,
     PrototypeNetwork,
     chunks_of_evidence,
     evidence_of,
     latent_patches,
 )
+from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
@@ -44,10 +45,10 @@ from sklearn_protopnet._training._stages import (
     InitializationStage,
     LastLayerStage,
     ProjectionStage,
-    Settings,
     Stage,
     count_batches,
 )
+from sklearn_protopnet._training._training_task import TrainingTask
 
 
 @dataclass(frozen=True)
@@ -74,51 +75,36 @@ class Trainer:
     ----------
     network : PrototypeNetwork
         Trained in place.
-    dataset : Dataset
-        Training images.
-    settings : Settings
+    task : TrainingTask
     generator : torch.Generator
         Draws initial prototypes and the order of the batches.
-    validation : Dataset or None
-        Images to score after every epoch.
-    augment : str, callable or None
-        What varies the images of a gradient stage.
-    precision : torch.dtype
-        Of the gradient stages.
     memory : joblib.Memory
         Where maps of a backbone that does not move are cached.
+    ranks : Ranks
+        Processes that train the network together.
     """
 
     def __init__(
         self,
         network: PrototypeNetwork,
-        dataset: Dataset,
-        settings: Settings,
+        task: TrainingTask,
         generator: torch.Generator,
         *,
-        validation: Dataset | None,
-        augment: str | Transform | None,
-        precision: torch.dtype,
         memory: Memory,
+        ranks: Ranks,
     ) -> None:
-        self.network = network
-        self.dataset = dataset
-        self.settings = settings
-        self.generator = generator
+        self.network, self.task, self.generator = network, task, generator
+        self.memory, self.ranks = memory, ranks
+        self.dataset, self.settings = task.training, task.settings
         self.device = network.prototypes.device
-        self.features = FeatureCache(network, dataset.source, dataset.rows, memory)
+        self.features = FeatureCache(network, self.dataset.source, self.dataset.rows, memory)
         self.feature_caches = [self.features]
         self.validation: tuple[Dataset, FeatureCache] | None = None
-        if validation is not None:
-            features = FeatureCache(network, validation.source, validation.rows, memory)
-            self.validation = validation, features
+        if task.validation is not None:
+            images = task.validation
+            features = FeatureCache(network, images.source, images.rows, memory)
+            self.validation = images, features
             self.feature_caches.append(features)
-        self.options: dict[str, Any] = {
-            "validation": validation,
-            "augment": augment,
-            "precision": precision,
-            "memory": memory,
-        }
         self.history: list[HistoryRow] = []
         self.loss_curve: list[float] = []
         self.round, self.epoch = 1, 0
@@ -128,19 +114,26 @@ class Trainer:
             self.device
         )
         self.pretrained = nn.Sequential(network.backbone, self.linear_head)
-        self.parts = Parts(network, self.linear_head, settings)
+        self.parts = Parts(network, self.linear_head, self.settings)
         self.epochs = GradientEpochs(
-            self.parts, dataset, self.features, generator, augment=augment, precision=precision
+            self.parts,
+            self.dataset,
+            self.features,
+            generator,
+            augment=task.augment,
+            precision=task.precision,
+            ranks=ranks,
         )
-        self.best_pretrained = BestState(self.pretrained, settings.patience)
-        self.best = BestState(network, settings.patience)
+        self.best_pretrained = BestState(self.pretrained, self.settings.patience)
+        self.best = BestState(network, self.settings.patience)
 
     def copy(self) -> Trainer:
         """Give one whose network can be changed while this one stays as it is."""
         network = copy.deepcopy(self.network)
-        other = Trainer(network, self.dataset, self.settings, torch.Generator(), **self.options)
+        generator = torch.Generator()
+        other = Trainer(network, self.task, generator, memory=self.memory, ranks=self.ranks)
         other.linear_head.load_state_dict(self.linear_head.state_dict())
-        other.generator.set_state(self.generator.get_state())
+        generator.set_state(self.generator.get_state())
         other.history, other.loss_curve = self.history.copy(), self.loss_curve.copy()
         other.round, other.epoch = self.round, self.epoch
         other.projection = self.projection
@@ -193,14 +186,14 @@ class Trainer:
         self,
         stage: GradientStage,
         average: WeightAverage,
-        after_step: Callable[[], None],
+        is_interrupted: Callable[[], bool],
         score: Callable[[], float],
     ) -> HistoryRow:
         """Run an epoch of a stage; what is scored is the average over the stage's steps."""
         start = time.perf_counter()
         self.epoch += 1
         self._begin(stage.learning_rates)
-        loss, *parts, accuracy = self.epochs.run(stage, self.epoch, average, after_step)
+        loss, *parts, accuracy = self.epochs.run(stage, self.epoch, average, is_interrupted)
         self.loss_curve.append(loss)
         with average.in_place():
             accuracy_then = score()
@@ -220,8 +213,8 @@ class Trainer:
         start = time.perf_counter()
         self._begin(())
         projector = Projector(self.network)
-        predicted = np.empty(len(self.dataset), dtype=np.int64)
-        for index, patches in latent_patches(self.network, self.features.chunks()):
+        predicted = np.zeros(len(self.dataset), dtype=np.int64)
+        for index, patches in latent_patches(self.network, self._part(self.features)):
             if not patches.isfinite().all():  # after the last step there was no loss to check
                 raise ValueError(
                     f"Features must stay finite; some are not in stage {stage.name!r}, after epoch "
@@ -231,7 +224,12 @@ class Trainer:
             predicted[index] = evidence.logits.argmax(1)
             labels = torch.from_numpy(self.dataset.labels[index]).to(self.device)
             projector.add(patches, torch.from_numpy(index).to(self.device), labels)
+        self.ranks.add_up_arrays(predicted)
         before = self.dataset.accuracy(predicted)
+        if self.ranks.size > 1:
+            candidates = self.ranks.gather(projector.candidates)
+            projector.candidates = {}
+            projector.merge(candidates)
         self.projection = projector.replace_prototypes()
         return self._record(stage, time.perf_counter() - start, accuracy_before=before)
 
@@ -248,12 +246,14 @@ class Trainer:
         if projection is None:
             raise ValueError("Prototypes must be projected before a last layer, they are not.")
         training, distances = dataset_similarities(
-            network, self.features.chunks(), self.dataset, projection.images
+            network, self._part(self.features), self.dataset, projection.images, self.ranks
         )
         validation = None
         if self.validation is not None:
             dataset, features = self.validation
-            validation, _ = dataset_similarities(network, features.chunks(), dataset)
+            validation, _ = dataset_similarities(
+                network, self._part(features), dataset, ranks=self.ranks
+            )
         last_layer = LastLayerTask(
             network.prototype_classes.cpu().numpy(),
             self._coef.copy(),
@@ -285,16 +285,21 @@ class Trainer:
         if self.validation is None:
             return math.nan
         dataset, features = self.validation
-        predicted = np.empty(len(dataset), dtype=np.int64)
+        predicted = np.zeros(len(dataset), dtype=np.int64)
         if stage.is_pretraining:
             self.pretrained.eval()
-            for index, maps in features.chunks():
+            for index, maps in self._part(features):
                 predicted[index] = self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
         else:
-            chunks = chunks_of_evidence(self.network, features.chunks(), self._coef)
+            chunks = chunks_of_evidence(self.network, self._part(features), self._coef)
             for index, evidence in chunks:
                 predicted[index] = evidence.logits.argmax(1)
+        self.ranks.add_up_arrays(predicted)
         return dataset.accuracy(predicted)
+
+    def _part(self, features: FeatureCache) -> Iterator[Chunk]:
+        """Go through this process's part of maps."""
+        return features.chunks(self.ranks.part(np.arange(len(features.rows))))
 
     @property
     def _coef(self) -> NDArray[np.float64]:

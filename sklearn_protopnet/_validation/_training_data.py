@@ -22,7 +22,8 @@ from sklearn_protopnet._images import (
     canonical_dataset,
     unstandardized,
 )
-from sklearn_protopnet._network import published_standardization
+from sklearn_protopnet._network import published_standardization, resolve_device
+from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._validation._images import check_images
 from sklearn_protopnet._validation._labels import (
     check_labels,
@@ -80,7 +81,10 @@ def prepare_training(
     )
     check_two_classes(classes, training)
     validation = check_validation_data(estimator, *held_out, classes)
-    seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
+    random = check_random_state(estimator.random_state)
+    seed = Ranks.now(resolve_device(estimator.device)).from_first(
+        lambda: int(random.randint(np.iinfo(np.int32).max))
+    )
     if estimator.early_stopping and validation is None:
         training, validation = split_validation(training, estimator.validation_fraction, seed)
     standardization = standardization or _standardization(estimator, training)

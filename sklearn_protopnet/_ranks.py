@@ -1,0 +1,167 @@
+"""Processes that train one network together, and what they put together.
+
+All of them run the same code on the same data; each has a part of every batch and of every pass.
+A user starts them (``torchrun``, or any process group of torch); without a group there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+
+from sklearn_protopnet._compat import BatchNorm
+
+Value = TypeVar("Value")
+
+LOCAL_RANK: Final = "LOCAL_RANK"
+"""``torchrun`` numbers the processes of a machine in this variable."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of torch's default group."""
+
+    rank: int = 0
+    """The number of this one."""
+    size: int = 1
+    device: torch.device | None = None
+    """Where the group's backend takes tensors from."""
+
+    @classmethod
+    def now(cls, device: torch.device) -> Self:
+        """Look at the group that there is."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size(), device)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def part(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give this process's share of positions, in their order."""
+        return index if self.size == 1 else np.array_split(index, self.size)[self.rank]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sums over the processes, in one message."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(self.device)
+        distributed.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def add_up_arrays(self, *arrays: NDArray[Any]) -> None:
+        """Replace arrays by their sums over the processes, each in a message."""
+        for array in arrays:
+            self.add_up([torch.from_numpy(array)])
+
+    def any(self, flag: object) -> bool:
+        """Tell whether something holds in any process."""
+        found = torch.tensor([float(bool(flag))])
+        self.add_up([found])
+        return bool(found.item())
+
+    def gather(self, value: Value) -> list[Value]:
+        """Give the values of all processes, in their order."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(values, value)
+        return values
+
+    def from_first(self, compute: Callable[[], Value]) -> Value:
+        """Have the first process compute something, and give it to all."""
+        if self.size == 1:
+            return compute()
+        values = [compute() if self.is_first else None]
+        distributed.broadcast_object_list(values, device=self.device)
+        return values[0]  # type: ignore[return-value]  # of the first process
+
+
+def local_rank() -> int | None:
+    """Give the number that ``torchrun`` has given this process on its machine; None without."""
+    number = os.environ.get(LOCAL_RANK)
+    is_group = distributed.is_available() and distributed.is_initialized()
+    return int(number) if number is not None and is_group else None
+
+
+class _Sum(torch.autograd.Function):
+    """Sum of tensors over the processes, and of their gradients."""
+
+    @staticmethod
+    def forward(_: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm(BatchNorm):
+    """Batch normalisation with the statistics of the whole batch, on processors, too.
+
+    torch's own (`torch.nn.SyncBatchNorm`) takes tensors of graphics cards only.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise this process's part of a batch."""
+        if not self.training:
+            return super().forward(maps)
+        values = maps.float()
+        axes = [axis for axis in range(maps.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (maps.dim() - 2)
+        count = _Sum.apply(values.new_tensor(maps.numel() / maps.shape[1]))
+        mean = _Sum.apply(values.sum(axes)) / count
+        centred = values - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(axes)) / count
+        self._take_in(mean.detach(), variance.detach() * count / (count - 1))
+        normal = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        normalised: Tensor = normal.to(maps.dtype)
+        return normalised
+
+    @torch.no_grad()
+    def _take_in(self, mean: Tensor, variance: Tensor) -> None:
+        n_batches, means, variances = self.num_batches_tracked, self.running_mean, self.running_var
+        if n_batches is None or means is None or variances is None:
+            return
+        n_batches += 1
+        share = 1 / float(n_batches) if self.momentum is None else self.momentum
+        means.lerp_(mean, share)
+        variances.lerp_(variance, share)
+
+    def _check_input_dim(self, _: Tensor) -> None:
+        """Take maps of any dimensions."""
+
+
+_CLASSES: Final[dict[type[nn.Module], type[nn.Module]]] = {
+    each: type(f"Shared{each.__name__}", (SharedBatchNorm,), {})
+    for each in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+}
+_OWN_CLASSES: Final = {shared: own for own, shared in _CLASSES.items()}
+
+
+def share_statistics(module: nn.Module, ranks: Ranks) -> None:
+    """Let batch normalisation see the whole batch of all processes."""
+    for each in module.modules() if ranks.size > 1 else ():
+        each.__class__ = _CLASSES.get(type(each), type(each))
+
+
+def unshare_statistics(module: nn.Module) -> None:
+    """Let batch normalisation be as it was."""
+    for each in module.modules():
+        each.__class__ = _OWN_CLASSES.get(type(each), type(each))
