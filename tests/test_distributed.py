@@ -1,5 +1,6 @@
 """Two processes that train one network: the same classifier in both, and that of one process."""
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import torch
 from distributed_worker import FITS, SLOW
 from numpy.testing import assert_allclose
 from test_classifier import assert_same_bits
-from torch import nn
+from torch import distributed, nn
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._ranks import Ranks
+from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
@@ -108,6 +109,59 @@ def test_statistics_and_gradients_are_those_of_the_whole_batch(ranks, n_dims):
     for name, value in {"output": output, "gradient": batch.grad}.items():
         whole = np.concatenate([part[name] for part in parts])
         assert_allclose(whole, value.detach().numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A group of this process alone."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1
+    )
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("settings", [{}, {"affine": False}, {"track_running_stats": False}])
+def test_alone_it_is_batch_normalisation(group, momentum, settings):
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(3, momentum=momentum, **settings)
+    shared = copy.deepcopy(plain)
+    share_statistics(shared, Ranks(0, 2))
+    assert type(shared) is not nn.BatchNorm2d
+    for dtype in (torch.float32, torch.float32, torch.bfloat16):
+        maps = torch.randn(6, 3, 4, 5).to(dtype)
+        found, expected = shared(maps), plain(maps)
+        assert found.dtype == expected.dtype
+        assert_allclose(*(each.detach().float() for each in (found, expected)), atol=1e-2)
+    for name, value in plain.state_dict().items():
+        assert_allclose(shared.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+    shared.load_state_dict(plain.state_dict())
+    if plain.track_running_stats:  # without, it goes by the batch ever after
+        maps = torch.randn(6, 3, 4, 5)
+        assert torch.equal(shared.eval()(maps), plain.eval()(maps))
+    unshare_statistics(shared)
+    assert type(shared) is nn.BatchNorm2d
+
+
+def test_a_group_of_one_is_no_other_training(group, data):
+    assert Ranks.now(torch.device("cpu")) == Ranks(0, 1, torch.device("cpu"))
+    found = ProtoPNetClassifier(**SLOW).fit(*data[:2])
+    distributed.destroy_process_group()
+    assert_same_bits(found, ProtoPNetClassifier(**SLOW).fit(*data[:2]))
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+
+
+def test_what_is_added_up_keeps_its_shapes_and_dtypes(group):
+    tensors = [torch.arange(6.0).reshape(2, 3), torch.tensor(7.0)]
+    arrays = np.arange(4), np.arange(6.0).reshape(3, 2)
+    expected = [each.clone() for each in tensors], [each.copy() for each in arrays]
+    ranks = Ranks(0, 2, torch.device("cpu"))
+    ranks.add_up(tensors)
+    ranks.add_up_arrays(*arrays)
+    assert all(map(torch.equal, tensors, expected[0]))
+    assert all(map(np.array_equal, arrays, expected[1]))
+    assert [ranks.any(flag) for flag in (True, False)] == [True, False]
 
 
 def test_a_trained_module_is_what_the_user_gave(ranks):
