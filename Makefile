@@ -43,6 +43,7 @@ bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/localization.py
 	$(BIN)/python benchmarks/spurious_cue.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/kills.py
 
 clean:
 	rm -rf $(VENV) $(FLOORS) benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated

@@ -236,9 +236,10 @@ class ProtoPNetClassifier(
         same bits as one that ran through. It is found by the same key as in `memory`, so that many
         fits may share the directory, and is removed at the end of the fit. Needs an integer
         `random_state`. Reading it executes nothing.
-    checkpoint_interval : float, default=0.0
-        Seconds between two states at least; with 0 every epoch and every stage is kept. The last
-        two are on disk, each three to six times as large as the network.
+    checkpoint_interval : float or "auto", default="auto"
+        Seconds between two states at least; with 0 the end of every epoch and of every stage is
+        kept. With ``"auto"`` so are all but those that would make writing take more than 2 % of the
+        time. The last two are on disk, each about four times as large as the network.
     warm_start : bool, default=False
         Whether a further `fit` goes on with the network of the last one: with `joint_epochs` more
         epochs, a projection and a last layer, without pretraining and warm-up. Images are
@@ -368,7 +369,7 @@ class ProtoPNetClassifier(
         "n_jobs": [Integral, None],
         "memory": [str, Memory, None],
         "checkpoint": [str, os.PathLike, None],
-        "checkpoint_interval": [Interval(Real, 0, None, closed="left")],
+        "checkpoint_interval": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -410,7 +411,7 @@ class ProtoPNetClassifier(
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_interval: float = 0.0,
+        checkpoint_interval: float | str = "auto",
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,

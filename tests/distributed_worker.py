@@ -119,14 +119,15 @@ def main(folder):
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     images = X.reshape(-1, 8, 8)
     found["module"] = ProtoPNetClassifier(**SLOW, backbone=module).fit(images, y)
-    places = {"memory": str(folder / "memory"), "checkpoint": folder / "states"}
+    states = {"checkpoint": folder / "states", "checkpoint_interval": 0.0}
+    places = {"memory": str(folder / "memory"), **states}
     found["kept"] = ProtoPNetClassifier(**SLOW, **places).fit(X, y)
     found["cached"] = ProtoPNetClassifier(**SLOW, **places).fit(X, y)
     found["files"] = len(list((folder / "states").iterdir()))
     found["cut"] = ProtoPNetClassifier(**SLOW).set_callbacks(Stop(1)).fit(X, y).set_callbacks()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pressed = ProtoPNetClassifier(**SLOW, checkpoint=folder / "states").set_callbacks(Press(1))
+        pressed = ProtoPNetClassifier(**SLOW, **states).set_callbacks(Press(1))
         found["pressed"] = pressed.fit(X, y).n_iter_
     found["warnings"] = [str(each.message) for each in caught]
     distributed.barrier()

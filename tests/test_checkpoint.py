@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 
 import numpy as np
@@ -20,7 +21,7 @@ from test_classifier import assert_same_bits
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._training import digest_bytes
+from sklearn_protopnet._training import Checkpoint, digest_bytes
 
 
 class KilledError(Exception):
@@ -71,7 +72,8 @@ def few(digits):
 
 def killed(few, folder, n_tasks, **settings):
     """Fit until the end of the n-th task; the last two states are in the folder."""
-    clf = ProtoPNetClassifier(**{**ROUNDS, **settings}, checkpoint=folder)
+    often = {"checkpoint_interval": 0.0}
+    clf = ProtoPNetClassifier(**{**ROUNDS, **often, **settings}, checkpoint=folder)
     with pytest.raises(KilledError):
         clf.set_callbacks(Kill(n_tasks)).fit(*few)
     assert not hasattr(clf, "coef_")
@@ -126,7 +128,9 @@ class TestGoingOn:
                         os.kill(os.getpid(), signal.SIGKILL)
                 def on_fit_task_end(self, estimator, context): pass
             data = np.load({str(tmp_path / "data.npz")!r})
-            clf = ProtoPNetClassifier(**{ROUNDS!r}, checkpoint={str(tmp_path / "states")!r})
+            clf = ProtoPNetClassifier(
+                **{ROUNDS!r}, checkpoint={str(tmp_path / "states")!r}, checkpoint_interval=0.0
+            )
             clf.set_callbacks(Die()).fit(data["X"], data["y"])
         """
         done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
@@ -227,9 +231,40 @@ class TestFiles:
             clf.fit(*few)
         assert not (tmp_path / "executed").exists()
 
+    def test_what_a_killed_process_left_half_written_goes_when_it_is_old(self, few, tmp_path):
+        clf = killed(few, tmp_path, 9)
+        name = self.newest(tmp_path).name
+        old, new, others = (tmp_path / f".{each}" for each in (f"{name}.a", f"{name}.b", "other.c"))
+        for path in (old, new, others):
+            path.mkdir()
+            (path / name).write_bytes(b"half")
+        for path in (old, others):
+            os.utime(path, (0, 0))
+        clf.fit(*few)
+        assert sorted(tmp_path.iterdir()) == sorted([new, others])
+
     def test_they_are_thinned_by_time(self, few, tmp_path):
         killed(few, tmp_path / "states", 9, checkpoint_interval=3600.0)
         assert list((tmp_path / "states").iterdir()) == []
+
+    def test_writing_takes_a_small_share_of_the_time(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        clock = [0.0]
+        checkpoint = Checkpoint(tmp_path, "key", "auto")
+        save = torch.save
+
+        def slow(*args):
+            clock[0] += 3.0
+            save(*args)
+
+        monkeypatch.setattr(torch, "save", slow)
+        assert checkpoint.is_due
+        checkpoint.write({})
+        assert not checkpoint.is_due
+        clock[0] += 149.0
+        assert not checkpoint.is_due
+        clock[0] += 1.0
+        assert checkpoint.is_due
 
     def test_a_place_that_goes_away_does_not_end_a_training(self, few, tmp_path):
         class Remove(Silent):

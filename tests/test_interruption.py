@@ -92,7 +92,11 @@ class TestOnce:
         assert history["validation_accuracy"].iloc[-1] == best
 
     def test_it_is_not_kept_as_the_result_and_can_go_on(self, few, tmp_path):
-        folders = {"memory": str(tmp_path / "memory"), "checkpoint": tmp_path / "states"}
+        folders = {
+            "memory": str(tmp_path / "memory"),
+            "checkpoint": tmp_path / "states",
+            "checkpoint_interval": 0.0,
+        }
         clf = ProtoPNetClassifier(**EPOCHS, **folders).set_callbacks(Press(5))
         with pytest.warns(UserWarning, match="interrupted"):
             clf.fit(*few)

@@ -120,7 +120,8 @@ def test_a_file_holds_what_it_needs(few, tmp_path):
 
 
 def test_checkpoints_and_memory_keep_it_apart(fitted, few, tmp_path):
-    places = {"checkpoint": tmp_path / "states", "memory": str(tmp_path / "memory")}
+    places = {"memory": str(tmp_path / "memory"), "checkpoint": tmp_path / "states"}
+    places["checkpoint_interval"] = 0.0
     expected = copy.deepcopy(fitted).fit(*few)
     clf = copy.deepcopy(fitted).set_params(**places)
     with pytest.raises(KilledError):

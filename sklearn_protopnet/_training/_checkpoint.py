@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from sklearn_protopnet._files import check_regular, replacing
 from sklearn_protopnet._training._cache_key import digest_bytes
+
+LARGEST_SHARE: Final = 0.02
+"""Writing takes no more of the time than this, where no interval is given."""
+
+LEFT_BEHIND: Final = 3600
+"""Nobody has been writing a state for so many seconds."""
 
 
 class Checkpoint:
@@ -29,8 +36,9 @@ class Checkpoint:
         Made if there is none. None keeps nothing.
     key : str
         Digests all that the training depends on.
-    interval : float
-        Seconds between two states at least.
+    interval : float or "auto"
+        Seconds between two states at least; with ``"auto"`` so many that writing takes no more than
+        `LARGEST_SHARE` of the time.
 
     Raises
     ------
@@ -38,10 +46,12 @@ class Checkpoint:
         If the folder cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, key: str, interval: float) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, key: str, interval: float | str
+    ) -> None:
         self._key, self._interval = key, interval
         self._paths: list[Path] = []
-        self._last = time.monotonic()
+        self._last, self._cost = time.monotonic(), 0.0
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self._paths = [Path(folder, f"{key}.{which}") for which in ("checkpoint", "previous")]
@@ -49,7 +59,9 @@ class Checkpoint:
     @property
     def is_due(self) -> bool:
         """Whether it is time for another state."""
-        return bool(self._paths) and time.monotonic() - self._last >= self._interval
+        interval = self._interval
+        least = self._cost / LARGEST_SHARE if isinstance(interval, str) else interval
+        return bool(self._paths) and time.monotonic() - self._last >= least
 
     def write(self, state: dict[str, Any]) -> None:
         """Keep a state, and the one before it.
@@ -64,6 +76,7 @@ class Checkpoint:
         UserWarning
             If that is not possible; those that are there stay.
         """
+        start = time.monotonic()
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
@@ -82,6 +95,7 @@ class Checkpoint:
                 stacklevel=2,
             )
         self._last = time.monotonic()
+        self._cost = self._last - start
 
     def read(self) -> dict[str, Any] | None:
         """Give the newest state that is sound; None if there is none.
@@ -106,10 +120,14 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        """Remove what is kept, as far as that is possible."""
+        """Remove what is kept, and what killed processes left while they wrote it, if possible."""
         for path in self._paths:
             with suppress(OSError):
                 path.unlink()
+            for left in path.parent.glob(f".{path.name}.*"):
+                with suppress(OSError):
+                    if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+                        shutil.rmtree(left)
 
     def _state(self, data: bytes) -> dict[str, Any]:
         length = len(self._digest(memoryview(b"")))

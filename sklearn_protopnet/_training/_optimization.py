@@ -66,6 +66,10 @@ class Parts:
             self._optimizers[stage.name] = torch.optim.Adam(groups)
         return self._optimizers[stage.name]
 
+    def forget_optimizer(self, stage: GradientStage) -> None:
+        """Let go of what only further rounds of a stage would need."""
+        self._optimizers.pop(stage.name, None)
+
     def optimizer_states(self) -> dict[str, Any]:
         """Give the states of the stages' optimizers."""
         return {name: each.state_dict() for name, each in self._optimizers.items()}

@@ -131,6 +131,8 @@ class TrainingRun:
                 self.interrupted_in, self.is_cut_short = stage.name, True
         average.put()
         self.average = None
+        if stage.is_last:
+            self.trainer.parts.forget_optimizer(stage)
         if self.is_epoch_open:
             self.is_epoch_open = False
             self._end(None)
