@@ -43,7 +43,9 @@ bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/localization.py
 	$(BIN)/python benchmarks/spurious_cue.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/long_trainings.py
 	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) $(FLOORS) benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated

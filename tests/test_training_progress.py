@@ -89,3 +89,19 @@ def test_figures_that_are_known_are_shown_to_those_who_ask(digits, capsys, monke
     assert "validation" not in shown
     clf.fit(X, y, X_val=X, y_val=y)
     assert "validation=" in capsys.readouterr().err
+
+
+def test_a_network_from_memory_says_that_it_skips_the_epochs(digits, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    X, y = digits[0][:40], digits[1][:40] % 2
+    clf = ProtoPNetClassifier(image_shape=(8, 8), memory=str(tmp_path), verbose=1, **QUICK)
+    assert "skipped" not in capsys.readouterr().err
+    clf.fit(X, y)
+    shown = capsys.readouterr().err
+    assert "skipped" not in shown
+    for part in ("cross_entropy=", "cluster=", "separation=", "linear_head=", "accuracy="):
+        assert part in shown
+    clf.fit(X, y)
+    shown = capsys.readouterr().err
+    assert "from memory, epochs skipped: 100%" in shown
+    assert "joint" not in shown
