@@ -500,12 +500,15 @@ class ProtoPNetClassifier(
             If the images do not match `image_shape`, hold NaN or infinity, or have one class
             only; if a file is no image; if the backbone does not accept the images, or a
             prototype is larger than its feature map; if weights do not fit the backbone; if
-            the loss becomes NaN. The classifier is then as it was before.
+            the loss becomes NaN; if `checkpoint` is set and `random_state` is no integer, or the
+            backbone or `augment` cannot be pickled; if `warm_start` is set and classes, images or
+            network are others; if processes that train together were given different data or
+            parameters. The classifier is then as it was before.
         OSError
-            If a file is missing, or weights must be fetched and cannot be.
+            If a file is missing, or weights must be fetched and cannot be; if there can be no
+            directory `checkpoint`.
         ImportError
             If weights come from a package that is not installed.
-
         KeyboardInterrupt
             At the second Ctrl-C, or at the first that comes outside of gradient descent. The
             classifier is then as it was before.
@@ -535,6 +538,8 @@ class ProtoPNetClassifier(
         task = self._task(data, images.shape, earlier)
         checkpoint, ranks = self._checkpoint(task), Ranks.now(task.device)
         shapes = {
+            "backbone_": None,  # of an earlier fit
+            "feature_names_in_": getattr(checked, "feature_names_in_", None),
             "n_features_in_": checked.n_features_in_,
             "image_shape_": checked.image_shape_,
             "input_shape_": checked.input_shape_,
@@ -597,11 +602,11 @@ class ProtoPNetClassifier(
         self.state_ = found.state
         if trained.interrupted_in is None:
             checkpoint.remove()
+        for warning in (*map(UserWarning, checkpoint.problems.values()), *end.warnings):
+            warnings.warn(warning, stacklevel=4)  # the two between are scikit-learn's decorators
         callbacks.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=found.attributes, **watched
         )
-        for warning in end.warnings:
-            warnings.warn(warning, stacklevel=4)  # the two between are scikit-learn's decorators
         return self
 
     @validate_params(
@@ -1007,6 +1012,8 @@ class ProtoPNetClassifier(
     def _checkpoint(self, task: TrainingTask) -> Checkpoint:
         if self.checkpoint is None:
             return Checkpoint(None, "", 0.0)
+        if not os.fspath(self.checkpoint):
+            raise ValueError("checkpoint must name a directory, got an empty name.")
         is_reproducible = isinstance(self.random_state, Integral)
         if not is_reproducible:
             raise ValueError(

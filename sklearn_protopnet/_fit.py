@@ -107,7 +107,7 @@ class Earlier:
                     f"warm_start needs the {name} of the last fit, {before}, got {value}."
                 )
         backbone: nn.Module | None = getattr(fitted, "backbone_", None)
-        if _shapes(backbone) != _shapes(architecture.backbone):
+        if _structure(backbone) != _structure(architecture.backbone):
             raise ValueError("warm_start needs the backbone of the last fit, got another module.")
         return Start(
             fitted.prototypes_,
@@ -124,10 +124,11 @@ class Earlier:
         return asdict(replace(row, round=row.round + n_rounds, epoch=row.epoch + n_epochs))
 
 
-def _shapes(backbone: object) -> dict[str, torch.Size]:
+def _structure(backbone: object) -> tuple[str, dict[str, torch.Size]]:
     """Say what a module consists of; a name stands for itself."""
-    state = backbone.state_dict() if isinstance(backbone, nn.Module) else {}
-    return {name: value.shape for name, value in state.items()}
+    if not isinstance(backbone, nn.Module):
+        return "", {}
+    return repr(backbone), {name: each.shape for name, each in backbone.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,8 @@ def _warnings_of(
     if trained.interrupted_in is not None:
         found.append(
             UserWarning(
-                f"Training was interrupted in stage {trained.interrupted_in!r}, epoch "
-                f"{trained.history[-1].epoch} of {task.settings.n_epochs}: prototypes were "
+                "Training was interrupted in stage {!r}, epoch {}".format(*trained.interrupted_in)
+                + f" of {task.settings.n_epochs}: prototypes were "
                 "projected, and the last layer solved for, on the best state until then."
             )
         )

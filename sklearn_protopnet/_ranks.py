@@ -148,9 +148,27 @@ class SharedBatchNorm(BatchNorm):
         """Take maps of any dimensions."""
 
 
+class SharedBatchNorm1d(SharedBatchNorm):
+    """Stands for `torch.nn.BatchNorm1d`."""
+
+
+class SharedBatchNorm2d(SharedBatchNorm):
+    """Stands for `torch.nn.BatchNorm2d`."""
+
+
+class SharedBatchNorm3d(SharedBatchNorm):
+    """Stands for `torch.nn.BatchNorm3d`."""
+
+
+class SharedSyncBatchNorm(SharedBatchNorm):
+    """Stands for `torch.nn.SyncBatchNorm`."""
+
+
 _CLASSES: Final[dict[type[nn.Module], type[nn.Module]]] = {
-    each: type(f"Shared{each.__name__}", (SharedBatchNorm,), {})
-    for each in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    nn.BatchNorm1d: SharedBatchNorm1d,
+    nn.BatchNorm2d: SharedBatchNorm2d,
+    nn.BatchNorm3d: SharedBatchNorm3d,
+    nn.SyncBatchNorm: SharedSyncBatchNorm,
 }
 _OWN_CLASSES: Final = {shared: own for own, shared in _CLASSES.items()}
 

@@ -97,12 +97,19 @@ def normalisation(n_dims):
     return {name: value.detach().numpy() for name, value in arrays.items()}
 
 
-def error_of(call):
+def error_of(clf, X, y):
     try:
-        call()
+        clf.fit(X, y)
     except ValueError as error:
         return str(error)
     return None
+
+
+def drawn_next(X, y):
+    """Say what a random state that was given draws after a fit."""
+    random_state = np.random.RandomState(0)
+    ProtoPNetClassifier(**{**STILL, "random_state": random_state}).fit(X, y)
+    return random_state.randint(1000)
 
 
 def main(folder):
@@ -118,6 +125,7 @@ def main(folder):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     images = X.reshape(-1, 8, 8)
+    found["drawn next"] = drawn_next(X, y)
     found["module"] = ProtoPNetClassifier(**SLOW, backbone=module).fit(images, y)
     states = {"checkpoint": folder / "states", "checkpoint_interval": 0.0}
     places = {"memory": str(folder / "memory"), **states}
@@ -136,7 +144,23 @@ def main(folder):
     found["resumed"] = pressed.set_callbacks().fit(X, y)
     found["few"] = ProtoPNetClassifier(**SLOW).fit(X[:2], [0, 1])
     others = y if rank == 0 else y[::-1]
-    found["others"] = error_of(lambda: ProtoPNetClassifier(**SLOW).fit(X, others))
+    different = {
+        "similarity": "log" if rank == 0 else "cosine",
+        "n_pooled_patches": 1 + rank,
+        "augment": None if rank == 0 else "no_flip",
+        "n_prototypes_per_class": 2 + rank,
+        "l1_weight": 1e-3 * (1 + rank),
+    }
+    found["different"] = {
+        name: error_of(ProtoPNetClassifier(**{**SLOW, name: value}), X, y)
+        for name, value in different.items()
+    }
+    frozen = {**SLOW, "pretraining_epochs": 0, "backbone_learning_rate": 0.0, "backbone": module}
+    maps = str(folder / "maps")
+    found["frozen module"] = ProtoPNetClassifier(**frozen, memory=maps).fit(images, y)
+    fresh = {**SLOW, "pretraining_epochs": 0, "backbone": module}
+    found["fresh module"] = ProtoPNetClassifier(**fresh).fit(images, y)
+    found["others"] = error_of(ProtoPNetClassifier(**SLOW), X, others)
     (folder / f"rank{rank}").write_bytes(pickle.dumps(found))
     distributed.destroy_process_group()
 

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from quick import QUICK
 from sklearn.base import clone
@@ -66,6 +67,17 @@ class Stop(Silent):
 
     def on_fit_task_end(self, estimator, context):
         return context.task_name in self.names
+
+
+class StopAfter(Silent):
+    """Ends a stage after so many epochs."""
+
+    def __init__(self, stage, n_epochs):
+        self.stage, self.n_left = stage, n_epochs
+
+    def on_fit_task_end(self, estimator, context):
+        self.n_left -= context.task_name == "epoch" and context.parent.task_name == self.stage
+        return self.n_left == 0 and context.task_name == "epoch"
 
 
 class Fitted(Silent):
@@ -183,6 +195,25 @@ class TestFittedEstimator:
         for task in ("fit 0", "fit 0 > round 1", "fit 0 > round 1 > last_layer 2"):
             last = fitted.found[task].decision_function(X)
             assert np.array_equal(last, clf.decision_function(X)), task
+
+    def test_with_early_stopping_it_has_the_best_state(self, few):
+        settings = {**QUICK, "joint_epochs": 5, "learning_rate": 0.05, "early_stopping": True}
+        fitted = Fitted()
+        ProtoPNetClassifier(**settings).set_callbacks(fitted).fit(*few)
+        for n_epochs in (1, 2, 3, 4):
+            stopped = ProtoPNetClassifier(**settings).set_callbacks(StopAfter("joint", n_epochs))
+            stopped.fit(*few)
+            found = fitted.found[f"fit 0 > round 0 > joint 3 > epoch {n_epochs - 1}"]
+            assert np.array_equal(found.prototypes_, stopped.prototypes_)
+            assert np.array_equal(found.coef_, stopped.coef_)
+
+    def test_names_of_columns_are_those_of_the_fit(self, few):
+        X, y = few
+        frame = pd.DataFrame(X).rename(columns="pixel {}".format)
+        monitor, clf = ScoringMonitor(scoring="accuracy"), ProtoPNetClassifier(**QUICK)
+        for images in (frame, X, frame):  # a warning would be an error
+            clf.set_callbacks(monitor).fit(images, y)
+        assert len(monitor.get_logs("all")) == 3
 
     def test_every_task_has_one(self, few):
         fitted = Fitted()

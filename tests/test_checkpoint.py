@@ -103,6 +103,20 @@ class TestGoingOn:
             assert one.equals(other)
             assert list(tmp_path.iterdir()) == []
 
+    def test_what_a_callback_has_left_out_stays_out(self, few, tmp_path):
+        class StopAndDie(Kill):
+            def on_fit_task_end(self, estimator, context):
+                super().on_fit_task_end(estimator, context)
+                return context.task_name == "epoch" and context.parent.task_name == "joint"
+
+        settings = {**ROUNDS, "projection_interval": None}
+        stopped = ProtoPNetClassifier(**settings).set_callbacks(StopAndDie(-1)).fit(*few)
+        resumed = ProtoPNetClassifier(**settings, checkpoint=tmp_path, checkpoint_interval=0.0)
+        with pytest.raises(KilledError):  # at the end of the joint stage, which has no state yet
+            resumed.set_callbacks(StopAndDie(9)).fit(*few)
+        assert_same_bits(resumed.set_callbacks().fit(*few), stopped)
+        assert stopped.n_iter_ == 5
+
     def test_epochs_are_not_run_again(self, few, tmp_path):
         class Count(Silent):
             def on_fit_task_begin(self, estimator, context):
@@ -272,14 +286,19 @@ class TestFiles:
                 shutil.rmtree(tmp_path / "states", ignore_errors=True)
 
         clf = ProtoPNetClassifier(**ROUNDS, checkpoint=tmp_path / "states")
-        with pytest.warns(UserWarning, match="goes on without another checkpoint"):
+        with pytest.warns(UserWarning, match="went on without another checkpoint") as caught:
             clf.set_callbacks(Remove()).fit(*few)
+        assert [each.filename for each in caught] == [__file__]
         assert_same_bits(clf, ProtoPNetClassifier(**ROUNDS).fit(*few))
 
     def test_a_place_that_cannot_be_is_an_error(self, few, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="file"):
             ProtoPNetClassifier(**QUICK, checkpoint=tmp_path / "file").fit(*few)
+
+    def test_so_is_no_name_at_all(self, few):
+        with pytest.raises(ValueError, match="checkpoint must name a directory"):
+            ProtoPNetClassifier(**QUICK, checkpoint="").fit(*few)
 
     @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
     def test_a_seed_that_is_drawn_is_an_error(self, few, tmp_path, random_state):

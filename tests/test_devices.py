@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from sklearn_protopnet._network import claimed_device, resolve_device
+from sklearn_protopnet._ranks import Ranks
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def cards(monkeypatch, tmp_path):
 
 def numbers(stack, n_fits):
     return [
-        stack.enter_context(claimed_device(resolve_device("auto"))).index for _ in range(n_fits)
+        stack.enter_context(claimed_device(resolve_device("auto"), Ranks())).index
+        for _ in range(n_fits)
     ]
 
 
@@ -44,7 +46,7 @@ def test_fits_side_by_side_take_different_cards(cards):
 
 def test_one_that_ends_by_an_error_frees_its_card(cards):
     def fail():
-        with claimed_device(torch.device("cuda")):
+        with claimed_device(torch.device("cuda"), Ranks()):
             raise MemoryError
 
     with pytest.raises(MemoryError):
@@ -84,8 +86,8 @@ def test_a_card_whose_lock_cannot_be_had_is_left_out(cards):
 def test_a_device_with_a_number_is_taken_as_it_is(cards, name):
     device = torch.device(name)
     for _ in range(2):
-        with claimed_device(device) as first, claimed_device(device) as second:
-            assert first == second == device
+        with claimed_device(device, Ranks()) as one, claimed_device(device, Ranks()) as two:
+            assert one == two == device
     assert not any(path.exists() for path in cards)
 
 
@@ -93,5 +95,19 @@ def test_a_process_that_torchrun_has_started_takes_its_own(cards, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert resolve_device("auto") == torch.device("cuda", 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # it sees no others
+    assert resolve_device("auto") == torch.device("cuda", 0)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
     assert resolve_device("auto") == torch.device("cuda")
+
+
+def test_processes_that_train_together_claim_nothing(cards):
+    with claimed_device(torch.device("cuda"), Ranks(1, 2)) as device:
+        assert device == torch.device("cuda")
+    assert not any(path.exists() for path in cards)
+
+
+def test_others_may_lock_the_same_files(cards):
+    with ExitStack() as fits:
+        numbers(fits, 1)
+        assert cards[0].stat().st_mode & 0o666 == 0o666

@@ -45,7 +45,7 @@ def ranks(data, tmp_path_factory):
     return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", [*FITS, "drawn", "module", "kept", "cached", "cut", "resumed"])
+@pytest.mark.parametrize("name", [*FITS, "drawn", "kept", "cached", "cut", "resumed"])
 def test_every_process_has_the_same_classifier(ranks, data, name):
     one, other = (found[name] for found in ranks)
     assert_same_bits(one, other)
@@ -192,6 +192,22 @@ class TestAllTogether:
             )
             assert found["states"] == 2
             assert_same_bits(found["resumed"], found["slow"])
+
+    def test_other_parameters_are_an_error_everywhere(self, ranks):
+        for found in ranks:
+            for name, error in found["different"].items():
+                assert error is not None, name
+                assert "must be given the same" in error, name
+
+    def test_a_random_state_goes_on_alike(self, ranks):
+        assert ranks[0]["drawn next"] == ranks[1]["drawn next"]
+
+    @pytest.mark.parametrize("name", ["module", "frozen module", "fresh module"])
+    def test_modules_are_trained_alike(self, ranks, data, name):
+        X_test = data[2].reshape(-1, 8, 8)
+        one, other = (found[name] for found in ranks)
+        assert_same_bits(one, other)
+        assert np.array_equal(one.decision_function(X_test), other.decision_function(X_test))
 
     def test_other_data_are_an_error_everywhere(self, ranks):
         for found in ranks:

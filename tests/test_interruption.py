@@ -1,7 +1,12 @@
 """Ctrl-C: the first one ends a training with what there is, the second one at once."""
 
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +34,12 @@ class Press(Silent):
         if self.n_left == 0 and context.task_name == "epoch":
             for _ in range(self.n_times):
                 signal.raise_signal(signal.SIGINT)
+
+
+def slowly(image):
+    """Leave images as they are, in a while."""
+    time.sleep(0.002)
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +129,40 @@ class TestOnce:
         with pytest.warns(UserWarning, match=r"stage 'warmup', epoch 3 of 7"):
             clf.fit(*few)
         assert clf.n_iter_ == 2
+
+    def test_readers_leave_it_to_their_parent(self, few, tmp_path):
+        """A terminal sends it to all processes of a group."""
+        X, y = few
+        np.savez(tmp_path / "data.npz", X=X, y=y)
+        script = f"""
+            import os, signal, sys, threading, warnings
+            import numpy as np
+            from sklearn_protopnet import ProtoPNetClassifier
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from test_interruption import EPOCHS, slowly
+            from test_callbacks import Silent
+            class Press(Silent):
+                def on_fit_task_end(self, estimator, context):
+                    if context.task_name == "pretraining":
+                        threading.Timer(0.2, os.killpg, (os.getpgid(0), signal.SIGINT)).start()
+            data = np.load({str(tmp_path / "data.npz")!r})
+            settings = {{**EPOCHS, "warmup_epochs": 50}}
+            clf = ProtoPNetClassifier(**settings, augment=slowly, n_jobs=2)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                clf.set_callbacks(Press()).fit(data["X"], data["y"])
+            print([str(each.message) for each in caught if "interrupted" in str(each.message)])
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            capture_output=True,
+            text=True,
+            check=False,
+            process_group=0,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "interrupted in stage 'warmup'" in done.stdout
 
 
 class TestTwice:

@@ -249,7 +249,7 @@ class TestModules:
     def test_one_that_cannot_be_pickled_is_named(self):
         module = Backbone()
         module.function = lambda x: x
-        message = r"memory needs a value of backbone that can be pickled, got .* from Backbone"
+        message = r"checkpoint need a value of backbone that can be pickled, got .* from Backbone"
         with pytest.raises(ValueError, match=message):
             task(backbone=module).key()
 
@@ -313,7 +313,7 @@ class TestAugmentations:
         assert keys("augment", [v2.RandomRotation(15)]) == keys("augment", transforms[:1])
 
     def test_one_that_cannot_be_pickled_is_named(self):
-        message = r"memory needs a value of augment that can be pickled, got an error from Compose"
+        message = r"need a value of augment that can be pickled, got an error from Compose"
         with pytest.raises(ValueError, match=message):
             task(augment=v2.Compose([lambda image: image])).key()
 

@@ -1,12 +1,12 @@
 """Warm starts: a further fit goes on with the network of the last one."""
 
 import copy
-import itertools
 
 import numpy as np
 import pytest
 import torch
 from quick import QUICK
+from test_callbacks import Notes
 from test_checkpoint import Kill, KilledError
 from test_classifier import assert_same_bits
 from torch import nn
@@ -96,12 +96,15 @@ def test_another_network_is_an_error(fitted, few, changes, message):
     assert vars(clf) == before
 
 
-@pytest.mark.parametrize("what", ["classes", "shape", "module"])
+@pytest.mark.parametrize("what", ["classes", "shape", "module", "function"])
 def test_other_data_that_do_not_fit_are_an_error(fitted, few, what):
     X, y = few
     clf = copy.deepcopy(fitted)
     if what == "module":
         clf.set_params(backbone=backbone(n_channels=5))
+        message = "needs the backbone of the last fit"
+    elif what == "function":
+        clf.set_params(backbone=nn.Sequential(*backbone()[:2], nn.GELU()))
         message = "needs the backbone of the last fit"
     elif what == "classes":
         y = y + 1
@@ -125,10 +128,12 @@ def test_checkpoints_and_memory_keep_it_apart(fitted, few, tmp_path):
     expected = copy.deepcopy(fitted).fit(*few)
     clf = copy.deepcopy(fitted).set_params(**places)
     with pytest.raises(KilledError):
-        clf.set_callbacks(Kill(1)).fit(*few)
-    begun = itertools.count()
-    clf.set_callbacks(Kill(-1)).fit(*few)
+        clf.set_callbacks(Kill(2)).fit(*few)
+    assert len(list((tmp_path / "states").iterdir())) == 1
+    epochs = Notes()
+    clf.set_callbacks(epochs).fit(*few)
+    assert sum("epoch" in call for call in epochs.calls) == 2  # begin and end of the second one
     assert_same_bits(clf, expected)
-    third = copy.deepcopy(fitted).set_params(**places, augment=None).fit(*few)
-    assert_same_bits(third, expected)
-    assert next(begun) == 0
+    again = copy.deepcopy(fitted).set_params(**places).set_callbacks(epochs).fit(*few)
+    assert sum("epoch" in call for call in epochs.calls) == 2
+    assert_same_bits(again, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import traceback
@@ -103,6 +104,9 @@ def _end_with(parent: int) -> None:
     another one, on Windows not: there they wait.
     """
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if threading.current_thread() is threading.main_thread():
+        # A terminal sends Ctrl-C to all of its processes, and it is the parent's to act on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _watch(parent: int) -> None:

@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import torch
 from filelock import FileLock, Timeout
 
-from sklearn_protopnet._ranks import local_rank
+from sklearn_protopnet._ranks import Ranks, local_rank
+
+SHARED: Final = 0o666
+"""Other users of the machine may lock the same file."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -28,7 +32,9 @@ def resolve_device(device: str) -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         rank = local_rank()
-        return torch.device("cuda") if rank is None else torch.device("cuda", rank)
+        if rank is None:
+            return torch.device("cuda")
+        return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         resolved = torch.device(device)
         torch.empty(1, dtype=torch.float64, device=resolved).cpu()
@@ -41,13 +47,15 @@ def resolve_device(device: str) -> torch.device:
 
 
 @contextmanager
-def claimed_device(device: torch.device) -> Iterator[torch.device]:
+def claimed_device(device: torch.device, ranks: Ranks) -> Iterator[torch.device]:
     """Give the device to train on: of several graphics cards, one on which no other fit is.
 
     Processes and threads of a search, all of which see all cards, take different ones. With more
-    fits than cards some share one. A device that has a number is taken as it is.
+    fits than cards some share one. A device that has a number is taken as it is, and so is the
+    current one in each of several processes that train together.
     """
-    n_cards = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
+    is_free = device.type == "cuda" and device.index is None and ranks.size == 1
+    n_cards = torch.cuda.device_count() if is_free else 0
     if n_cards < 2:
         yield device
         return
@@ -60,6 +68,7 @@ def _claim(claim: ExitStack, n_cards: int) -> int:
     for number in range(n_cards):
         name = f"sklearn-protopnet-{torch.cuda.get_device_properties(number).uuid}.lock"
         with suppress(Timeout, OSError):  # taken, perhaps by somebody else
-            claim.enter_context(FileLock(Path(tempfile.gettempdir(), name), timeout=0))
+            path = Path(tempfile.gettempdir(), name)
+            claim.enter_context(FileLock(path, timeout=0, mode=SHARED))
             return number
     return os.getpid() % n_cards

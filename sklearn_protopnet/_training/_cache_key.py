@@ -172,7 +172,7 @@ def callable_digest(name: str, value: Any) -> str:
         digest: str = _ObjectHasher(hash_name="md5").hash(hashed)
     except Exception as error:  # what a user's object holds may fail in any way
         raise ValueError(
-            f"memory needs a value of {name} that can be pickled, got an error from "
+            f"memory and checkpoint need a value of {name} that can be pickled, got an error from "
             f"{type(value).__name__}: {error}"
         ) from error
     return f"{digest} {sorted(code)}"

@@ -10,7 +10,6 @@ import io
 import os
 import shutil
 import time
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +50,8 @@ class Checkpoint:
     ) -> None:
         self._key, self._interval = key, interval
         self._paths: list[Path] = []
+        self.problems: dict[str, str] = {}
+        """What users should know, in sentences, by what it is about."""
         self._last, self._cost = time.monotonic(), 0.0
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -71,10 +72,7 @@ class Checkpoint:
         state : dict
             Tensors and plain values.
 
-        Warns
-        -----
-        UserWarning
-            If that is not possible; those that are there stay.
+        If that is not possible those that are there stay, and it is among the problems.
         """
         start = time.monotonic()
         buffer = io.BytesIO()
@@ -89,10 +87,9 @@ class Checkpoint:
                 with suppress(FileNotFoundError):  # a process with the same task may have come
                     newest.replace(previous)
         except OSError as error:
-            warnings.warn(
-                f"The training goes on without another checkpoint, which could not be written: "
-                f"{error}",
-                stacklevel=2,
+            self.problems["write"] = (
+                "The training went on without another checkpoint, which could not be written: "
+                f"{error}"
             )
         self._last = time.monotonic()
         self._cost = self._last - start
@@ -100,10 +97,7 @@ class Checkpoint:
     def read(self) -> dict[str, Any] | None:
         """Give the newest state that is sound; None if there is none.
 
-        Warns
-        -----
-        UserWarning
-            If one is damaged.
+        That one is damaged is among the problems.
         """
         for path in self._paths:
             try:
@@ -112,10 +106,9 @@ class Checkpoint:
             except FileNotFoundError:
                 continue
             except Exception as error:  # what is damaged may fail in any way
-                warnings.warn(
+                self.problems[path.name] = (
                     f"A checkpoint must be as it was written; {str(path)!r} is damaged, and the "
-                    f"one before it is used if there is one: {error}",
-                    stacklevel=2,
+                    f"one before it was used if there was one: {error}"
                 )
         return None
 
@@ -134,7 +127,9 @@ class Checkpoint:
         content = memoryview(data)[length:]
         if data[:length] != self._digest(content):
             raise ValueError("its digest differs")
-        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
         return state
 
     def _digest(self, content: memoryview) -> bytes:

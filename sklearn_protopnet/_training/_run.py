@@ -61,8 +61,8 @@ class TrainingRun:
         self.at = Position()
         self.average: WeightAverage | None = None
         self.is_epoch_open = False
-        self.interrupted_in: str | None = None
-        """The gradient stage in which Ctrl-C came."""
+        self.interrupted_in: tuple[str, int] | None = None
+        """The gradient stage, and the number of the epoch, in which Ctrl-C came."""
         self.is_cut_short = False
         """Whether something was left out that the settings ask for."""
 
@@ -122,13 +122,14 @@ class TrainingRun:
         with Interruption() as interruption:
             try:
                 while self.at.epoch < stage.epochs and not best.is_stale:
-                    if self._run_epoch(stage, average, interruption):
-                        self.is_cut_short = True
-                        break
-            except KeyboardInterrupt:
-                if interruption.is_repeated:
+                    self._run_epoch(stage, average, interruption)
+            except (KeyboardInterrupt, Exception) as error:
+                # What comes after an interrupt comes of it: it may have ended other processes.
+                is_interrupt = isinstance(error, KeyboardInterrupt) or interruption.has_come
+                if interruption.is_repeated or not is_interrupt:
                     raise
-                self.interrupted_in, self.is_cut_short = stage.name, True
+                self.interrupted_in, self.is_cut_short = (stage.name, self.trainer.epoch), True
+                self.trainer.epoch = len(self.trainer.loss_curve)
         average.put()
         self.average = None
         if stage.is_last:
@@ -141,8 +142,8 @@ class TrainingRun:
 
     def _run_epoch(
         self, stage: GradientStage, average: WeightAverage, interruption: Interruption
-    ) -> bool:
-        """Run the next epoch of a stage; whether an observer wants it to be the last one.
+    ) -> None:
+        """Run the next epoch of a stage, and no further one if an observer does not want it.
 
         Raises
         ------
@@ -157,23 +158,32 @@ class TrainingRun:
         self.is_epoch_open = False
         with average.in_place():
             wants_end = self._end(row)
+        if wants_end:
+            self.is_cut_short |= self.at.epoch < stage.epochs
+            self.at = replace(self.at, epoch=stage.epochs)
         self._keep()
         if self.trainer.ranks.any(interruption.has_come):
             raise KeyboardInterrupt
-        return wants_end
 
     def _score(self, stage: GradientStage) -> float:
         """Accuracy on the validation images: where it may end a stage, of what users would get."""
         settings = self.trainer.settings
         if settings.patience is None or stage.is_pretraining or not stage.may_stop_early:
             return self.trainer.validate(stage)
-        task = self._conclude().last_layer
+        task = self._conclude(self.trainer.copy()).last_layer
         _, row = task.solve(settings.l1_weight, settings.l2_weight)
         return row.validation_accuracy
 
-    def _conclude(self) -> Training:
+    def _best_copy(self) -> Trainer:
+        """Copy the trainer, with the state that it would go back to if its stage ended here."""
+        trainer, stage = self.trainer.copy(), self.rounds[self.at.round][self.at.stage]
+        if isinstance(stage, GradientStage) and stage.is_last:
+            trainer.best_of(stage).load(self.trainer.best_of(stage).state())
+            trainer.best_of(stage).restore()
+        return trainer
+
+    def _conclude(self, trainer: Trainer) -> Training:
         """Say what the training would leave if no further epoch came."""
-        trainer = self.trainer.copy()
         with torch.random.fork_rng(devices=[]):
             for stage in self.rounds[self.at.round][self.at.stage :]:
                 if isinstance(stage, InitializationStage):
@@ -186,7 +196,7 @@ class TrainingRun:
 
     def _end(self, row: HistoryRow | None, training: Training | None = None) -> bool:
         """Tell that a task has ended; whether an observer of any process wants its siblings out."""
-        wish = self.observer.end(row, lambda: training or self._conclude())
+        wish = self.observer.end(row, lambda: training or self._conclude(self._best_copy()))
         return self.trainer.ranks.any(wish)
 
     def _keep(self) -> None:

@@ -61,8 +61,8 @@ class TrainedNetwork:
     """Objective in every epoch."""
     last_layer: LastLayerTask
     """The last layer is left to solve for."""
-    interrupted_in: str | None
-    """The gradient stage in which Ctrl-C came."""
+    interrupted_in: tuple[str, int] | None
+    """The gradient stage, and the number of the epoch, in which Ctrl-C came."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def train_network(
         If a cached result or a checkpoint is damaged.
     """
     ranks = Ranks.now(task.device)
-    if len(set(ranks.gather(task.data_digest() if ranks.size > 1 else ""))) > 1:
+    if len(set(ranks.gather(task.shared_digest() if ranks.size > 1 else ""))) > 1:
         raise ValueError(
             "Processes that train together must be given the same images, labels, weights and "
             "parameters, got others."
@@ -158,7 +158,7 @@ def _train(
     """Train a network, and say whether something was left out."""
     network, field = task.architecture.build(task.seed)
     share_statistics(network, ranks)
-    with claimed_device(task.device) as device, _module_draws(task, device):
+    with claimed_device(task.device, ranks) as device, _module_draws(task, device):
         network.to(device)
         frozen_maps = memory if task.settings.is_backbone_frozen else Memory(None, verbose=0)
         generator = torch.Generator().manual_seed(task.seed)
@@ -186,7 +186,10 @@ class _InArrays:
 
 
 def _trained_network(
-    task: TrainingTask, field: ReceptiveField, training: Training, interrupted_in: str | None
+    task: TrainingTask,
+    field: ReceptiveField,
+    training: Training,
+    interrupted_in: tuple[str, int] | None,
 ) -> TrainedNetwork:
     """Put what a training leaves into arrays."""
     network = training.network

@@ -28,7 +28,7 @@ from sklearn_protopnet._network import (
     evidence_of,
     latent_patches,
 )
-from sklearn_protopnet._ranks import Ranks
+from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
 from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
@@ -156,6 +156,7 @@ class Trainer:
     def initialize(self, stage: InitializationStage) -> None:
         """Fit latent space and prototypes to images, in the mode of the stage after."""
         start = time.perf_counter()
+        unshare_statistics(self.network)  # here every process sees whole batches
         if self.settings.lacks_statistics:
             order = torch.randperm(len(self.dataset), generator=self.generator).numpy()
             update_bn(map(self._images, self._batches(order)), self.network.backbone)
@@ -165,6 +166,7 @@ class Trainer:
         standardize_latents(self.network, drawn, self._read)
         chosen = initial_prototypes(self.network, labels, drawn, self._read, self.generator)
         prototypes.copy_(chosen.view_as(prototypes))
+        share_statistics(self.network, self.ranks)
         self.preparation = time.perf_counter() - start
 
     def _read(self, index: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:

@@ -45,11 +45,14 @@ class TrainingTask:
             penalties=penalties if self.settings.needs_last_layers else None,
         )
 
-    def data_digest(self) -> str:
-        """Digest the images, the labels and the plain parameters of the task."""
-        return digest_of(
-            training=self.training,
-            validation=self.validation,
-            settings=self.settings,
-            seed=self.seed,
-        )
+    def shared_digest(self) -> str:
+        """Digest what processes that train together must have in common.
+
+        A backbone or an `augment` that cannot be pickled is left out.
+        """
+        settings = self.settings
+        try:
+            key = self.key()
+        except ValueError:
+            key = digest_of(training=self.training, validation=self.validation, settings=settings)
+        return digest_of(key=key, penalties=[settings.l1_weight, settings.l2_weight])

@@ -81,10 +81,8 @@ def prepare_training(
     )
     check_two_classes(classes, training)
     validation = check_validation_data(estimator, *held_out, classes)
-    random = check_random_state(estimator.random_state)
-    seed = Ranks.now(resolve_device(estimator.device)).from_first(
-        lambda: int(random.randint(np.iinfo(np.int32).max))
-    )
+    drawn = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
+    seed = Ranks.now(resolve_device(estimator.device)).from_first(lambda: drawn)
     if estimator.early_stopping and validation is None:
         training, validation = split_validation(training, estimator.validation_fraction, seed)
     standardization = standardization or _standardization(estimator, training)
