@@ -159,7 +159,7 @@ PROBLEMS: dict[str, Problem | SolarCells] = {
     "digits": Problem("Digits, 8x8", digits, seeds=range(10)),
     "mnist": Problem("MNIST, 28x28", mnist),
     "fashion_3k": Problem("Fashion-MNIST, 28x28", fashion_mnist(3_000)),
-    "fashion_10k": Problem("Fashion-MNIST, 28x28", fashion_mnist(10_000)),
+    "fashion_10k": Problem("Fashion-MNIST, 28x28", fashion_mnist(10_000), head_rate=3e-3),
     "letters": Problem("Letters of unseen typefaces, 28x28", letters),
     "parts": Problem("Images with known parts, 64x64", known_parts),
     "resnet18": Problem(
