@@ -94,20 +94,49 @@ def local_rank() -> int | None:
     return int(number) if number is not None and is_group else None
 
 
-class _Sum(torch.autograd.Function):
-    """Sum of tensors over the processes, and of their gradients."""
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation of a part of a batch by the statistics of all of it.
+
+    Ioffe and Szegedy, "Batch Normalization" (ICML 2015), with the sums over the batch, those of the
+    gradients too, added up over the processes. Gives the output, mean and variance of the batch,
+    and the number of values of a channel.
+    """
 
     @staticmethod
-    def forward(_: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(
+        ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        axes = [axis for axis in range(maps.dim()) if axis != 1]
+        n_own = maps.numel() / maps.shape[1]
+        variance, mean = (
+            each.double() for each in torch.var_mean(maps.float(), axes, correction=0)
+        )  # (F,) of this part
+        sums = torch.stack([mean, variance + mean.square(), torch.ones_like(mean)]) * n_own
+        distributed.all_reduce(sums)  # in float64: variances are differences
+        n_values = sums[2].float()
+        whole = (sums[0] / sums[2]).float()
+        whole_variance = (sums[1] / sums[2] - (sums[0] / sums[2]).square()).clamp_min(0).float()
+        ctx.save_for_backward(maps, weight, whole, (whole_variance + eps).rsqrt(), n_values)
+        output = nn.functional.batch_norm(maps, whole, whole_variance, weight, bias, eps=eps)
+        ctx.mark_non_differentiable(whole, whole_variance, n_values)
+        return output, whole, whole_variance, n_values
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        distributed.all_reduce(total)
-        return total
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        maps, weight, mean, inverse, n_values = ctx.saved_tensors
+        axes = [axis for axis in range(maps.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (maps.dim() - 2)
+        own = gradient.float()
+        of_bias = own.sum(axes)  # (F,)
+        of_weight = ((own * maps).sum(axes) - mean * of_bias) * inverse
+        totals = torch.stack([of_bias, of_weight]) / n_values
+        distributed.all_reduce(totals)
+        scale = weight * inverse
+        slope = -scale * inverse * totals[1]
+        offset = -scale * totals[0] - slope * mean
+        of_maps = torch.addcmul(offset.view(shape), own, scale.view(shape))
+        of_maps.addcmul_(maps.float(), slope.view(shape))
+        return of_maps.to(maps.dtype), of_weight, of_bias, None
 
 
 class SharedBatchNorm(BatchNorm):
@@ -120,18 +149,14 @@ class SharedBatchNorm(BatchNorm):
         """Normalise this process's part of a batch."""
         if not self.training:
             return super().forward(maps)
-        values = maps.float()
-        axes = [axis for axis in range(maps.dim()) if axis != 1]
-        shape = [1, -1] + [1] * (maps.dim() - 2)
-        count = _Sum.apply(values.new_tensor(maps.numel() / maps.shape[1]))
-        mean = _Sum.apply(values.sum(axes)) / count
-        centred = values - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(axes)) / count
-        self._take_in(mean.detach(), variance.detach() * count / (count - 1))
-        normal = centred * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            normal = normal * self.weight.view(shape) + self.bias.view(shape)
-        normalised: Tensor = normal.to(maps.dtype)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if not self.affine:
+            weight = torch.ones(maps.shape[1], device=maps.device)
+            bias = torch.zeros_like(weight)
+        output, mean, variance, n_values = _Normalise.apply(maps, weight, bias, self.eps)
+        self._take_in(mean, variance * n_values / (n_values - 1))
+        normalised: Tensor = output
         return normalised
 
     @torch.no_grad()
