@@ -67,25 +67,31 @@ class Press(Silent):
                 signal.raise_signal(signal.SIGINT)
 
 
-def normalisation(n_dims):
-    """Give what a layer does to a batch of which this process has a part, and its gradients."""
+def layer_and_batch(n_dims):
+    """Draw a layer, a batch of so many dimensions, and factors of a sum over what comes out."""
     torch.manual_seed(0)
     classes = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
     layer = classes[n_dims](3)
     nn.init.uniform_(layer.weight)
     nn.init.uniform_(layer.bias)
     batch = torch.randn(7, 3, *range(4, 2 + n_dims))
-    factors = torch.randn_like(batch)
+    return layer, batch, torch.randn_like(batch)
+
+
+def normalisation(n_dims):
+    """Give what a layer does to a batch of which this process has a part, and its gradients."""
+    layer, batch, factors = layer_and_batch(n_dims)
+    own_class = type(layer)
     ranks = Ranks.now(torch.device("cpu"))
     rows = ranks.part(np.arange(7))
     share_statistics(layer, ranks)
-    assert type(layer) is not classes[n_dims]
+    assert type(layer) is not own_class
     own = batch[rows].clone().requires_grad_()
     output = layer(own)
     (factors[rows] * output).sum().backward()
     ranks.add_up([layer.weight.grad, layer.bias.grad])
     unshare_statistics(layer)
-    assert type(layer) is classes[n_dims]
+    assert type(layer) is own_class
     arrays = {
         "output": output,
         "gradient": own.grad,

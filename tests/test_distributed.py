@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distributed_worker import FITS, SLOW
+from distributed_worker import FITS, SLOW, layer_and_batch
 from numpy.testing import assert_allclose
 from test_classifier import assert_same_bits
 from torch import distributed, nn
@@ -91,13 +91,7 @@ def test_the_accuracy_is_that_of_one_process(ranks, data):
 @pytest.mark.parametrize("n_dims", [2, 3, 4, 5])
 def test_statistics_and_gradients_are_those_of_the_whole_batch(ranks, n_dims):
     parts = [found["normalisation"][n_dims] for found in ranks]
-    torch.manual_seed(0)
-    classes = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
-    layer = classes[n_dims](3)
-    nn.init.uniform_(layer.weight)
-    nn.init.uniform_(layer.bias)
-    batch = torch.randn(7, 3, *range(4, 2 + n_dims))
-    factors = torch.randn_like(batch)
+    layer, batch, factors = layer_and_batch(n_dims)
     batch.requires_grad_()
     output = layer(batch)
     (factors * output).sum().backward()

@@ -96,23 +96,18 @@ class TrainingRun:
                 self.is_cut_short = True
                 continue
             self.observer.begin(stage.name, number, getattr(stage, "epochs", 0))
-            row = None
+            row = training = None
             if isinstance(stage, GradientStage):
                 self._descend(stage)
-            elif isinstance(stage, InitializationStage):
-                self.trainer.initialize(stage)
-            elif isinstance(stage, ProjectionStage):
-                row = self.trainer.project(stage)
             else:
-                training = self.trainer.measure(stage)
+                row, training = _settle(self.trainer, stage)
             self.at = replace(self.at, stage=number + 1, epoch=0)
-            if isinstance(stage, LastLayerStage):
-                self._end(row, training)
-            else:
-                wants_end = self._end(row)
-                self.at = replace(self.at, is_descent_over=self.at.is_descent_over or wants_end)
-                self._keep()
-        return training
+            wants_end = self._end(row, training)
+            if training is not None:
+                return training
+            self.at = replace(self.at, is_descent_over=self.at.is_descent_over or wants_end)
+            self._keep()
+        raise AssertionError("A round ends with a last layer.")
 
     def _descend(self, stage: GradientStage) -> None:
         """Run a stage's epochs until the validation score is stale; then take the best state."""
@@ -186,12 +181,10 @@ class TrainingRun:
         """Say what the training would leave if no further epoch came."""
         with torch.random.fork_rng(devices=[]):
             for stage in self.rounds[self.at.round][self.at.stage :]:
-                if isinstance(stage, InitializationStage):
-                    trainer.initialize(stage)
-                elif isinstance(stage, ProjectionStage):
-                    trainer.project(stage)
-                elif isinstance(stage, LastLayerStage):
-                    return trainer.measure(stage)
+                if not isinstance(stage, GradientStage):
+                    _, training = _settle(trainer, stage)
+                    if training is not None:
+                        return training
         raise AssertionError("A round ends with a last layer.")
 
     def _end(self, row: HistoryRow | None, training: Training | None = None) -> bool:
@@ -220,3 +213,15 @@ class TrainingRun:
             stage: Any = self.rounds[self.at.round][self.at.stage]
             self.average = self.trainer.parts.average(stage)
             self.average.load(state["average"])
+
+
+def _settle(
+    trainer: Trainer, stage: InitializationStage | ProjectionStage | LastLayerStage
+) -> tuple[HistoryRow | None, Training | None]:
+    """Run a stage without epochs: the row that it has, and what the last one of a round leaves."""
+    if isinstance(stage, ProjectionStage):
+        return trainer.project(stage), None
+    if isinstance(stage, LastLayerStage):
+        return None, trainer.measure(stage)
+    trainer.initialize(stage)
+    return None, None
