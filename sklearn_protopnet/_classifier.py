@@ -38,6 +38,7 @@ from sklearn_protopnet._fit import Earlier, finish
 from sklearn_protopnet._fitted import FittedNetwork, fitted_network
 from sklearn_protopnet._fitted_state import check_fitted_state
 from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Transform
+from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS, not_converged
 from sklearn_protopnet._network import (
     BACKBONES,
@@ -287,6 +288,8 @@ class ProtoPNetClassifier(
         Height and width of those images as they were given.
     prototype_distances_ : float64 ndarray of shape (n_prototypes,)
         Distance of each prototype to its patch, measured after training: 0; NaN for no patch.
+    prototype_names_ : ndarray of str of shape (n_prototypes,)
+        What an editor has called the prototypes; empty for no name.
     coef_ : float64 ndarray of shape (n_classes, n_prototypes)
         Weights of the last layer, which has no bias.
     last_layer_gap_ : float
@@ -300,6 +303,8 @@ class ProtoPNetClassifier(
         head included.
     history_ : list of dict
         What `history_table` shows.
+    edits_ : list of dict
+        What an editor has done to the classifier: the rows of `editing.PrototypeEditor.log`.
     state_ : dict
         What the network consists of beside the other attributes, in NumPy arrays and plain values.
 
@@ -551,6 +556,7 @@ class ProtoPNetClassifier(
             l1_weight=float(self.l1_weight),
             l2_weight=float(self.l2_weight),
             is_resized=self.image_size is not None,
+            n_prototypes_per_class=int(self.n_prototypes_per_class),
             earlier=earlier,
         )
         watched = {
@@ -592,13 +598,13 @@ class ProtoPNetClassifier(
         self.prototype_images_ = found.prototype_images
         self.prototype_image_sizes_ = found.prototype_image_sizes
         self.prototype_distances_ = found.prototype_distances
+        self.prototype_names_ = found.prototype_names
         self.similarity_quantiles_ = found.similarity_quantiles
         self.coef_ = found.coef
         self.last_layer_gap_ = found.last_layer_gap
         self.l1_weight_, self.l2_weight_ = found.l1_weight, found.l2_weight
-        self.history_ = found.history
-        self.n_iter_ = found.n_iter
-        self.loss_curve_ = found.loss_curve
+        self.history_, self.edits_ = found.history, found.edits
+        self.n_iter_, self.loss_curve_ = found.n_iter, found.loss_curve
         self.state_ = found.state
         if trained.interrupted_in is None:
             checkpoint.remove()
@@ -682,6 +688,7 @@ class ProtoPNetClassifier(
             training,
             None,
             HistoryRow(last["round"], "refit", last["epoch"], time.perf_counter() - start),
+            Constraints(**self.state_["constraints"]),
         )
         penalties = {
             "l1_weight": float(self.l1_weight if l1_weight is None else l1_weight),
@@ -995,7 +1002,9 @@ class ProtoPNetClassifier(
     def _task(
         self, data: TrainingData, image_shape: tuple[int, int, int], earlier: Earlier
     ) -> TrainingTask:
-        architecture = self._architecture(image_shape, len(data.classes))
+        n_classes, per_class = len(data.classes), int(self.n_prototypes_per_class)
+        owners = earlier.prototype_classes(n_classes, per_class)
+        architecture = self._architecture(image_shape, n_classes, owners)
         device = resolve_device(self.device)
         return TrainingTask(
             architecture,
@@ -1022,7 +1031,9 @@ class ProtoPNetClassifier(
             )
         return Checkpoint(self.checkpoint, task.key(), self.checkpoint_interval)
 
-    def _architecture(self, image_shape: tuple[int, int, int], n_classes: int) -> Architecture:
+    def _architecture(
+        self, image_shape: tuple[int, int, int], n_classes: int, owners: tuple[int, ...]
+    ) -> Architecture:
         size = tuple(self.prototype_size)
         if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
             raise ValueError(
@@ -1033,7 +1044,7 @@ class ProtoPNetClassifier(
             backbone=self.backbone,
             image_shape=image_shape,
             n_classes=n_classes,
-            n_prototypes_per_class=int(self.n_prototypes_per_class),
+            prototype_classes=owners,
             prototype_depth=int(self.prototype_depth),
             prototype_size=(int(size[0]), int(size[1])),
             similarity=self.similarity,

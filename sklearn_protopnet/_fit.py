@@ -13,7 +13,7 @@ from torch import nn
 
 from sklearn_protopnet._fitted import FittedClassifier
 from sklearn_protopnet._images import Standardization
-from sklearn_protopnet._last_layer import LastLayer
+from sklearn_protopnet._last_layer import Constraints, LastLayer
 from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._network import Architecture
 from sklearn_protopnet._training import (
@@ -25,6 +25,7 @@ from sklearn_protopnet._training import (
     prototype_sources,
     similarity_quantiles,
 )
+from sklearn_protopnet._validation import class_indices
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class FitResult:
     prototype_images: NDArray[Any]
     prototype_image_sizes: NDArray[np.int64]
     prototype_distances: NDArray[np.float64]
+    prototype_names: NDArray[np.str_]
     similarity_quantiles: NDArray[np.float64]
     coef: NDArray[np.float64]
     last_layer_gap: float
     l1_weight: float
     l2_weight: float
     history: list[dict[str, Any]]
+    edits: list[dict[str, Any]]
     n_iter: int
     loss_curve: list[float]
     state: dict[str, Any]
@@ -63,13 +66,14 @@ class Earlier:
     classifier: FittedClassifier | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     loss_curve: list[float] = field(default_factory=list)
+    edits: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, estimator: Any) -> Earlier:
         """Look at a `ProtoPNetClassifier` that is about to be fitted."""
         if not (estimator.warm_start and hasattr(estimator, "state_")):
             return cls()
-        return cls(estimator, estimator.history_, estimator.loss_curve_)
+        return cls(estimator, estimator.history_, estimator.loss_curve_, estimator.edits_)
 
     @property
     def is_warm_start(self) -> bool:
@@ -82,6 +86,26 @@ class Earlier:
         if self.classifier is None:
             return None
         return Standardization(**self.classifier.state_["standardization"])
+
+    @property
+    def constraints(self) -> Constraints | None:
+        """What an editor asked of the last layer."""
+        if self.classifier is None:
+            return None
+        return Constraints(**self.classifier.state_["constraints"])
+
+    def prototype_classes(self, n_classes: int, n_prototypes_per_class: int) -> tuple[int, ...]:
+        """Say which classes, as indices, the prototypes belong to."""
+        fitted = self.classifier
+        if fitted is None:
+            return tuple(np.arange(n_classes).repeat(n_prototypes_per_class).tolist())
+        n_before = fitted.state_["n_prototypes_per_class"]
+        if n_prototypes_per_class != n_before:
+            raise ValueError(
+                f"warm_start needs the n_prototypes_per_class of the last fit, {n_before}, got "
+                f"{n_prototypes_per_class}."
+            )
+        return tuple(class_indices(fitted.prototype_classes_, fitted.classes_).tolist())
 
     def start(self, architecture: Architecture, classes: NDArray[Any]) -> Start | None:
         """Give the network of the last fit, if the next one can go on with it.
@@ -96,10 +120,11 @@ class Earlier:
             return None
         found = {"image shape": fitted.input_shape_, "classes": fitted.classes_.tolist()}
         asked = {"image shape": architecture.image_shape, "classes": classes.tolist()}
-        n_prototypes = architecture.n_classes * architecture.n_prototypes_per_class
         depth, size = architecture.prototype_depth, architecture.prototype_size
-        found |= {"prototypes": fitted.prototypes_.shape, **fitted.state_["architecture"]}
-        asked |= {"prototypes": (n_prototypes, depth, *size), **architecture.plain_values()}
+        found |= {"size of prototypes": fitted.prototypes_.shape[1:]}
+        asked |= {"size of prototypes": (depth, *size)}
+        found |= fitted.state_["architecture"]
+        asked |= architecture.plain_values()
         for name, value in asked.items():
             before = found.get(name, "a module")
             if value != before:
@@ -115,7 +140,14 @@ class Earlier:
             fitted.state_["network"],
             fitted.state_["linear_head"],
             backbone,
+            Constraints(**fitted.state_["constraints"]),
         )
+
+    def names(self, n_prototypes: int) -> NDArray[np.str_]:
+        """Give the names of prototypes, empty ones at first."""
+        if self.classifier is None:
+            return np.zeros(n_prototypes, dtype=np.str_)
+        return self.classifier.prototype_names_
 
     def row_after(self, row: HistoryRow) -> dict[str, Any]:
         """Count rounds and epochs of a row on from there."""
@@ -149,6 +181,7 @@ def finish(
     l1_weight: float,
     l2_weight: float,
     is_resized: bool,
+    n_prototypes_per_class: int,
     earlier: Earlier,
 ) -> Fit:
     """Solve for the last layer of a trained network, and name what was found.
@@ -162,10 +195,13 @@ def finish(
     l1_weight, l2_weight : float
     is_resized : bool
         Whether images are resized before the network takes them.
+    n_prototypes_per_class : int
+        As the estimator has it.
     earlier : Earlier
     """
     last_layer, row = trained.last_layer.solve(l1_weight, l2_weight)
     sources = prototype_sources(task, trained)
+    constraints = earlier.constraints or Constraints.none(sources.images)
     result = FitResult(
         backbone=trained.backbone,
         classes=classes,
@@ -176,6 +212,7 @@ def finish(
         prototype_images=sources.images,
         prototype_image_sizes=sources.sizes,
         prototype_distances=trained.source_distances,
+        prototype_names=earlier.names(len(trained.prototypes)),
         similarity_quantiles=similarity_quantiles(
             trained.last_layer.training, trained.prototype_classes
         ),
@@ -184,6 +221,7 @@ def finish(
         l1_weight=l1_weight,
         l2_weight=l2_weight,
         history=[*earlier.history, *map(earlier.row_after, (*trained.history, row))],
+        edits=earlier.edits,
         n_iter=len(earlier.loss_curve) + len(trained.loss_curve),
         loss_curve=[*earlier.loss_curve, *trained.loss_curve],
         state={
@@ -194,6 +232,8 @@ def finish(
             "receptive_field": asdict(trained.receptive_field),
             "is_backbone_frozen": task.settings.is_backbone_frozen,
             "is_resized": is_resized,
+            "n_prototypes_per_class": n_prototypes_per_class,
+            "constraints": vars(constraints),
         },
     )
     return Fit(result, row, _warnings_of(task, trained, last_layer, classes))

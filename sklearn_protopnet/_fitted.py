@@ -55,9 +55,11 @@ class FittedClassifier(Protocol):
     prototype_distances_: NDArray[np.float64]
     prototype_image_sizes_: NDArray[np.int64]
     prototype_images_: NDArray[Any]
+    prototype_names_: NDArray[np.str_]
     prototype_sample_indices_: NDArray[np.int64]
     prototypes_: NDArray[np.float32]
     similarity_quantiles_: NDArray[np.float64]
+    edits_: list[dict[str, Any]]
     state_: dict[str, Any]
 
     def explain(self, X: Any) -> pd.DataFrame:
@@ -92,6 +94,8 @@ class PrototypeRecord:
     """(P, 2) height and width of the source images as they were given."""
     quantiles: NDArray[np.float64]
     """(2, P, 101) of the similarities of training images, of the own class and of others."""
+    names: NDArray[np.str_]
+    """(P,) what an expert calls them; empty for no name."""
 
     @property
     def n_duplicates(self) -> NDArray[np.int64]:
@@ -226,6 +230,7 @@ def fitted_network(classifier: FittedClassifier) -> FittedNetwork:
             images=attributes["prototype_images_"],
             sizes=attributes["prototype_image_sizes_"],
             quantiles=attributes["similarity_quantiles_"],
+            names=attributes["prototype_names_"],
         ),
         memory=check_memory(memory),
     )
@@ -233,13 +238,14 @@ def fitted_network(classifier: FittedClassifier) -> FittedNetwork:
 
 def _architecture_of(attributes: Mapping[str, Any]) -> Architecture:
     """Read the architecture off a fit; a backbone that is a module is the trained copy of it."""
-    prototypes, n_classes = attributes["prototypes_"], len(attributes["classes_"])
+    prototypes, classes = attributes["prototypes_"], attributes["classes_"]
+    owners = class_indices(attributes["prototype_classes_"], classes)
     height, width = prototypes.shape[2:]
     return Architecture(
         **{"backbone": attributes.get("backbone_"), **attributes["state_"]["architecture"]},
         image_shape=attributes["input_shape_"],
-        n_classes=n_classes,
-        n_prototypes_per_class=len(prototypes) // n_classes,
+        n_classes=len(classes),
+        prototype_classes=tuple(owners.tolist()),
         prototype_depth=prototypes.shape[1],
         prototype_size=(height, width),
     )
@@ -270,11 +276,10 @@ def _restored(
     kept = _RESTORED.get(classifier)
     if kept and kept.state is state and kept.prototypes is prototypes and kept.device == device:
         return kept.network
-    owners = class_indices(attributes["prototype_classes_"], attributes["classes_"])
     with working_conditions(tiny=False):
-        network = architecture.restore(
-            field, owners, {**state["network"], "prototypes": prototypes}
-        ).to(device)
+        network = architecture.restore(field, {**state["network"], "prototypes": prototypes}).to(
+            device
+        )
     # Threads that come at once may each restore one; any of them serves.
     _RESTORED[classifier] = _Restored(state, prototypes, device, network)
     return network

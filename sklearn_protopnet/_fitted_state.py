@@ -19,13 +19,16 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_protopnet._compat import OUTPUT_CONFIG
+from sklearn_protopnet._edits import EditRow
 from sklearn_protopnet._fitted import fitted_network
+from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
 from sklearn_protopnet._training import N_QUANTILES, NO_SOURCE, HistoryRow
 
 FITTED: Final = (
     "classes_",
     "coef_",
+    "edits_",
     "history_",
     "image_shape_",
     "input_shape_",
@@ -40,6 +43,7 @@ FITTED: Final = (
     "prototype_distances_",
     "prototype_image_sizes_",
     "prototype_images_",
+    "prototype_names_",
     "prototype_sample_indices_",
     "prototypes_",
     "similarity_quantiles_",
@@ -52,9 +56,11 @@ OPTIONAL: Final = ("feature_names_in_", OUTPUT_CONFIG)
 
 STATE: Final = (
     "architecture",
+    "constraints",
     "is_backbone_frozen",
     "is_resized",
     "linear_head",
+    "n_prototypes_per_class",
     "network",
     "receptive_field",
     "standardization",
@@ -64,8 +70,8 @@ STATE: Final = (
 ARCHITECTURE: Final = ("backbone", "feature_stride", "n_pooled_patches", "similarity")
 """The entries of `state_["architecture"]` have these names."""
 
-KINDS: Final = {"int": Integral, "str": str, "float": Real}
-"""A field of a row of the history that is annotated so holds one of these."""
+KINDS: Final = {"int": Integral, "str": str, "float": Real, "list[int]": list}
+"""A field of a row of the history, or of the edits, that is annotated so holds one of these."""
 
 
 def check_fitted_state(estimator: Any) -> None:
@@ -99,7 +105,9 @@ def check_fitted_state(estimator: Any) -> None:
     _check_last_layer(estimator)
     _check_prototypes(estimator)
     _check_sources(estimator, field)
+    _check_constraints(estimator, field)
     _check_history(estimator)
+    _check_rows("edits_", estimator.edits_, EditRow)
     _check_standardization(state["standardization"], estimator.input_shape_[2])
     for name in ("is_backbone_frozen", "is_resized"):
         _require(isinstance(state[name], bool), f"{name} must be a truth value", "another")
@@ -221,6 +229,12 @@ def _check_prototypes(estimator: Any) -> None:
     _require(
         np.isin(labels, classes).all(), "prototype_classes_ must be among classes_", "other labels"
     )
+    names = estimator.prototype_names_
+    _require(
+        isinstance(names, np.ndarray) and names.dtype.kind == "U" and names.shape == labels.shape,
+        f"prototype_names_ must be {n_prototypes} texts",
+        type(names).__name__,
+    )
     quantiles = estimator.similarity_quantiles_
     shape = 2, n_prototypes, N_QUANTILES
     _check_array("similarity_quantiles_", quantiles, np.float64, shape, is_finite=False)
@@ -275,15 +289,9 @@ def _are_boxes(boxes: NDArray[np.int64], sizes: NDArray[np.int64], least: int) -
 
 def _check_history(estimator: Any) -> None:
     """Check the rows of the history, and the curve that goes with them."""
-    kinds = {each.name: KINDS[str(each.type)] for each in fields(HistoryRow)}
     history, losses = estimator.history_, estimator.loss_curve_
-    _require(
-        isinstance(history, list) and len(history) > 0, "history_ must be a list of rows", "none"
-    )
-    for row in history:
-        _require(set(row) == set(kinds), f"Rows of history_ must have {sorted(kinds)}", sorted(row))
-        wrong = [name for name, kind in kinds.items() if not isinstance(row[name], kind)]
-        _require(not wrong, "Rows of history_ must be numbers and names of stages", wrong)
+    _check_rows("history_", history, HistoryRow)
+    _require(len(history) > 0, "history_ must be a list of rows", "none")
     _require(
         isinstance(losses, list)
         and all(isinstance(loss, float) and math.isfinite(loss) for loss in losses)
@@ -292,6 +300,45 @@ def _check_history(estimator: Any) -> None:
         "loss_curve_ must be n_iter_ floats",
         "others",
     )
+
+
+def _check_rows(name: str, rows: Any, record: type[HistoryRow] | type[EditRow]) -> None:
+    """Check a list of the fields of records."""
+    kinds = {each.name: KINDS[str(each.type)] for each in fields(record)}
+    _require(isinstance(rows, list), f"{name} must be a list of rows", type(rows).__name__)
+    for row in rows:
+        _require(set(row) == set(kinds), f"Rows of {name} must have {sorted(kinds)}", sorted(row))
+        wrong = [name for name, kind in kinds.items() if not isinstance(row[name], kind)]
+        _require(not wrong, f"Rows of {name} must be numbers and names", wrong)
+
+
+def _check_constraints(estimator: Any, field: ReceptiveField) -> None:
+    """Check what an editor has asked for."""
+    constraints = Constraints(**estimator.state_["constraints"])
+    images, positions = constraints.forbidden_images, constraints.forbidden_positions
+    n_prototypes, n_forbidden = len(estimator.prototypes_), len(constraints.forbidden)
+    _require(
+        _is_integer(estimator.state_["n_prototypes_per_class"]),
+        "n_prototypes_per_class must be a positive integer",
+        repr(estimator.state_["n_prototypes_per_class"])[:100],
+    )
+    for name in ("forbidden", "merged", "required"):
+        numbers = getattr(constraints, name)
+        _check_array(f"Prototypes that are {name}", numbers, np.int64, np.shape(numbers)[:1])
+    numbers = np.concatenate([constraints.weightless, constraints.required])
+    _require(
+        len(np.unique(numbers)) == len(numbers)
+        and ((numbers >= 0) & (numbers < n_prototypes)).all(),
+        f"Constraints must be on prototypes below {n_prototypes}, one on each",
+        "others",
+    )
+    _check_array("min_weights", constraints.min_weights, np.float64, constraints.required.shape)
+    shape = n_forbidden, *estimator.input_shape_
+    _check_array("forbidden_images", images, estimator.prototype_images_.dtype, shape)
+    _check_array("forbidden_positions", positions, np.int64, (n_forbidden,))
+    n_positions = len(field.rows) * len(field.columns)
+    is_position = (positions >= NO_SOURCE) & (positions < n_positions)
+    _require(is_position.all(), "forbidden_positions must be on the map", "others")
 
 
 def _check_standardization(values: Mapping[str, Any], n_channels: int) -> None:

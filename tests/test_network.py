@@ -30,7 +30,7 @@ def architecture(**changes):
         "backbone": "auto",
         "image_shape": (8, 9, 2),
         "n_classes": 3,
-        "n_prototypes_per_class": 2,
+        "prototype_classes": (0, 0, 1, 1, 2, 2),
         "prototype_depth": 5,
         "prototype_size": (1, 1),
         "similarity": "log",

@@ -374,11 +374,15 @@ def without_last(name, array):
 def of_another_dtype(name, array):
     if name in {"prototype_images_", "classes_"}:
         return array.astype(complex)
+    if array.dtype.kind == "U":
+        return array.astype(object)
     return array.astype(np.float64 if array.dtype == np.float32 else np.float32)
 
 
 def impossible(name, array):
-    """Change one number to one that cannot be."""
+    """Change one number to one that cannot be; any text can."""
+    if array.dtype.kind == "U":
+        return None
     changed = array.copy()
     least = {"running_var": -1e-3, "scale": 0.0, "classes_": array.flat[-1]}
     value = least.get(name.rpartition(".")[2], np.nan if array.dtype.kind == "f" else -5)
@@ -400,6 +404,17 @@ WRONG_VALUES = [
     (("state_", "architecture", "feature_stride"), -1),
     (("state_", "architecture", "feature_stride"), 7),
     (("state_", "unknown"), 1),
+    (("state_", "n_prototypes_per_class"), 0),
+    (("state_", "constraints", "forbidden"), np.array([0])),
+    (("state_", "constraints", "merged"), np.array([-1])),
+    (("state_", "constraints", "merged"), np.array([0, 0])),
+    (("state_", "constraints", "required"), np.array([10**6])),
+    (("state_", "constraints", "min_weights"), np.array([1.0])),
+    (("state_", "constraints", "forbidden_positions"), np.array([0])),
+    (("state_", "constraints", "unknown"), np.array([0])),
+    ("edits_", None),
+    ("edits_", ()),
+    ("edits_", [{"action": "forbid"}]),
     ("predict", 1),
     ("_network", 1),
     ("n_features_in_", 61),

@@ -213,7 +213,9 @@ class TestStep:
 
     @pytest.mark.parametrize("similarity", SIMILARITIES)
     def test_distances_are_those_of_its_patches_in_float32(self, similarity):
-        network, _ = Architecture(Watched(), (6, 5, 1), 3, 2, 5, (1, 1), similarity).build()
+        network, _ = Architecture(
+            Watched(), (6, 5, 1), 3, (0, 0, 1, 1, 2, 2), 5, (1, 1), similarity
+        ).build()
         images = torch.rand(7, 1, 6, 5, generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", torch.bfloat16):
             maps = network.backbone(images)
@@ -229,7 +231,9 @@ class TestStep:
         assert torch.equal(logits, similarities @ network.head.float().T)
 
     def test_gradients_of_all_parts_are_float32(self):
-        network, _ = Architecture(Watched(), (6, 5, 1), 3, 2, 5, (1, 1), "log").build()
+        network, _ = Architecture(
+            Watched(), (6, 5, 1), 3, (0, 0, 1, 1, 2, 2), 5, (1, 1), "log"
+        ).build()
         images = torch.rand(7, 1, 6, 5, generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", torch.bfloat16):
             _, logits = network(network.backbone(images))

@@ -43,7 +43,7 @@ SETTINGS = Settings(
     is_warm_start=False,
     patience=None,
 )
-ARCHITECTURE = Architecture("auto", (4, 4, 1), 2, 2, 8, (1, 1), "log")
+ARCHITECTURE = Architecture("auto", (4, 4, 1), 2, (0, 0, 1, 1), 8, (1, 1), "log")
 PIXELS = np.arange(96).reshape(6, 4, 4, 1)
 ORDER = np.array([3, 1, 5, 0, 2, 4])
 
@@ -143,7 +143,7 @@ class TestWhatCounts:
             {"image_shape": (4, 4, 3)},
             {"n_classes": 3},
             {"feature_stride": 2},
-            {"n_prototypes_per_class": 3},
+            {"prototype_classes": (0, 1, 1, 1)},
             {"prototype_depth": 9},
             {"prototype_size": (2, 1)},
             {"similarity": "linear"},

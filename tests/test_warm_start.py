@@ -81,9 +81,12 @@ def test_images_may_be_others_and_are_standardised_as_before(fitted, few):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_prototypes_per_class": 3}, "needs the prototypes of the last fit"),
-        ({"prototype_depth": 7}, "needs the prototypes of the last fit"),
-        ({"prototype_size": (2, 2)}, "needs the prototypes of the last fit"),
+        (
+            {"n_prototypes_per_class": 3},
+            "needs the n_prototypes_per_class of the last fit, 2, got 3",
+        ),
+        ({"prototype_depth": 7}, "needs the size of prototypes of the last fit"),
+        ({"prototype_size": (2, 2)}, "needs the size of prototypes of the last fit"),
         ({"similarity": "cosine"}, "needs the similarity of the last fit, log, got cosine"),
         ({"n_pooled_patches": 2}, "needs the n_pooled_patches of the last fit"),
     ],

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from sklearn_protopnet._last_layer._problem import Array, Point, Problem, shrink
+from sklearn_protopnet._last_layer._problem import Array, Point, Problem
 
 N_POWER_ITERATIONS: Final = 4
 SAFETY: Final = 1.1
@@ -48,29 +48,29 @@ class Preconditioner:
         solution: Array = plain - ray * along / shrinkage
         return solution
 
-    def prox(self, coef: Array, penalties: Array) -> Array:
-        """Proximal operator of the l1 penalty in its metric, (K, m).
+    def prox(self, coef: Array, problem: Problem) -> Array:
+        """Proximal operator of a problem's penalty and bounds in its metric, (K, m).
 
-        It is soft thresholding at ``coef - a direction / diagonal``, where the number a of each
-        class solves ``a = direction . (prox - coef)`` (Becker and Fadili 2012, theorem 7): the
+        It is that of the diagonal alone at ``coef - a direction / diagonal``, where the number a of
+        each class solves ``a = direction . (prox - coef)`` (Becker and Fadili 2012, theorem 7): the
         root of an increasing, piecewise linear function, by Newton's method in a bracket.
         """
-        thresholds = penalties / self.diagonal
+        thresholds = problem.penalties / self.diagonal
         ray = self.direction / self.diagonal
         rounding = ROUNDING * np.vecdot(np.abs(self.direction), np.abs(coef))[:, None]
         a = np.zeros_like(self.diagonal)  # (K, 1)
         low, high = np.full_like(a, -np.inf), np.full_like(a, np.inf)
         for _ in range(MAX_ROOT_ITERATIONS):
-            shrunk = shrink(coef - a * ray, thresholds)
-            miss = a - np.vecdot(self.direction, shrunk - coef)[:, None]
-            slope = 1 + np.vecdot(self.direction * ray, shrunk != 0)[:, None]
+            found = problem.nearest(coef - a * ray, thresholds)
+            miss = a - np.vecdot(self.direction, found - coef)[:, None]
+            slope = 1 + np.vecdot(self.direction * ray, problem.is_free(found))[:, None]
             if (np.abs(miss) <= rounding + ROUNDING * slope * np.abs(a)).all():
                 break
             low, high = np.where(miss < 0, a, low), np.where(miss > 0, a, high)
             a = a - miss / slope
             with np.errstate(invalid="ignore"):  # where a bound is infinite it has not been passed
                 a = np.where((a < low) | (a > high), (low + high) / 2, a)
-        return shrunk
+        return found
 
 
 class LocalCurvature:

@@ -43,11 +43,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Problem:
-    """``sum_i w_i CrsEnt(W s_i, y_i) + l1 sum_kj mask_kj |W_kj| + l2 / 2 |W|^2``.
+    """``sum_i w_i CrsEnt(W s_i, y_i) + l1 sum_kj mask_kj |W_kj| + l2 / 2 |W|^2`` within bounds.
 
     Stage 3 of the paper (Chen et al. 2019, section 2.2) where the mask is true for pairs of
     class and prototype that do not belong together, with a ridge that makes the minimiser
-    exist and unique.
+    exist and unique; and with a box, ``lower <= W <= upper``, for what an expert asks of weights.
     """
 
     similarities: Array
@@ -62,6 +62,10 @@ class Problem:
     """Infinite where the masked weights have to be 0."""
     l2_weight: float
     """Positive."""
+    lower: Array | float = -np.inf
+    """(K, m), at most `upper`."""
+    upper: Array | float = np.inf
+    """(K, m)"""
 
     def __post_init__(self) -> None:
         largest = float(np.abs(self.similarities).max())
@@ -81,6 +85,16 @@ class Problem:
         # No derivative is as large as LARGEST: beyond it a penalty leaves as much as infinity.
         l1_weight = np.inf if self.l1_weight > LARGEST else self.l1_weight
         return np.where(self.penalty_mask, l1_weight, 0.0)
+
+    def nearest(self, values: Array, thresholds: Array) -> Array:
+        """Proximal operator of the penalty and the bounds: shrink, then clip; (K, m)."""
+        nearest: Array = np.clip(shrink(values, thresholds), self.lower, self.upper)
+        return nearest
+
+    def is_free(self, coef: Array) -> NDArray[np.bool_]:
+        """Say which weights neither the penalty nor a bound holds where they are, (K, m)."""
+        is_free: NDArray[np.bool_] = (coef != 0) & (self.lower < coef) & (coef < self.upper)
+        return is_free
 
     def point(self, coef: Array) -> Point:
         """Compute the logits of weights."""
@@ -125,8 +139,9 @@ class Problem:
 
         No probability changes by that, so that the number v is the minimum of the penalties
         alone, ``sum_k l2 / 2 (w_k + v)^2 + penalty_k |w_k + v|``: of a convex function with kinks
-        at the ``-w_k``, found by sorting those. Steps by the gradient are slow in this direction,
-        in which the penalties have next to no curvature and the preconditioner has much.
+        at the ``-w_k``, found by sorting those, or what the bounds leave of the way there. Steps by
+        the gradient are slow in this direction, in which the penalties have next to no curvature
+        and the preconditioner has much.
         """
         columns = np.arange(point.coef.shape[1])
         order = np.argsort(-point.coef, axis=0)  # (K, m)
@@ -141,6 +156,8 @@ class Problem:
         left = np.maximum(right[at] - 2 * penalties[at], 0.0)  # (m,)
         slope = np.where(number == n_classes, right[at], left) / n_classes / self.l2_weight
         shift = np.where(is_fixed, 0.0, kinks[at] - slope)  # (m,)
+        least, most = (self.lower - point.coef).max(0), (self.upper - point.coef).min(0)  # (m,)
+        shift = np.clip(shift, least, most)
         return Point(point.coef + shift, point.logits + self.similarities @ shift)
 
     def gap(self, point: Point) -> float:
@@ -149,12 +166,21 @@ class Problem:
         The objective is strongly convex with constant l2, hence nowhere more than
         ``|s|^2 / (2 l2)`` above its minimum, s any subgradient: here the shortest.
         """
+        return float(np.square(self.subgradient(point)).sum() / (2 * self.l2_weight))
+
+    def subgradient(self, point: Point) -> Array:
+        """Give the shortest subgradient of the objective and its bounds, (K, m).
+
+        Where it is 0 for all weights is the minimum.
+        """
         coef, gradient = point.coef, self.smooth_gradient(point)
         at_zero = shrink(gradient, self.penalties)
         signs = np.sign(coef)
         pull = np.multiply(self.penalties, signs, where=signs != 0, out=np.zeros_like(coef))
         subgradient = np.where(signs == 0, at_zero, gradient + pull)
-        return float(np.square(subgradient).sum() / (2 * self.l2_weight))
+        # A bound holds what would go beyond it.
+        subgradient = np.where(coef <= self.lower, np.minimum(subgradient, 0.0), subgradient)
+        return np.where(coef >= self.upper, np.maximum(subgradient, 0.0), subgradient)
 
 
 def shrink(values: Array, thresholds: Array) -> Array:

@@ -76,12 +76,12 @@ def solve(
     -------
     LastLayer
     """
-    with _blas_threads(problem):
+    with blas_threads(problem):
         return _solve(problem, coef_init, tol, max_iter)
 
 
 def _solve(problem: Problem, coef_init: Array | None, tol: float, max_iter: int) -> LastLayer:
-    point = previous = _start(problem, coef_init)
+    point = previous = starting_point(problem, coef_init)
     curvature, scale = LocalCurvature(problem), 1.0
     momentum, renewal, n_iter = 1.0, 0, 0
     while True:
@@ -111,13 +111,14 @@ def _solve(problem: Problem, coef_init: Array | None, tol: float, max_iter: int)
         n_iter += 1
 
 
-def _start(problem: Problem, coef_init: Array | None) -> Point:
-    """Start where the user says, unless zeros are better."""
-    zeros = problem.point(np.zeros_like(problem.penalties))
+def starting_point(problem: Problem, coef_init: Array | None) -> Point:
+    """Start where the user says, within the bounds, unless zeros are better."""
+    zeros = problem.point(problem.nearest(np.zeros_like(problem.penalties), problem.penalties))
     if coef_init is None:
         return zeros
     with np.errstate(over="ignore", invalid="ignore"):
-        point = problem.point(np.where(np.isinf(problem.penalties), 0.0, coef_init))
+        allowed = np.where(np.isinf(problem.penalties), 0.0, coef_init)
+        point = problem.point(np.clip(allowed, problem.lower, problem.upper))
         is_better = problem.objective(point) <= problem.objective(zeros)
     return point if is_better else zeros
 
@@ -139,7 +140,7 @@ def _step(
     gradient = problem.smooth_gradient(start)
     while True:
         preconditioner = curvature.preconditioner(scale)
-        coef = preconditioner.prox(start.coef - preconditioner.solve(gradient), problem.penalties)
+        coef = preconditioner.prox(start.coef - preconditioner.solve(gradient), problem)
         proposal, move = problem.point(coef), coef - start.coef
         # The quadratic model must lie above the loss where the step ends: then the objective falls
         # as the theory wants. The scale stays as large as it had to be until the next estimate.
@@ -165,7 +166,7 @@ def _end_one_blas_thread(limit: Any) -> None:
 _ONE_BLAS_THREAD: Final = SharedLimit(_begin_one_blas_thread, _end_one_blas_thread)
 
 
-def _blas_threads(problem: Problem) -> AbstractContextManager[None]:
+def blas_threads(problem: Problem) -> AbstractContextManager[None]:
     """Give small matrix products one thread, and undo that afterwards."""
     is_small = problem.similarities.size * len(problem.penalties) <= SMALL
     return _ONE_BLAS_THREAD if is_small else nullcontext()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from sklearn_protopnet._network._backbones import BACKBONES, build_backbone
 from sklearn_protopnet._network._functional import patch_grid
@@ -28,7 +28,8 @@ class Architecture:
     image_shape: tuple[int, int, int]
     """(H, W, C)"""
     n_classes: int
-    n_prototypes_per_class: int
+    prototype_classes: tuple[int, ...]
+    """(P,) class index of each prototype."""
     prototype_depth: int
     prototype_size: tuple[int, int]
     similarity: str
@@ -86,12 +87,11 @@ class Architecture:
             If the weights do not fit, the backbone does not accept the images, or its feature
             map is smaller than a prototype.
         """
-        classes = torch.arange(self.n_classes).repeat_interleave(self.n_prototypes_per_class)
         with seeded_construction(seed):
             backbone = self._backbone(self.weights)
             field = self._trace(backbone.eval())
             self._check_prototype_size(field)
-            network = self._around(backbone, field, classes)
+            network = self._around(backbone, field)
         # Channels last in memory, as images come: a forward pass of ResNet-18 on 64 x 64 pixels
         # took 221 ms and not 283.
         return network.to(memory_format=torch.channels_last), field
@@ -99,7 +99,6 @@ class Architecture:
     def restore(
         self,
         field: ReceptiveField,
-        prototype_classes: NDArray[np.int64],
         arrays: Mapping[str, NDArray[Any]],
     ) -> PrototypeNetwork:
         """Build the network of a fit from its arrays, in ``eval()``, without a random draw.
@@ -107,8 +106,6 @@ class Architecture:
         Parameters
         ----------
         field : ReceptiveField
-        prototype_classes : int64 array of shape (P,)
-            Class indices.
         arrays : mapping of str to array
             Prototypes, parameters and statistics by name; those of a backbone that is a module are
             its own.
@@ -118,11 +115,11 @@ class Architecture:
         # that trains.
         with torch.device("meta"):
             backbone = nn.Identity() if is_module else self._backbone(None)
-            network = self._around(backbone, field, torch.from_numpy(prototype_classes))
+            network = self._around(backbone, field)
         network = network.float().to_empty(device="cpu")
         # Copies: arrays of a file that is mapped into memory cannot be written to.
         state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-        state["prototype_classes"] = torch.from_numpy(prototype_classes)
+        state["prototype_classes"] = torch.tensor(self.prototype_classes)
         state["head"] = initial_head(state["prototype_classes"], self.n_classes)
         network.load_state_dict(state)
         if is_module:
@@ -139,14 +136,12 @@ class Architecture:
             feature_stride=self.feature_stride,
         )
 
-    def _around(
-        self, backbone: nn.Module, field: ReceptiveField, prototype_classes: Tensor
-    ) -> PrototypeNetwork:
+    def _around(self, backbone: nn.Module, field: ReceptiveField) -> PrototypeNetwork:
         rows, columns = patch_grid(field.map_size, self.prototype_size)
         return PrototypeNetwork(
             backbone,
             field.depth,
-            prototype_classes,
+            torch.tensor(self.prototype_classes, device="cpu"),
             n_classes=self.n_classes,
             prototype_depth=self.prototype_depth,
             prototype_size=self.prototype_size,

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_protopnet._images import Dataset
-from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
+from sklearn_protopnet._last_layer import (
+    UNBOUNDED,
+    Array,
+    Constraints,
+    LastLayer,
+    Problem,
+    off_class_mask,
+    solve,
+)
 from sklearn_protopnet._network import Chunk, PrototypeNetwork, chunks_of_evidence
 from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._history import NAN, HistoryRow
@@ -89,21 +97,30 @@ class LastLayerTask:
     validation: Similarities | None
     row: HistoryRow
     """The row of the history to fill in."""
+    constraints: Constraints | None = None
+    """Of an editor, if there was one."""
+
+    def problem(self, l1_weight: float, l2_weight: float) -> Problem:
+        """Say what the last layer minimises."""
+        n_classes, bounds = len(self.coef), UNBOUNDED
+        if self.constraints is not None:
+            bounds = self.constraints.bounds(self.prototype_classes, n_classes)
+        return Problem(
+            similarities=self.training.values,
+            labels=self.training.labels,
+            weights=self.training.weights,
+            penalty_mask=off_class_mask(self.prototype_classes, n_classes),
+            l1_weight=l1_weight,
+            l2_weight=l2_weight,
+            lower=bounds[0],
+            upper=bounds[1],
+        )
 
     def solve(self, l1_weight: float, l2_weight: float) -> tuple[LastLayer, HistoryRow]:
         """Solve for the last layer, from zeros, and say what that did."""
         start = time.perf_counter()
         training, validation = self.training, self.validation
-        last_layer = solve(
-            Problem(
-                similarities=training.values,
-                labels=training.labels,
-                weights=training.weights,
-                penalty_mask=off_class_mask(self.prototype_classes, len(self.coef)),
-                l1_weight=l1_weight,
-                l2_weight=l2_weight,
-            )
-        )
+        last_layer = solve(self.problem(l1_weight, l2_weight))
         return last_layer, replace(
             self.row,
             seconds=self.row.seconds + time.perf_counter() - start,

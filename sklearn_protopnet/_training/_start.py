@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._network import LinearHead, PrototypeNetwork
 
 
@@ -30,6 +31,8 @@ class Start:
     """Weights (K, F) and bias (K,) of what learns beside the prototypes."""
     backbone: nn.Module | None
     """The trained backbone, where it is a module."""
+    constraints: Constraints
+    """What an editor asked of the last layer."""
 
     @torch.no_grad()
     def put_into(self, network: PrototypeNetwork, linear_head: LinearHead) -> None:

@@ -262,6 +262,7 @@ class Trainer:
             training,
             validation,
             HistoryRow(self.round, stage.name, self.epoch, time.perf_counter() - start),
+            None if self.task.start is None else self.task.start.constraints,
         )
         return Training(
             network,

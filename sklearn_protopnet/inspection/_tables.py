@@ -236,9 +236,14 @@ def box_columns(boxes: NDArray[np.int64], prefix: str = "") -> dict[str, NDArray
 
 def source_columns(
     sources: PrototypeRecord, prototype: NDArray[np.int64]
-) -> dict[str, NDArray[np.int64]]:
-    """Columns of the training images and the patches that prototypes (rows,) are."""
+) -> dict[str, NDArray[Any]]:
+    """Columns of the training images and the patches that prototypes (rows,) are.
+
+    And of their names, once any has one.
+    """
+    has_names = (sources.names != "").any()
     return {
+        **({"name": sources.names[prototype].astype(object)} if has_names else {}),
         "source_sample": sources.samples[prototype],
         **box_columns(sources.boxes[prototype], "source_"),
     }
