@@ -675,7 +675,7 @@ class ProtoPNetClassifier(
         dataset = weighted_dataset(
             fitted.source(images), labels, sample_weight, self.class_weight, self.classes_
         )
-        check_two_classes(self.classes_, dataset)
+        check_two_classes(self.classes_, dataset.labels)
         start = time.perf_counter()
         with working_conditions(tiny=fitted.architecture.is_tiny):
             training, _ = dataset_similarities(

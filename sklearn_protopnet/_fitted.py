@@ -8,9 +8,10 @@ Shapes: n images, P prototypes, K classes, L patches of an image on an h x w map
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from joblib import Memory
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, check_memory
+from torch import nn
 
 from sklearn_protopnet._images import ArrayImages, Images, ImageSource, Standardization
 from sklearn_protopnet._located_boxes import RECEPTIVE_FIELD, LocatedBoxes
@@ -30,6 +32,7 @@ from sklearn_protopnet._network import (
     ReceptiveField,
     backbone_maps,
     chunks_of_evidence,
+    latent_patches,
     resolve_device,
     working_conditions,
 )
@@ -137,18 +140,18 @@ class FittedNetwork:
 
     def evidence(self, source: ImageSource) -> Evidence:
         """Compare images with all prototypes."""
-        return Evidence(*self._gather(source, *(field.name for field in fields(Evidence))))
+        return Evidence(*self.gather(source, *(field.name for field in fields(Evidence))))
 
     def logits(self, source: ImageSource) -> NDArray[np.float64]:
         """Compute the logits of images, (n, K), and keep nothing else."""
-        return self._gather(source, "logits")[0]
+        return self.gather(source, "logits")[0]
 
     def similarities(self, source: ImageSource) -> NDArray[np.float64]:
         """Compute the similarities of images to all prototypes, (n, P), and keep nothing else."""
-        return self._gather(source, "similarities")[0]
+        return self.gather(source, "similarities")[0]
 
-    def _gather(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
-        """Collect these attributes of the evidence for images."""
+    def gather(self, source: ImageSource, *names: str) -> list[NDArray[Any]]:
+        """Collect these attributes of the evidence for images, and keep nothing else."""
         chunks = chunks_of_evidence(
             self.network, self.maps(source, source.rows), self.prototypes.coef
         )
@@ -157,6 +160,26 @@ class FittedNetwork:
                 len(source),
                 ((index, [getattr(part, name) for name in names]) for index, part in chunks),
             )
+
+    def patches(self, source: ImageSource) -> NDArray[np.float32]:
+        """Latent patches of images as the projection copies them, (n, L, D1)."""
+        with working_conditions(tiny=self.architecture.is_tiny):
+            chunks = latent_patches(self.network, self.maps(source, source.rows))
+            (found,) = _gathered(
+                len(source), ((index, [each.cpu().numpy()]) for index, each in chunks)
+            )
+        return found
+
+    def comparing(self, vectors: NDArray[np.float32]) -> FittedNetwork:
+        """Give one that compares images with other patches (Q, D1), and has no last layer.
+
+        Its evidence is of use, and nothing that is known of prototypes.
+        """
+        network, own = copy.deepcopy(self.network), self.network.prototypes
+        others = torch.from_numpy(vectors).to(own.device).view(-1, *own.shape[1:])
+        network.prototypes = nn.Parameter(others, requires_grad=False)
+        none = np.zeros((len(self.classes), len(vectors)))
+        return replace(self, network=network, prototypes=replace(self.prototypes, coef=none))
 
     def similarity_maps(self, source: ImageSource) -> NDArray[np.float64]:
         """Compare every patch of images with every prototype, (n, P, h, w)."""

@@ -110,10 +110,14 @@ class Problem:
 
     def smooth_gradient(self, point: Point) -> Array:
         """Gradient of cross-entropy and ridge, (K, m)."""
-        residuals = self.shares * point.probabilities  # (K, n)
+        gradient: Array = self.residuals(point) @ self.similarities
+        return gradient + self.l2_weight * point.coef
+
+    def residuals(self, point: Point) -> Array:
+        """Differentiate the cross-entropy with respect to the logits, (K, n)."""
+        residuals: Array = self.shares * point.probabilities
         residuals[self.labels, np.arange(len(self.labels))] -= self.shares
-        gradient: Array = residuals @ self.similarities + self.l2_weight * point.coef
-        return gradient
+        return residuals
 
     def divergence(self, start: Point, end: Point) -> float:
         """Say by how much cross-entropy and ridge exceed their tangent in `start` at `end`.

@@ -20,8 +20,10 @@ from sklearn_protopnet._training._stages import (
 )
 from sklearn_protopnet._training._start import Start
 from sklearn_protopnet._training._task import (
+    PrototypeSources,
     TrainedNetwork,
     prototype_sources,
+    sources_in,
     train_network,
 )
 from sklearn_protopnet._training._training_task import TrainingTask
@@ -36,6 +38,7 @@ __all__ = [
     "LastLayerTask",
     "Observers",
     "ProgressBar",
+    "PrototypeSources",
     "Settings",
     "Similarities",
     "Start",
@@ -46,6 +49,7 @@ __all__ = [
     "digest_bytes",
     "prototype_sources",
     "similarity_quantiles",
+    "sources_in",
     "train_network",
     "usual_pretraining",
 ]

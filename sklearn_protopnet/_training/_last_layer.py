@@ -44,6 +44,40 @@ class Similarities:
         predicted = (self.values @ coef.T).argmax(1)
         return float(np.average(predicted == self.labels, weights=self.weights))
 
+    def problem(
+        self,
+        prototype_classes: NDArray[np.int64],
+        n_classes: int,
+        *,
+        l1_weight: float,
+        l2_weight: float,
+        constraints: Constraints | None,
+    ) -> Problem:
+        """Say what a last layer minimises.
+
+        Parameters
+        ----------
+        prototype_classes : int64 array of shape (P,)
+            Class indices.
+        n_classes : int
+        l1_weight, l2_weight : float
+        constraints : Constraints or None
+            Of an editor, if there was one.
+        """
+        bounds = UNBOUNDED
+        if constraints is not None:
+            bounds = constraints.bounds(prototype_classes, n_classes)
+        return Problem(
+            similarities=self.values,
+            labels=self.labels,
+            weights=self.weights,
+            penalty_mask=off_class_mask(prototype_classes, n_classes),
+            l1_weight=l1_weight,
+            l2_weight=l2_weight,
+            lower=bounds[0],
+            upper=bounds[1],
+        )
+
 
 def dataset_similarities(
     network: PrototypeNetwork,
@@ -100,27 +134,19 @@ class LastLayerTask:
     constraints: Constraints | None = None
     """Of an editor, if there was one."""
 
-    def problem(self, l1_weight: float, l2_weight: float) -> Problem:
-        """Say what the last layer minimises."""
-        n_classes, bounds = len(self.coef), UNBOUNDED
-        if self.constraints is not None:
-            bounds = self.constraints.bounds(self.prototype_classes, n_classes)
-        return Problem(
-            similarities=self.training.values,
-            labels=self.training.labels,
-            weights=self.training.weights,
-            penalty_mask=off_class_mask(self.prototype_classes, n_classes),
-            l1_weight=l1_weight,
-            l2_weight=l2_weight,
-            lower=bounds[0],
-            upper=bounds[1],
-        )
-
     def solve(self, l1_weight: float, l2_weight: float) -> tuple[LastLayer, HistoryRow]:
         """Solve for the last layer, from zeros, and say what that did."""
         start = time.perf_counter()
         training, validation = self.training, self.validation
-        last_layer = solve(self.problem(l1_weight, l2_weight))
+        last_layer = solve(
+            training.problem(
+                self.prototype_classes,
+                len(self.coef),
+                l1_weight=l1_weight,
+                l2_weight=l2_weight,
+                constraints=self.constraints,
+            )
+        )
         return last_layer, replace(
             self.row,
             seconds=self.row.seconds + time.perf_counter() - start,

@@ -19,6 +19,7 @@ from joblib import Memory
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sklearn_protopnet._images import Images
 from sklearn_protopnet._network import (
     ReceptiveField,
     claimed_device,
@@ -81,12 +82,29 @@ class PrototypeSources:
 
 def prototype_sources(task: TrainingTask, trained: TrainedNetwork) -> PrototypeSources:
     """Find the training images that prototypes are patches of."""
-    projection, images = trained.projection, task.training.source.images
+    projection = trained.projection
     is_patch = projection.images != NO_SOURCE
-    rows = np.where(is_patch, task.training.rows[projection.images], NO_SOURCE)
     boxes = trained.receptive_field.boxes(
         np.where(is_patch, projection.positions, 0), task.architecture.prototype_size
     )
+    rows = np.where(is_patch, task.training.rows[projection.images], NO_SOURCE)
+    return sources_in(task.training.source.images, rows, boxes)
+
+
+def sources_in(
+    images: Images, rows: NDArray[np.int64], boxes: NDArray[np.int64]
+) -> PrototypeSources:
+    """Say what patches of images are.
+
+    Parameters
+    ----------
+    images : Images
+    rows : int64 array of shape (P,)
+        Which images, `NO_SOURCE` of none.
+    boxes : int64 array of shape (P, 4)
+        Receptive fields of the patches in pixels of the network.
+    """
+    is_patch = rows != NO_SOURCE
     pixels = images.read(rows)
     return PrototypeSources(
         rows=rows,

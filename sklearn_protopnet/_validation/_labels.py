@@ -182,9 +182,9 @@ def _product(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np
     return scaled
 
 
-def check_two_classes(classes: NDArray[Any], dataset: Dataset) -> None:
+def check_two_classes(classes: NDArray[Any], labels: NDArray[np.int64]) -> None:
     """Raise unless images of at least two classes are left to train on."""
-    present = classes[np.unique(dataset.labels)].tolist()
+    present = classes[np.unique(labels)].tolist()
     if len(present) < 2:
         raise ValueError(
             "A classifier needs images of at least 2 classes with positive weights, got one "

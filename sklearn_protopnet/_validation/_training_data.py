@@ -79,7 +79,7 @@ def prepare_training(
     training = weighted_dataset(
         unstandardized(images), labels, sample_weight, estimator.class_weight, classes
     )
-    check_two_classes(classes, training)
+    check_two_classes(classes, training.labels)
     validation = check_validation_data(estimator, *held_out, classes)
     drawn = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     seed = Ranks.now(resolve_device(estimator.device)).from_first(lambda: drawn)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_protopnet._last_layer import Array, LastLayer, Problem, off_class_mask, solve
+from sklearn_protopnet._last_layer import Array, Constraints, LastLayer, Problem, solve
 from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._training import Similarities
 from sklearn_protopnet._validation import (
@@ -148,14 +148,12 @@ def last_layer_path(
     held_out = None if X_val is None else _labelled(estimator, X_val, y_val, None, "_val")
     weights = effective_weights(sample_weight, clf.class_weight, clf.classes_, given.labels)
     training, validation = given.similarities(), held_out and held_out.similarities()
-    owners = class_indices(clf.prototype_classes_, clf.classes_)
-    problem = Problem(
-        similarities=training.values,
-        labels=training.labels,
-        weights=weights,
-        penalty_mask=off_class_mask(owners, len(clf.classes_)),
+    problem = replace(training, weights=weights).problem(
+        class_indices(clf.prototype_classes_, clf.classes_),
+        len(clf.classes_),
         l1_weight=np.inf,
         l2_weight=clf.l2_weight_,
+        constraints=Constraints(**clf.state_["constraints"]),
     )
     rows = []
     for l1_weight, solution in _solutions(problem, penalties, n_l1_weights):

@@ -1,0 +1,337 @@
+"""New prototypes, and new classes, of a network that stays as it is.
+
+Shapes: n images, P prototypes, q new ones, c candidates, K classes, L patches of an image,
+D1 = D H1 W1 numbers in a patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import column_or_1d
+
+from sklearn_protopnet._last_layer import Problem, solve_near
+from sklearn_protopnet._last_layer._problem import shrink
+from sklearn_protopnet._training import Similarities, similarity_quantiles, sources_in
+from sklearn_protopnet._validation import check_images, check_positive, class_indices
+from sklearn_protopnet.editing._comparison import Comparison
+from sklearn_protopnet.editing._snapshot import Edit, Snapshot
+
+N_IMAGES: Final = 200
+"""Candidates come from so many images of a class, those of the largest losses."""
+N_CANDIDATES: Final = 400
+"""So many patches of them are candidates, the most different ones."""
+N_TRIED: Final = 3
+"""For so many of them, the best by a step along the gradient, the last layer is solved for."""
+
+Additions = tuple[Edit, Comparison | None, Comparison | None]
+"""An edit, with images to solve the last layer for and images to score, where they are others."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Latent patches, and where they come from."""
+
+    vectors: NDArray[np.float32]
+    """(q, D1)"""
+    rows: NDArray[np.int64]
+    """(q,) rows of the editor's images."""
+    positions: NDArray[np.int64]
+    """(q,) which patches of these images."""
+
+    def __getitem__(self, index: NDArray[np.int64]) -> Patches:
+        return Patches(self.vectors[index], self.rows[index], self.positions[index])
+
+
+def new_prototypes(
+    now: Snapshot, label: Any, sample: int | None, box: ArrayLike | None, n: int | None
+) -> Additions:
+    """Find new prototypes of a class: the patch at a box, or the `n` best ones."""
+    k = _known_class(now, label)
+    if (sample is None) != (box is None) or (sample is None) == (n is None):
+        raise ValueError("Either sample and box must be given, or n, got another combination.")
+    if n is not None:
+        check_positive("n", n)
+        chosen = _best_patches(now, k, int(n))
+        detail = f"label={label!r}, n={n}"
+    else:
+        chosen = _patch_at(now, k, sample, box)
+        detail = f"label={label!r}, sample={sample}, box={np.asarray(box).tolist()}"
+    attributes, training, validation = _extended(now, k, chosen)
+    numbers = np.arange(len(now.owners), len(now.owners) + len(chosen.rows))
+    coef = attributes.pop("coef_")
+    edit = Edit("add_prototypes", numbers, detail, None, attributes, coef)
+    return edit, training, validation
+
+
+def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additions:
+    """Take in images of a class that is not known, and choose prototypes of it."""
+    clf = now.classifier
+    if n_prototypes is None:
+        n_prototypes = clf.state_["n_prototypes_per_class"]
+    check_positive("n_prototypes", n_prototypes)
+    source = now.fitted.source(check_images(clf, X))
+    label = _new_label(y, len(source), clf.classes_)
+    draft = _with_class(now, label)
+    k = int(class_indices(label, draft.classifier.classes_)[0])
+    images = Comparison.of(draft.fitted, source, np.full(len(source), k))
+    draft = replace(draft, training=draft.training.with_images(images))
+    solved, _ = solve_near(draft.problem, draft.coef, None)
+    draft = draft.with_attributes({"coef_": solved.coef})
+    chosen = _best_patches(draft, k, int(n_prototypes))
+    attributes, training, validation = _extended(draft, k, chosen)
+    numbers = np.arange(len(now.owners), len(now.owners) + len(chosen.rows))
+    names = ("classes_", "prototype_classes_", "state_")
+    attributes = {**{name: getattr(draft.classifier, name) for name in names}, **attributes}
+    coef = attributes.pop("coef_")
+    detail = f"label={label[0]!r}, {len(source)} images"
+    edit = Edit("add_class", numbers, detail, None, attributes, coef)
+    return edit, training, validation
+
+
+def _known_class(now: Snapshot, label: Any) -> int:
+    classes = now.classifier.classes_
+    k = int(class_indices(np.array([label]), classes)[0]) if np.ndim(label) == 0 else -1
+    if k < 0:
+        raise ValueError(f"label must be a class among {classes.tolist()}, got {label!r}.")
+    return k
+
+
+def _new_label(y: Any, n_images: int, classes: NDArray[Any]) -> NDArray[Any]:
+    """Check the label of a class that is not known, (1,)."""
+    labels = np.full(n_images, y) if np.ndim(y) == 0 else column_or_1d(y)
+    found = np.unique(labels)
+    if len(labels) != n_images or len(found) != 1:
+        raise ValueError(
+            f"y must be one new label for all of the {n_images} images, got {len(labels)} of "
+            f"{found[:5].tolist()}."
+        )
+    is_number = [each.dtype.kind in "biuf" for each in (found, classes)]
+    if is_number[0] != is_number[1]:
+        raise ValueError(
+            f"A new label must be of the kind of {classes.tolist()[:5]}, got {found[0]!r}."
+        )
+    if class_indices(found, classes)[0] >= 0:
+        raise ValueError(f"y must be a class that is not known, got {found[0]!r}, which is.")
+    return found
+
+
+def _with_class(now: Snapshot, label: NDArray[Any]) -> Snapshot:
+    """Let the classifier have a class more, of no images and no prototypes."""
+    clf = now.classifier
+    classes = np.unique(np.concatenate([clf.classes_, label]))
+    places = class_indices(clf.classes_, classes)  # of the old ones among all
+    coef = np.zeros((len(classes), now.coef.shape[1]))
+    coef[places] = now.coef
+    head = clf.state_["linear_head"]
+    wider = {
+        name: np.zeros((len(classes), *array.shape[1:]), array.dtype)
+        for name, array in head.items()
+    }
+    for name, array in head.items():
+        wider[name][places] = array
+    return replace(
+        now.with_attributes(
+            {
+                "classes_": classes,
+                "prototype_classes_": clf.prototype_classes_.astype(classes.dtype),
+                "coef_": coef,
+                "state_": {**clf.state_, "linear_head": wider},
+            }
+        ),
+        training=now.training.with_labels(places),
+        validation=None if now.validation is None else now.validation.with_labels(places),
+    )
+
+
+def _patch_at(now: Snapshot, k: int, sample: Any, box: Any) -> Patches:
+    """Find the patch whose receptive field has its centre nearest to that of a box."""
+    n_images, classes = len(now.training), now.classifier.classes_
+    if not isinstance(sample, Integral) or not 0 <= int(sample) < n_images:
+        raise ValueError(
+            f"sample must be a position in X, an integer from 0 to {n_images - 1}, got {sample!r}."
+        )
+    row = int(sample)
+    if now.training.labels[row] != k:
+        raise ValueError(
+            f"sample must be an image of class {classes[k]!r}, got {row}, which is one of class "
+            f"{classes[now.training.labels[row]]!r}."
+        )
+    source, _ = now.training.image(row)
+    wanted = _check_box(box, source.sizes[0])
+    patches = now.fitted.patches(source)[0]  # (L, D1)
+    fields = now.fitted.receptive_fields(source, np.arange(len(patches))[None]).boxes[0]  # (L, 4)
+    away = (_centres(fields) - _centres(wanted[None])) ** 2  # (L, 2)
+    position = int(np.lexsort((-_overlaps(fields, wanted), away.sum(1)))[0])
+    chosen = Patches(patches[[position]], np.array([row]), np.array([position]))
+    vectors, owners = now.fitted.prototypes.vectors, now.owners
+    known = np.flatnonzero((vectors == chosen.vectors).all(1) & (owners == k))
+    if len(known):
+        raise ValueError(
+            f"The patch at {box!r} must be a new one, got that of prototype {known[0]}."
+        )
+    return chosen
+
+
+def _check_box(box: Any, size: NDArray[np.int64]) -> NDArray[np.int64]:
+    edges = np.asarray(box)
+    is_box = edges.shape == (4,) and edges.dtype.kind in "iu"
+    starts, ends = edges[::2], edges[1::2]
+    if not is_box or not ((starts >= 0) & (starts < ends) & (ends <= size)).all():
+        raise ValueError(
+            "box must be integers y0 < y1, x0 < x1 within the image of "
+            f"{size[0]} x {size[1]} pixels, got {box!r}."
+        )
+    return edges.astype(np.int64)
+
+
+def _centres(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    return (boxes[:, ::2] + boxes[:, 1::2]) / 2
+
+
+def _overlaps(boxes: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels that boxes (L, 4) share with one (4,)."""
+    low = np.maximum(boxes[:, ::2], wanted[::2])
+    high = np.minimum(boxes[:, 1::2], wanted[1::2])
+    shared: NDArray[np.int64] = np.maximum(high - low, 0).prod(1)
+    return shared
+
+
+def _best_patches(now: Snapshot, k: int, n: int) -> Patches:
+    """Choose patches of a class's images, one by one, that lower the objective most."""
+    candidates = _candidates(now, k)
+    if len(candidates.rows) < n:
+        raise ValueError(
+            f"There must be {n} patches of class {now.classifier.classes_[k]!r} that are no "
+            f"prototypes yet, found {len(candidates.rows)}."
+        )
+    columns, _ = now.training.columns(now.fitted, candidates.vectors)  # (n, c)
+    problem, coef = now.problem, now.coef
+    chosen: list[int] = []
+    for _ in range(n):
+        scores = _gains(problem, coef, columns, k)
+        scores[chosen] = -np.inf
+        trials = []
+        for candidate in np.argsort(-scores, kind="stable")[:N_TRIED]:
+            if scores[candidate] > -np.inf:
+                wider = _widened(problem, columns[:, [candidate]], k)
+                start = np.column_stack([coef, np.zeros(len(coef))])
+                solution, _ = solve_near(wider, start, None)
+                trials.append((solution.objective, int(candidate), wider, solution.coef))
+        _, best, problem, coef = min(trials, key=lambda trial: trial[:2])
+        chosen.append(best)
+    return candidates[np.array(chosen)]
+
+
+def _candidates(now: Snapshot, k: int) -> Patches:
+    """Choose the most different patches of images of a class, those of the largest losses."""
+    training, problem = now.training, now.problem
+    point = problem.point(now.coef)
+    rows = np.flatnonzero((training.labels == k) & (problem.weights > 0))
+    if len(rows) == 0:
+        raise ValueError(f"There must be an image of class {now.classifier.classes_[k]!r}.")
+    losses = point.log_totals[rows] - point.logits[k, rows]
+    rows = rows[np.argsort(-losses, kind="stable")[:N_IMAGES]]
+    patches = np.stack([now.fitted.patches(training.image(row)[0])[0] for row in rows.tolist()])
+    n_patches = patches.shape[1]
+    vectors = patches.reshape(-1, patches.shape[2])
+    known = now.fitted.prototypes.vectors[now.owners == k]
+    index = _farthest(_comparable(now, vectors), _comparable(now, known))
+    return Patches(vectors[index], rows[index // n_patches], index % n_patches)
+
+
+def _comparable(now: Snapshot, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    comparable: NDArray[np.float64] = now.fitted.network.comparable(
+        torch.from_numpy(vectors).double()
+    ).numpy()
+    return comparable
+
+
+def _farthest(vectors: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Take the vector that is farthest from all known and taken ones, again and again, (c,).
+
+    Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance" (1985).
+    """
+    away = np.full(len(vectors), np.inf)
+    for each in known:
+        away = np.minimum(away, np.square(vectors - each).sum(1))
+    chosen: list[int] = []
+    while len(chosen) < min(N_CANDIDATES, len(vectors)) and away.max() > 0:
+        chosen.append(int(away.argmax()))
+        away = np.minimum(away, np.square(vectors - vectors[chosen[-1]]).sum(1))
+    return np.array(chosen, dtype=np.int64)
+
+
+def _gains(
+    problem: Problem, coef: NDArray[np.float64], columns: NDArray[np.float64], k: int
+) -> NDArray[np.float64]:
+    """Say by how much a step along each new weight would lower the objective, (c,)."""
+    point = problem.point(coef)
+    gradient = problem.residuals(point) @ columns  # (K, c)
+    masses = problem.shares * point.probabilities * (1 - point.probabilities)  # (K, n)
+    curvature = masses @ np.square(columns) + problem.l2_weight  # (K, c)
+    penalties = np.full(len(coef), problem.l1_weight)
+    penalties[k] = 0.0
+    gains: NDArray[np.float64] = (
+        np.square(shrink(gradient, penalties[:, None])) / (2 * curvature)
+    ).sum(0)
+    return gains
+
+
+def _widened(problem: Problem, column: NDArray[np.float64], k: int) -> Problem:
+    """Let a problem have one prototype of class k more."""
+    shape, n_classes = problem.penalties.shape, len(problem.penalties)
+    free = np.full((n_classes, 1), np.inf)
+    return replace(
+        problem,
+        similarities=np.hstack([problem.similarities, column]),
+        penalty_mask=np.hstack([problem.penalty_mask, np.arange(n_classes)[:, None] != k]),
+        lower=np.hstack([np.broadcast_to(problem.lower, shape), -free]),
+        upper=np.hstack([np.broadcast_to(problem.upper, shape), free]),
+    )
+
+
+def _extended(
+    now: Snapshot, k: int, chosen: Patches
+) -> tuple[dict[str, Any], Comparison, Comparison | None]:
+    """Give the fitted attributes with new prototypes of class k, and the comparisons with them."""
+    clf, fitted, n_new = now.classifier, now.fitted, len(chosen.rows)
+    similarities, distances = now.training.columns(fitted, chosen.vectors)
+    weighted = now.training.weighted(clf.class_weight, clf.classes_)
+    quantiles = similarity_quantiles(
+        Similarities(similarities, weighted.labels, weighted.weights), np.full(n_new, k)
+    )
+    found = [_source(now, chosen, i) for i in range(n_new)]
+    boxes, images, sizes, away = (np.concatenate(each) for each in zip(*found, strict=True))
+    shape = (n_new, *clf.prototypes_.shape[1:])
+    attributes = {
+        "prototypes_": np.concatenate([clf.prototypes_, chosen.vectors.reshape(shape)]),
+        "prototype_classes_": np.concatenate(
+            [clf.prototype_classes_, np.full(n_new, clf.classes_[k], clf.classes_.dtype)]
+        ),
+        "prototype_sample_indices_": np.concatenate([clf.prototype_sample_indices_, chosen.rows]),
+        "prototype_boxes_": np.concatenate([clf.prototype_boxes_, boxes]),
+        "prototype_images_": np.concatenate([clf.prototype_images_, images]),
+        "prototype_image_sizes_": np.concatenate([clf.prototype_image_sizes_, sizes]),
+        "prototype_distances_": np.concatenate([clf.prototype_distances_, away]),
+        "prototype_names_": np.concatenate([clf.prototype_names_, np.zeros(n_new, np.str_)]),
+        "similarity_quantiles_": np.concatenate([clf.similarity_quantiles_, quantiles], axis=1),
+        "coef_": np.hstack([now.coef, np.zeros((len(now.coef), n_new))]),
+    }
+    validation = now.validation
+    if validation is not None:
+        validation = validation.with_columns(*validation.columns(fitted, chosen.vectors))
+    return attributes, now.training.with_columns(similarities, distances), validation
+
+
+def _source(now: Snapshot, chosen: Patches, i: int) -> tuple[NDArray[Any], ...]:
+    """Say what a new prototype is a patch of: box, image, size, distance, one of each."""
+    source, row = now.training.image(int(chosen.rows[i]))
+    one = sources_in(source.images, np.array([row]), now.fitted.input_boxes(chosen.positions[[i]]))
+    (away,) = now.fitted.comparing(chosen.vectors[[i]]).gather(source, "distances")
+    return one.boxes, one.images, one.sizes, away[:, 0]

@@ -1,0 +1,206 @@
+"""A classifier between two edits, and how the next one is made of it.
+
+Shapes: n images, P prototypes, K classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from copy import copy
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_protopnet._edits import EditRow
+from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
+from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, solve_near
+from sklearn_protopnet._last_layer._function import not_converged
+from sklearn_protopnet._training import NO_SOURCE
+from sklearn_protopnet._validation import class_indices
+from sklearn_protopnet.editing._comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is done to a classifier."""
+
+    action: str
+    """The editor's method."""
+    prototypes: NDArray[np.int64]
+    """(q,) numbers of those that it is done to."""
+    detail: str = ""
+    """What else was asked for, in words."""
+    constraints: Constraints | None = None
+    """Of the last layer from now on; with None as before."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Fitted attributes that become others, but for those of the last layer."""
+    coef_init: NDArray[np.float64] | None = None
+    """(K, P) where the solver starts; with None at the weights that there are."""
+    is_solved: bool = True
+    """Whether the last layer is solved for; otherwise it has the weights that the solver would
+    start from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A classifier after some edits, which never changes."""
+
+    classifier: FittedClassifier
+    training: Comparison
+    """What the last layer is solved for."""
+    validation: Comparison | None
+    known_hessian: Hessian | None = None
+    """At weights that are near."""
+
+    @cached_property
+    def fitted(self) -> FittedNetwork:
+        """Its network."""
+        return fitted_network(self.classifier)
+
+    @cached_property
+    def coef(self) -> NDArray[np.float64]:
+        """Weights of the last layer, (K, P)."""
+        return self.classifier.coef_.copy()
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """What has been asked of the last layer."""
+        return Constraints(**self.classifier.state_["constraints"])
+
+    @cached_property
+    def owners(self) -> NDArray[np.int64]:
+        """Class index of each prototype, (P,)."""
+        return class_indices(self.classifier.prototype_classes_, self.classifier.classes_)
+
+    def source_patches(self, numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the images (q, H, W, C) that prototypes come from, and which patches they are."""
+        record = self.fitted.prototypes
+        positions = np.full(len(numbers), NO_SOURCE)
+        has_source = record.has_source[numbers]
+        if has_source.any():
+            own = numbers[has_source]
+            (found,) = self.fitted.gather(self.fitted.prototype_source(own), "positions")
+            positions[has_source] = found[np.arange(len(own)), own]
+        return record.images[numbers], positions
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the last layer minimises."""
+        return self.constrained(self.constraints)
+
+    def constrained(self, constraints: Constraints) -> Problem:
+        """Say what the last layer would minimise under other constraints."""
+        clf = self.classifier
+        return self.training.weighted(clf.class_weight, clf.classes_).problem(
+            self.owners,
+            len(clf.classes_),
+            l1_weight=clf.l1_weight_,
+            l2_weight=clf.l2_weight_,
+            constraints=constraints,
+        )
+
+    @cached_property
+    def hessian(self) -> Hessian | None:
+        """Second derivatives for the next edit; None where there are too many weights."""
+        return self.known_hessian or Hessian.at(self.problem, self.problem.point(self.coef))
+
+    @cached_property
+    def objective(self) -> float:
+        """What is minimised, at the weights that there are."""
+        return self.problem.objective(self.problem.point(self.coef))
+
+    @cached_property
+    def gap(self) -> float:
+        """Certified bound on the objective minus its minimum."""
+        return self.problem.gap(self.problem.point(self.coef))
+
+    def edited(
+        self, edit: Edit, training: Comparison | None = None, validation: Comparison | None = None
+    ) -> Snapshot:
+        """Edit the classifier, solve its last layer, and write down what that did.
+
+        Parameters
+        ----------
+        edit : Edit
+        training, validation : Comparison, default=None
+            Where images, classes or prototypes become others; as before with None.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the solver's iterations end before the certified gap is small enough.
+        """
+        draft = self.with_attributes(
+            {
+                **edit.attributes,
+                "coef_": self.coef if edit.coef_init is None else edit.coef_init,
+                "state_": {
+                    **edit.attributes.get("state_", self.classifier.state_),
+                    "constraints": vars(edit.constraints or self.constraints),
+                },
+            },
+            training or self.training,
+            validation or self.validation,
+        )
+        coef, gap, hessian = draft.coef, draft.gap, None
+        if edit.is_solved:
+            known = self.hessian if draft.coef.shape == self.coef.shape else None
+            last_layer, hessian = solve_near(draft.problem, draft.coef, known)
+            coef, gap = last_layer.coef, last_layer.gap
+            if not last_layer.converged:
+                warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=4)
+        solved = draft.with_attributes({"coef_": coef, "last_layer_gap_": gap}, hessian=hessian)
+        rows = [*self.classifier.edits_, asdict(self._row(edit, solved))]
+        solved.classifier.edits_ = rows  # nobody else has this copy yet
+        return solved
+
+    def with_attributes(
+        self,
+        attributes: dict[str, Any],
+        training: Comparison | None = None,
+        validation: Comparison | None = None,
+        hessian: Hessian | None = None,
+    ) -> Snapshot:
+        """Copy the classifier, with other fitted attributes."""
+        classifier = copy(self.classifier)
+        vars(classifier).update(attributes)
+        return Snapshot(
+            classifier, training or self.training, validation or self.validation, hessian
+        )
+
+    def _row(self, edit: Edit, after: Snapshot) -> EditRow:
+        """Say what an edit did."""
+        known = len(self.training)  # images that were there before
+        before_edit = self.training.predicted(self.coef)
+        changed = before_edit != self._renumbered(
+            after.training.predicted(after.coef)[:known], after
+        )
+        return EditRow(
+            action=edit.action,
+            prototypes=edit.prototypes.tolist(),
+            detail=edit.detail,
+            objective_before=self.objective,
+            objective=after.objective,
+            gap_before=self.gap,
+            gap=after.gap,
+            train_score_before=self.training.score(self.coef),
+            train_score=after.training.score(after.coef),
+            validation_score_before=self._validation_score(),
+            validation_score=after._validation_score(),
+            n_weights_before=int(np.count_nonzero(self.coef)),
+            n_weights=int(np.count_nonzero(after.coef)),
+            n_prototypes_in_use_before=int(self.coef.any(0).sum()),
+            n_prototypes_in_use=int(after.coef.any(0).sum()),
+            n_changed=int(changed.sum()),
+        )
+
+    def _renumbered(self, classes: NDArray[np.int64], after: Snapshot) -> NDArray[np.int64]:
+        """Bring indices of the classes that there are afterwards to those of before; -1 for new."""
+        return class_indices(after.classifier.classes_, self.classifier.classes_)[classes]
+
+    def _validation_score(self) -> float:
+        return np.nan if self.validation is None else self.validation.score(self.coef)

@@ -1,0 +1,70 @@
+"""Tables of an editor: its log, and what forbidding prototypes would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from sklearn_protopnet._edits import EditRow
+from sklearn_protopnet.editing._costs import Cost
+from sklearn_protopnet.editing._snapshot import Snapshot
+from sklearn_protopnet.inspection._tables import build_table
+
+LOG_COLUMNS: Final = ("edit", *(each.name for each in fields(EditRow)))
+"""`log_table` has these columns, in order."""
+
+COST_COLUMNS: Final = (
+    "prototype",
+    "prototype_class",
+    "objective_lower",
+    "objective_upper",
+    "increase_lower",
+    "increase_upper",
+    "train_score",
+    "validation_score",
+    "n_changed",
+    "is_last",
+    "can_go",
+)
+"""`costs_table` has these columns, in order; ``name`` follows ``prototype_class`` once there are
+names."""
+
+
+def log_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Build one row per edit.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        `EditRow` as dicts.
+    """
+    columns: dict[str, Any] = {"edit": np.arange(1, len(rows) + 1)}
+    for name in LOG_COLUMNS[1:]:
+        columns[name] = [row[name] for row in rows]
+    columns["prototypes"] = [tuple(numbers) for numbers in columns["prototypes"]]
+    return build_table(columns, "edits")
+
+
+def costs_table(snapshot: Snapshot, found: Sequence[Cost]) -> pd.DataFrame:
+    """Build one row per prototype.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    found : sequence of Cost
+    """
+    numbers = np.array([each.prototype for each in found], dtype=np.int64)
+    columns: dict[str, Any] = {name: [getattr(each, name) for each in found] for name in _OF_COST}
+    columns["can_go"] = pd.array(columns["can_go"], dtype="boolean")
+    record = snapshot.fitted.prototypes
+    identity = {"prototype": numbers, "prototype_class": record.classes[numbers]}
+    if (record.names != "").any():
+        identity["name"] = record.names[numbers].astype(object)
+    return build_table({**identity, **columns}, "costs")
+
+
+_OF_COST: Final = COST_COLUMNS[2:]
