@@ -73,12 +73,34 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def wait_for(self, method, session):
-        def is_it(event):
-            return event.get("method") == method and event.get("sessionId") == session
+    def wait_for(self, method, session, *, since=0, **params):
+        """Wait for an event with these parameters, unless it is among those since then."""
 
-        while not any(map(is_it, self.events)):
+        def is_it(event):
+            is_same = event.get("method") == method and event.get("sessionId") == session
+            return is_same and params.items() <= event["params"].items()
+
+        while not any(map(is_it, self.events[since:])):
             self.events.append(self._read())
+
+    def download(self, folder, start):
+        """Do what starts a download into a new folder, and give the file when it is there."""
+        folder.mkdir()
+        self.send(
+            "Browser.setDownloadBehavior",
+            behavior="allow",
+            downloadPath=str(folder),
+            eventsEnabled=True,
+        )
+        since = len(self.events)
+        start()
+        self.wait_for("Browser.downloadProgress", None, since=since, state="completed")
+        (name,) = (
+            event["params"]["suggestedFilename"]
+            for event in self.events[since:]
+            if event["method"] == "Browser.downloadWillBegin"
+        )
+        return folder / name
 
     def _read(self):
         stop = time.monotonic() + SECONDS
@@ -140,9 +162,18 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def reload(self):
+        since = len(self._browser.events)
+        self.send("Page.reload")
+        self.wait_for("Page.loadEventFired", since=since)
+
+    def wait_for(self, method, **params):
+        self._browser.wait_for(method, self._session, **params)
+
     def press(self, key):
         """Press a key as a user does."""
-        code, text = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}[key]
+        keys = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "Delete": (46, "")}
+        code, text = keys[key]
         name = "Space" if key == " " else key
         for kind in ("keyDown", "keyUp"):
             self.send(
@@ -153,6 +184,17 @@ class Page:
                 windowsVirtualKeyCode=code,
                 **({"text": text} if text and kind == "keyDown" else {}),
             )
+
+    def click(self, selector):
+        """Click an element as a user does."""
+        x, y = self.run(f"""
+            const element = document.querySelector('{selector}');
+            element.scrollIntoView({{ block: "center", behavior: "instant" }});
+            const {{ left, top, width, height }} = element.getBoundingClientRect();
+            return [left + width / 2, top + height / 2];
+        """)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def type(self, text):
         self.send("Input.insertText", text=text)

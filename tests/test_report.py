@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from copy import deepcopy
 from html.parser import HTMLParser
 from importlib.metadata import version
 
@@ -22,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet.editing._choice import LONGEST_NAME, Choice
 from sklearn_protopnet.inspection import explain, write_report
 
 SMALL = {"image_shape": (8, 8), **QUICK}
@@ -124,6 +126,16 @@ def hostile(digits, tmp_path_factory):
     labels[:2] = "<b>unheard of</b>"
     target = tmp_path_factory.mktemp("hostile") / "report.html"
     return write_report(clf, frame, target, labels, title=HOSTILE[0])
+
+
+@pytest.fixture(scope="module")
+def named(fitted, shown, tmp_path_factory):
+    """A report in which two prototypes have names."""
+    clf = deepcopy(fitted)
+    target = tmp_path_factory.mktemp("named") / "report.html"
+    clf.prototype_names_ = np.array(["", "", "eye", "", "", '<b>"x"', *[""] * 24])
+    X, y = shown
+    return write_report(clf, X, target, y, top_k=30)
 
 
 @pytest.fixture(scope="module")
@@ -660,9 +672,10 @@ class TestInTheBrowser:
             opened.run("document.querySelector('#table tbody button').click()")
             for width in (320, 360, 640, 641, 660, 752, 1000):
                 opened.resize(width)
-                found = opened.run(RIGHT_EDGES.replace("WITHIN", "#images"))
-                assert found[0] == width
-                assert max(found[2:]) <= found[1], width  # without the scroll bar
+                for section in ("#prototypes", "#images"):
+                    found = opened.run(RIGHT_EDGES.replace("WITHIN", section))
+                    assert found[0] == width
+                    assert max(found[2:]) <= found[1], width  # without the scroll bar
             opened.run("document.getElementById('open').click()")
             opened.send("Emulation.setEmulatedMedia", media="print")
             for width in (642, 717, 1000):  # A4 with margins of 2 and of 1 cm, and A3
@@ -739,6 +752,309 @@ class TestInTheBrowser:
 
 def _numbers(text):
     return [float(n) for n in re.findall(r"[-+]?\d+\.\d+", text.replace("\N{MINUS SIGN}", "-"))]
+
+
+COUNT = "return document.getElementById('count').textContent"
+TICKED = """
+    return [...document.querySelectorAll("#prototypes input:checked")].map((e) => e.ariaLabel);
+"""
+CONTROLS = """
+    return [...document.querySelectorAll("#choose, .choice, #choice")]
+      .map((e) => [e.className || e.id, e.checkVisibility({ contentVisibilityAuto: false })]);
+"""
+CAPTIONS = """
+    return [...document.querySelectorAll("#prototypes figcaption")].map((e) => e.textContent);
+"""
+WOULD_WARN = """
+    return !window.dispatchEvent(new Event("beforeunload", { cancelable: true }));
+"""
+
+
+def box(kind, j):
+    return f'input[aria-label="{kind} prototype {j}"]'
+
+
+def field(j):
+    return f'input[aria-label="name of prototype {j}"]'
+
+
+def rename(opened, j, name):
+    """Write over a name, as a user does."""
+    opened.run(f"document.querySelector('{field(j)}').select()")
+    if name:
+        opened.type(name)
+    else:
+        opened.press("Delete")
+
+
+def save(browser, opened, folder):
+    return browser.download(folder, lambda: opened.click("#save"))
+
+
+class TestTheChoice:
+    def test_the_mouse_ticks_one_box_of_a_prototype(self, browser, path):
+        with browser.page(path) as opened:
+            assert opened.run(COUNT) == "0 forbidden, 0 kept, 0 named"
+            for kind, j, ticked, count in (
+                ("forbid", 7, ["forbid prototype 7"], "1 forbidden, 0 kept, 0 named"),
+                ("keep", 7, ["keep prototype 7"], "0 forbidden, 1 kept, 0 named"),
+                (
+                    *("forbid", 0, ["forbid prototype 0", "keep prototype 7"]),
+                    "1 forbidden, 1 kept, 0 named",
+                ),
+                (
+                    *("forbid", 7, ["forbid prototype 0", "forbid prototype 7"]),
+                    "2 forbidden, 0 kept, 0 named",
+                ),
+                ("forbid", 0, ["forbid prototype 7"], "1 forbidden, 0 kept, 0 named"),
+            ):
+                opened.click(box(kind, j))
+                assert opened.run(TICKED) == ticked
+                assert opened.run(COUNT) == count
+            opened.click(f"label:has({box('keep', 29)})")
+            assert opened.run(TICKED) == ["forbid prototype 7", "keep prototype 29"]
+            assert opened.errors == []
+
+    def test_the_keyboard_is_enough(self, browser, path, tmp_path):
+        with browser.page(path, prefers_reduced_motion="reduce") as opened:
+            focused = "return document.activeElement.ariaLabel ?? document.activeElement.id"
+            opened.run("document.querySelector('nav a:last-of-type').focus()")
+            while not opened.run(focused).startswith("forbid"):
+                opened.press("Tab")
+            opened.press(" ")
+            for expected in ("keep prototype 0", "name of prototype 0", "forbid prototype 1"):
+                opened.press("Tab")
+                assert opened.run(focused) == expected
+            opened.press("Tab")
+            opened.press(" ")
+            opened.press("Tab")
+            opened.type("left eye")
+            assert opened.run(COUNT) == "1 forbidden, 1 kept, 1 named"
+            for _ in range(3 * 28 + 1):
+                opened.press("Tab")
+                assert opened.run("""
+                    const bar = document.getElementById("choice").getBoundingClientRect();
+                    const { top, bottom } = document.activeElement.getBoundingClientRect();
+                    return document.activeElement.id === "save"
+                      || (0 <= top && bottom <= bar.top);
+                """)
+            assert opened.run(focused) == "save"
+            file = browser.download(tmp_path / "choice", lambda: opened.press("Enter"))
+            choice = Choice.read(file)
+            opened.press("Tab")
+            opened.press(" ")
+            assert opened.run(COUNT) == "0 forbidden, 0 kept, 0 named"
+        assert choice.forbid.tolist() == [0]
+        assert choice.keep.tolist() == [1]
+        assert choice.names == {1: "left eye"}
+
+    def test_the_saved_file_says_what_was_chosen(self, browser, fitted, shown, named, tmp_path):
+        digest = fitted.explain(shown[0][:1], details="digest")["model_digest"][0]
+        with browser.page(named) as opened:
+            for j in (21, 3, 10):
+                opened.click(box("forbid", j))
+            for j in (29, 4):
+                opened.click(box("keep", j))
+            rename(opened, 10, 'na\u00efve \U0001f98a "\\')
+            rename(opened, 2, "")
+            rename(opened, 5, "beak")
+            rename(opened, 0, "no")
+            rename(opened, 0, "")
+            assert opened.run(COUNT) == "3 forbidden, 2 kept, 3 named"
+            file = save(browser, opened, tmp_path / "first")
+            assert file.name == "choice.json"
+            assert json.loads(file.read_text(encoding="utf-8")) == {
+                "schema": "sklearn_protopnet.choice",
+                "schema_version": 1,
+                "model_digest": digest,
+                "forbid": [3, 10, 21],
+                "keep": [4, 29],
+                "names": {"2": "", "5": "beak", "10": 'na\u00efve \U0001f98a "\\'},
+            }
+            rename(opened, 2, "eye")  # as it was
+            rename(opened, 5, '<b>"x"')
+            again = save(browser, opened, tmp_path / "second")
+            assert opened.errors == []
+            assert {url.split(":")[0] for url in opened.requests} <= {"file", "data", "blob"}
+        choice = Choice.read(again)
+        assert choice.forbid.tolist() == [3, 10, 21]
+        assert choice.keep.tolist() == [4, 29]
+        assert choice.names == {10: 'na\u00efve \U0001f98a "\\'}
+        assert choice.model_digest == digest
+
+    def test_what_is_pasted_becomes_a_name_that_can_be_read(self, browser, path, tmp_path):
+        with browser.page(path) as opened:
+            rename(opened, 1, " left\teye\x00 \x9f")
+            rename(opened, 2, 2 * LONGEST_NAME * "x")
+            rename(opened, 3, " \t ")
+            opened.run(f"""
+                const field = document.querySelector('{field(4)}');
+                field.value = "\\ud83e" + "\\u{{1f98a}}".repeat({LONGEST_NAME + 1});
+                for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind));
+            """)
+            assert opened.run(f"return document.querySelector('{field(1)}').value") == "left eye"
+            assert opened.run(COUNT) == "0 forbidden, 0 kept, 3 named"
+            choice = Choice.read(save(browser, opened, tmp_path / "choice"))
+        fox = LONGEST_NAME * "\U0001f98a"
+        assert choice.names == {1: "left eye", 2: LONGEST_NAME * "x", 4: fox}
+
+    def test_names_are_shown_wherever_prototypes_are(self, browser, fitted, named, path):
+        captions = """
+            return [...document.querySelectorAll("tr.evidence .parts figcaption")]
+              .map((e) => e.textContent).filter((text) => /^prototype (2|5|7)\\b/.test(text));
+        """
+        with browser.page(named) as opened:
+            opened.run("document.querySelector('#table tbody button').click()")
+            rows = fitted.prototype_sample_indices_
+
+            def expected(**names):
+                found = [
+                    f"prototype {j}{f', {name}' if name else ''}: training row {rows[j]}, "
+                    f"class {fitted.prototype_classes_[j]}"
+                    for j, name in zip((2, 5, 7), names.values(), strict=True)
+                ]
+                return sorted(2 * found)  # it is shown for the predicted and for the true class
+
+            assert sorted(opened.run(captions)) == expected(two="eye", five='<b>"x"', seven="")
+            rename(opened, 2, "")
+            rename(opened, 7, "<img src=x onerror=alert(1)>&lt;")
+            after = expected(two="", five='<b>"x"', seven="<img src=x onerror=alert(1)>&lt;")
+            assert sorted(opened.run(captions)) == after
+            opened.run("document.getElementById('close').click()")
+            opened.run("document.querySelector('#table tbody button').click()")
+            assert sorted(opened.run(captions)) == after
+            gallery = opened.run(CAPTIONS)
+            assert gallery[2].startswith("2: weight ")
+            assert gallery[5].startswith('5, <b>"x": weight ')
+            assert gallery[7].startswith("7, <img src=x onerror=alert(1)>&lt;: weight ")
+            assert opened.run("return document.images.length") == 0
+            assert opened.run("return document.querySelectorAll('bdi b').length") == 0
+            assert opened.errors == []
+        parsed = Parsed(named)
+        assert [each["name"] for each in parsed.data["prototypes"]][:6] == [
+            *("", "", "eye", "", "", '<b>"x"')
+        ]
+        assert parsed.tags.count("b") == 30  # numbers of prototypes
+        assert '<b>"x"' not in parsed.html
+        with browser.page(path) as opened:
+            gallery = opened.run(CAPTIONS)
+        assert all(text.startswith(f"{j}: weight ") for j, text in enumerate(gallery))
+
+    def test_it_outlasts_all_that_the_table_does(self, browser, path):
+        with browser.page(path) as opened:
+            opened.click(box("forbid", 4))
+            opened.click(box("keep", 8))
+            rename(opened, 8, "wing")
+            opened.run("""
+                document.querySelector('#table th[data-key="sample"] button').click();
+                document.getElementById("wrong").click();
+                document.getElementById("open").click();
+                document.getElementById("wrong").click();
+                document.getElementById("after").click();
+            """)
+            opened.send("Page.printToPDF")
+            opened.resize(500)
+            assert opened.run(TICKED) == ["forbid prototype 4", "keep prototype 8"]
+            assert opened.run(f"return document.querySelector('{field(8)}').value") == "wing"
+            assert opened.run(COUNT) == "1 forbidden, 1 kept, 1 named"
+
+    def test_clear_leaves_what_the_page_came_with(self, browser, named, tmp_path):
+        with browser.page(named) as opened:
+            before = opened.run(CAPTIONS)
+            opened.run("window.confirm = (text) => { window.asked = text; return false; };")
+            opened.click("#clear")
+            opened.click(box("forbid", 2))
+            opened.click(box("keep", 3))
+            rename(opened, 2, "ear")
+            rename(opened, 5, "")
+            chosen = opened.run(CAPTIONS)
+            assert chosen != before
+            assert not opened.run("return window.asked")
+            opened.click("#clear")
+            assert opened.run("return window.asked") == "This choice is not saved. Clear it?"
+            assert opened.run(COUNT) == "1 forbidden, 1 kept, 2 named"
+            assert opened.run(CAPTIONS) == chosen
+            save(browser, opened, tmp_path / "choice")
+            opened.click("#clear")  # what is saved needs no question
+            assert opened.run(COUNT) == "0 forbidden, 0 kept, 0 named"
+            assert opened.run(TICKED) == []
+            assert opened.run(CAPTIONS) == before
+            values = [
+                opened.run(f"return document.querySelector('{field(j)}').value") for j in (2, 5)
+            ]
+            assert values == ["eye", '<b>"x"']
+            opened.click(box("forbid", 9))
+            opened.run("window.confirm = () => true;")
+            opened.click("#clear")
+            assert opened.run(TICKED) == []
+
+    def test_leaving_warns_of_a_choice_that_is_not_saved(self, browser, path, tmp_path):
+        with browser.page(path) as opened:
+            assert not opened.run(WOULD_WARN)
+            opened.click(box("keep", 1))
+            assert opened.run(WOULD_WARN)
+            save(browser, opened, tmp_path / "choice")
+            assert not opened.run(WOULD_WARN)
+            rename(opened, 1, "eye")
+            assert opened.run(WOULD_WARN)
+            rename(opened, 1, "")
+            assert not opened.run(WOULD_WARN)  # it is what was saved
+            opened.click(box("keep", 1))
+            assert not opened.run(WOULD_WARN)  # there is nothing to lose
+            opened.click(box("keep", 1))
+            opened.click(box("keep", 2))
+            opened.run("setTimeout(() => location.assign('about:blank'))")
+            opened.wait_for("Page.javascriptDialogOpening", type="beforeunload")
+            opened.send("Page.handleJavaScriptDialog", accept=False)
+            assert opened.run(TICKED) == ["keep prototype 1", "keep prototype 2"]
+
+    def test_paper_shows_names_and_no_controls(self, browser, named):
+        with browser.page(named) as opened:
+            assert all(is_shown for _, is_shown in opened.run(CONTROLS))
+            rename(opened, 3, "claw")
+            opened.send("Emulation.setEmulatedMedia", media="print")
+            found = opened.run(CONTROLS)
+            assert len(found) == 32
+            assert not any(is_shown for _, is_shown in found)
+            text = opened.run("return document.getElementById('prototypes').innerText")
+            for start in ("2, eye: weight", "3, claw: weight", '5, <b>"x": weight'):
+                assert start in text
+            opened.click(box("keep", 3))  # it is not there to be clicked
+            assert opened.run(TICKED) == []
+            opened.send("Emulation.setEmulatedMedia", media="")
+            rename(opened, 3, "")
+
+    def test_without_scripts_there_are_names_and_no_controls(self, browser, named):
+        with browser.page(named) as opened:
+            opened.send("Emulation.setScriptExecutionDisabled", value=True)
+            opened.reload()
+            found = opened.run(CONTROLS)
+            assert sorted(found) == [["choice", False], ["choose", False]]
+            assert opened.run("return document.querySelectorAll('#prototypes input').length") == 0
+            text = opened.run("return document.getElementById('prototypes').innerText")
+            assert "2, eye: weight" in text
+            assert "Save choice" not in text
+
+    def test_a_prototype_without_source_can_be_chosen(self, browser, digits, tmp_path):
+        X, y = digits
+        X, y = X[y < 3], y[y < 3]
+        with pytest.warns(UserWarning, match="No training image of classes"):
+            clf = ProtoPNetClassifier(**SMALL).fit(X, y, sample_weight=y != 2)
+        clf.prototype_names_ = np.array(["", "", "", "", "", "blank"])
+        with browser.page(write_report(clf, X[:3], tmp_path / "r.html", top_k=6)) as opened:
+            opened.click(box("forbid", 5))
+            rename(opened, 4, "void")
+            choice = Choice.read(save(browser, opened, tmp_path / "choice"))
+            opened.run("document.querySelector('#table tbody button').click()")
+            captions = opened.run("""
+                return [...document.querySelectorAll(".parts figcaption")]
+                  .map((e) => e.textContent).filter((text) => text.includes(" of class "));
+            """)
+        assert choice.forbid.tolist() == [5]
+        assert choice.names == {4: "void"}
+        assert sorted(captions) == [
+            *("prototype 4, void of class 2", "prototype 5, blank of class 2")
+        ]
 
 
 def test_many_images_are_some_at_a_time(browser, fitted, digits, tmp_path):

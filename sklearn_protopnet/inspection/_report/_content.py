@@ -42,6 +42,7 @@ class Report:
     classes: NDArray[Any]
     last_layer_gap: float
     settings: Settings
+    model_digest: str
     images: SpooledImages
     title: str
     max_images: int
@@ -76,6 +77,7 @@ class Report:
                 "nColours": len(COLOURS),
                 "boxNotes": ["", *(f": {note}" for note in BOX_NOTES.values())],
                 "prototypes": prototypes,
+                "modelDigest": self.model_digest,
             },
             "rows": (self.images.rows[i] for i in order),
             "blocks": self._blocks(order[: self.max_images]),
@@ -147,7 +149,7 @@ def confusions(counts: NDArray[np.int64] | None, labels: list[str]) -> dict[str,
 
 
 def prototype_facts(record: PrototypeRecord, classes: NDArray[Any]) -> list[dict[str, Any]]:
-    """Say which part of which training image each prototype is, (P,)."""
+    """Say which part of which training image each prototype is, and what it is called; (P,)."""
     return [
         {
             "sample": int(sample),
@@ -155,12 +157,14 @@ def prototype_facts(record: PrototypeRecord, classes: NDArray[Any]) -> list[dict
             "height": int(height),
             "width": int(width),
             "label": int(label),
+            "name": str(name),
         }
-        for sample, box, (height, width), label in zip(
+        for sample, box, (height, width), label, name in zip(
             record.samples,
             record.boxes,
             record.sizes,
             class_indices(record.classes, classes),
+            record.names,
             strict=True,
         )
     ]

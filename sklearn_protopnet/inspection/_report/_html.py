@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 
 from sklearn_protopnet.inspection._pictures import COLOURS, format_number, format_percent
+
+SCRIPTS: Final = ("report.js", "choice.js")
+"""The page runs these, as one, since its policy allows code by a digest."""
 
 
 def page_pieces(content: Mapping[str, Any]) -> Iterator[str]:
@@ -37,7 +40,7 @@ def page_pieces(content: Mapping[str, Any]) -> Iterator[str]:
         digest=_digest, json=as_json, number=format_number, percent=format_percent
     )
     style = environment.get_template("report.css.jinja").render(colours=COLOURS)
-    script, _, _ = loader.get_source(environment, "report.js")
+    script = "".join(loader.get_source(environment, name)[0] for name in SCRIPTS)
     page = environment.get_template("report.html.jinja")
     yield from page.generate(content, style=style, script=script)
 

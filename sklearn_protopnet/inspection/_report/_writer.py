@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet._validation import check_positive
+from sklearn_protopnet.inspection._details import model_digest
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import located_sources
 from sklearn_protopnet.inspection._localizers import check_localizer
@@ -46,6 +47,11 @@ def write_report(
     like that part of a training image, and so adds this much to the logit; if the prediction is
     wrong, also to the evidence for the true class. The table is sorted and filtered in the
     browser, with the keyboard too, and the page can be printed.
+
+    Each prototype has two boxes to tick, to forbid it or to keep it, and a field for its name.
+    "Save choice" gives them as a file, ``choice.json``, which an editor's ``apply`` reads and
+    refuses for any other model. The page itself keeps nothing: it warns when it is left before the
+    choice is saved.
 
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears
@@ -145,6 +151,7 @@ def write_report(
             classes=fitted.classes,
             last_layer_gap=classifier.last_layer_gap_,
             settings=settings,
+            model_digest=model_digest(fitted),
             images=spool_images(
                 fitted, source, names, settings, (texts, pictures), verbose=verbose
             ),

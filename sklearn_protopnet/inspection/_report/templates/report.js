@@ -92,6 +92,11 @@
     return image && image.getAttribute("href");
   }
 
+  // As the gallery says it now.
+  const prototypeName = (prototype) => (
+    document.querySelector(`#prototype-${prototype} [data-name-of]`).cloneNode(true)
+  );
+
   function picture(uri, height, width, boxes, label) {
     const isSmall = Math.max(height, width) <= data.largestPixelated;
     const svg = draw("svg", {
@@ -151,13 +156,15 @@
   function source(part) {
     const [prototype] = part;
     const { sample, box, height, width, label } = data.prototypes[prototype];
-    const caption = make("figcaption", {});
+    const caption = make(
+      "figcaption", {}, `prototype ${prototype}`, prototypeName(prototype),
+    );
     const uri = sourceOf(prototype);
     if (uri === null) {
-      caption.append(`prototype ${prototype} of class `, labelOf(label));
+      caption.append(" of class ", labelOf(label));
       return make("figure", {}, make("div", { class: "none" }, "no training image"), caption);
     }
-    caption.append(`prototype ${prototype}: training row ${sample}, class `, labelOf(label));
+    caption.append(`: training row ${sample}, class `, labelOf(label));
     const [y0, y1, x0, x1] = box;
     if (y1 - y0 === height && x1 - x0 === width) caption.append(", all of it");
     const alt = `Training row ${sample} with the part that is prototype ${prototype}.`;
