@@ -15,6 +15,7 @@ from sklearn_protopnet._compat import Interval, check_sample_weight, validate_pa
 from sklearn_protopnet._last_layer import (
     MAX_ITER,
     TOLERANCE,
+    UNBOUNDED,
     Array,
     LastLayer,
     Problem,
@@ -38,6 +39,7 @@ L2_WEIGHTS: Final = [Interval(Real, 0, None, closed="neither")]
         "sample_weight": ["array-like", None],
         "penalty_mask": ["array-like", None],
         "coef_init": ["array-like", None],
+        "bounds": [tuple, None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
     },
@@ -53,6 +55,7 @@ def solve_last_layer(
     sample_weight: ArrayLike | None = None,
     penalty_mask: ArrayLike | None = None,
     coef_init: ArrayLike | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
 ) -> LastLayer:
@@ -88,6 +91,9 @@ def solve_last_layer(
         prototypes.
     coef_init : array-like of shape (n_classes, n_prototypes), default=None
         Where to start; at zeros with None, or if these are better.
+    bounds : (array-like, array-like), default=None
+        Least and largest values of the weights, each a number or of shape
+        (n_classes, n_prototypes): the problem is solved within them.
     tol : float, default=1e-6
         The certified gap, relative to the objective, at which to stop.
     max_iter : int, default=5000
@@ -103,8 +109,8 @@ def solve_last_layer(
     Raises
     ------
     ValueError
-        If shapes do not match, a class index is no index, no weight is positive, or
-        similarities are larger than 1e50.
+        If shapes do not match, a class index is no index, no weight is positive, bounds leave
+        nothing or not what `l1_weight` does, or similarities are larger than 1e50.
 
     Warns
     -----
@@ -151,6 +157,7 @@ def solve_last_layer(
     for name, matrix in {"coef_init": start, "penalty_mask": mask}.items():
         if matrix is not None and matrix.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {matrix.shape}.")
+    lower, upper = _check_bounds(bounds, shape)
     solution = solve(
         Problem(
             similarities=checked,
@@ -159,6 +166,8 @@ def solve_last_layer(
             penalty_mask=off_class_mask(owners, shape[0]) if mask is None else mask,
             l1_weight=float(l1_weight),
             l2_weight=float(l2_weight),
+            lower=lower,
+            upper=upper,
         ),
         start,
         tol=tol,
@@ -167,6 +176,22 @@ def solve_last_layer(
     if not solution.converged:
         warnings.warn(not_converged(solution), ConvergenceWarning, stacklevel=3)
     return solution
+
+
+def _check_bounds(
+    bounds: tuple[ArrayLike, ArrayLike] | None, shape: tuple[int, int]
+) -> tuple[Array | float, Array | float]:
+    if bounds is None:
+        return UNBOUNDED
+    rule = f"bounds must be two numbers, or arrays of shape {shape}, the first at most the second"
+    try:
+        lower, upper = (np.broadcast_to(np.asarray(each, np.float64), shape) for each in bounds)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}, found: {error}") from error
+    # Weights of any size lie in between: infinite bounds on one side only.
+    if not ((lower <= upper) & (lower < np.inf) & (upper > -np.inf)).all():
+        raise ValueError(f"{rule}, got others.")
+    return lower, upper
 
 
 def not_converged(solution: LastLayer) -> str:

@@ -1,51 +1,27 @@
 """New prototypes, and new classes, of a network that stays as it is.
 
-Shapes: n images, P prototypes, q new ones, c candidates, K classes, L patches of an image,
-D1 = D H1 W1 numbers in a patch.
+Shapes: n images, P prototypes, q new ones, K classes, L patches of an image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
-from sklearn_protopnet._last_layer import Problem, solve_near
-from sklearn_protopnet._last_layer._problem import shrink
+from sklearn_protopnet._last_layer import solve_near
 from sklearn_protopnet._training import Similarities, similarity_quantiles, sources_in
 from sklearn_protopnet._validation import check_images, check_positive, class_indices
 from sklearn_protopnet.editing._comparison import Comparison
+from sklearn_protopnet.editing._selection import Patches, best_patches
 from sklearn_protopnet.editing._snapshot import Edit, Snapshot
-
-N_IMAGES: Final = 200
-"""Candidates come from so many images of a class, those of the largest losses."""
-N_CANDIDATES: Final = 400
-"""So many patches of them are candidates, the most different ones."""
-N_TRIED: Final = 3
-"""For so many of them, the best by a step along the gradient, the last layer is solved for."""
 
 Additions = tuple[Edit, Comparison | None, Comparison | None]
 """An edit, with images to solve the last layer for and images to score, where they are others."""
-
-
-@dataclass(frozen=True)
-class Patches:
-    """Latent patches, and where they come from."""
-
-    vectors: NDArray[np.float32]
-    """(q, D1)"""
-    rows: NDArray[np.int64]
-    """(q,) rows of the editor's images."""
-    positions: NDArray[np.int64]
-    """(q,) which patches of these images."""
-
-    def __getitem__(self, index: NDArray[np.int64]) -> Patches:
-        return Patches(self.vectors[index], self.rows[index], self.positions[index])
 
 
 def new_prototypes(
@@ -57,7 +33,7 @@ def new_prototypes(
         raise ValueError("Either sample and box must be given, or n, got another combination.")
     if n is not None:
         check_positive("n", n)
-        chosen = _best_patches(now, k, int(n))
+        chosen = best_patches(now, k, int(n))
         detail = f"label={label!r}, n={n}"
     else:
         chosen = _patch_at(now, k, sample, box)
@@ -83,7 +59,7 @@ def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additi
     draft = replace(draft, training=draft.training.with_images(images))
     solved, _ = solve_near(draft.problem, draft.coef, None)
     draft = draft.with_attributes({"coef_": solved.coef})
-    chosen = _best_patches(draft, k, int(n_prototypes))
+    chosen = best_patches(draft, k, int(n_prototypes))
     attributes, training, validation = _extended(draft, k, chosen)
     numbers = np.arange(len(now.owners), len(now.owners) + len(chosen.rows))
     names = ("classes_", "prototype_classes_", "state_")
@@ -200,100 +176,6 @@ def _overlaps(boxes: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
     high = np.minimum(boxes[:, 1::2], wanted[1::2])
     shared: NDArray[np.int64] = np.maximum(high - low, 0).prod(1)
     return shared
-
-
-def _best_patches(now: Snapshot, k: int, n: int) -> Patches:
-    """Choose patches of a class's images, one by one, that lower the objective most."""
-    candidates = _candidates(now, k)
-    if len(candidates.rows) < n:
-        raise ValueError(
-            f"There must be {n} patches of class {now.classifier.classes_[k]!r} that are no "
-            f"prototypes yet, found {len(candidates.rows)}."
-        )
-    columns, _ = now.training.columns(now.fitted, candidates.vectors)  # (n, c)
-    problem, coef = now.problem, now.coef
-    chosen: list[int] = []
-    for _ in range(n):
-        scores = _gains(problem, coef, columns, k)
-        scores[chosen] = -np.inf
-        trials = []
-        for candidate in np.argsort(-scores, kind="stable")[:N_TRIED]:
-            if scores[candidate] > -np.inf:
-                wider = _widened(problem, columns[:, [candidate]], k)
-                start = np.column_stack([coef, np.zeros(len(coef))])
-                solution, _ = solve_near(wider, start, None)
-                trials.append((solution.objective, int(candidate), wider, solution.coef))
-        _, best, problem, coef = min(trials, key=lambda trial: trial[:2])
-        chosen.append(best)
-    return candidates[np.array(chosen)]
-
-
-def _candidates(now: Snapshot, k: int) -> Patches:
-    """Choose the most different patches of images of a class, those of the largest losses."""
-    training, problem = now.training, now.problem
-    point = problem.point(now.coef)
-    rows = np.flatnonzero((training.labels == k) & (problem.weights > 0))
-    if len(rows) == 0:
-        raise ValueError(f"There must be an image of class {now.classifier.classes_[k]!r}.")
-    losses = point.log_totals[rows] - point.logits[k, rows]
-    rows = rows[np.argsort(-losses, kind="stable")[:N_IMAGES]]
-    patches = np.stack([now.fitted.patches(training.image(row)[0])[0] for row in rows.tolist()])
-    n_patches = patches.shape[1]
-    vectors = patches.reshape(-1, patches.shape[2])
-    known = now.fitted.prototypes.vectors[now.owners == k]
-    index = _farthest(_comparable(now, vectors), _comparable(now, known))
-    return Patches(vectors[index], rows[index // n_patches], index % n_patches)
-
-
-def _comparable(now: Snapshot, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    comparable: NDArray[np.float64] = now.fitted.network.comparable(
-        torch.from_numpy(vectors).double()
-    ).numpy()
-    return comparable
-
-
-def _farthest(vectors: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Take the vector that is farthest from all known and taken ones, again and again, (c,).
-
-    Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance" (1985).
-    """
-    away = np.full(len(vectors), np.inf)
-    for each in known:
-        away = np.minimum(away, np.square(vectors - each).sum(1))
-    chosen: list[int] = []
-    while len(chosen) < min(N_CANDIDATES, len(vectors)) and away.max() > 0:
-        chosen.append(int(away.argmax()))
-        away = np.minimum(away, np.square(vectors - vectors[chosen[-1]]).sum(1))
-    return np.array(chosen, dtype=np.int64)
-
-
-def _gains(
-    problem: Problem, coef: NDArray[np.float64], columns: NDArray[np.float64], k: int
-) -> NDArray[np.float64]:
-    """Say by how much a step along each new weight would lower the objective, (c,)."""
-    point = problem.point(coef)
-    gradient = problem.residuals(point) @ columns  # (K, c)
-    masses = problem.shares * point.probabilities * (1 - point.probabilities)  # (K, n)
-    curvature = masses @ np.square(columns) + problem.l2_weight  # (K, c)
-    penalties = np.full(len(coef), problem.l1_weight)
-    penalties[k] = 0.0
-    gains: NDArray[np.float64] = (
-        np.square(shrink(gradient, penalties[:, None])) / (2 * curvature)
-    ).sum(0)
-    return gains
-
-
-def _widened(problem: Problem, column: NDArray[np.float64], k: int) -> Problem:
-    """Let a problem have one prototype of class k more."""
-    shape, n_classes = problem.penalties.shape, len(problem.penalties)
-    free = np.full((n_classes, 1), np.inf)
-    return replace(
-        problem,
-        similarities=np.hstack([problem.similarities, column]),
-        penalty_mask=np.hstack([problem.penalty_mask, np.arange(n_classes)[:, None] != k]),
-        lower=np.hstack([np.broadcast_to(problem.lower, shape), -free]),
-        upper=np.hstack([np.broadcast_to(problem.upper, shape), free]),
-    )
 
 
 def _extended(

@@ -109,7 +109,7 @@ class PrototypeEditor:
 
     def __init__(
         self,
-        clf: Any,
+        clf: FittedClassifier,
         X: Any,
         y: ArrayLike,
         *,
@@ -256,10 +256,15 @@ class PrototypeEditor:
         Raises
         ------
         ValueError
-            If a number is no positive integer. Then nothing has changed.
+            If a number is no positive integer, or the second one is larger. Then nothing has
+            changed.
         """
         check_positive("n_nearest", n_nearest)
         check_positive("min_same_class", min_same_class)
+        if min_same_class > n_nearest:
+            raise ValueError(
+                f"min_same_class must be at most n_nearest={n_nearest}, got {min_same_class}."
+            )
         now = self._now
         numbers = crowded_out(now.training, now.owners, now.constraints, n_nearest, min_same_class)
         detail = f"n_nearest={n_nearest}, min_same_class={min_same_class}"
@@ -317,10 +322,13 @@ class PrototypeEditor:
             `require` and `rename`. Then nothing has changed.
         """
         chosen, now = Choice.read(choice), self._now
-        if chosen.model_digest not in {None, model_digest(now.fitted)}:
+        known = self._snapshots[: self._at + 1]
+        if chosen.model_digest is not None and chosen.model_digest not in {
+            model_digest(each.fitted) for each in known
+        }:
             raise ValueError(
-                "A choice must be made on a report of the same prototypes, got one of another "
-                "classifier."
+                "A choice must be made on a report of the classifier that is edited, before or "
+                "after some of its edits, got one of another classifier."
             )
         for numbers in (chosen.forbid, chosen.keep):
             prototype_numbers(numbers, now.classifier.prototype_names_)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, Final
+from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_NAME: Final = 200
-"""Names have so many characters at most."""
+from sklearn_protopnet.editing._choice import LONGEST_NAME, NO_TEXT
 
 
 def prototype_numbers(prototypes: Any, names: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -78,9 +78,9 @@ def check_new_names(names: Any, known: NDArray[np.str_]) -> dict[int, str]:
 
 
 def _check_name(name: Any) -> None:
-    is_text = isinstance(name, str) and name.isprintable() and name == name.strip()
-    if not is_text or len(name) > LONGEST_NAME or name.isdecimal():
+    is_text = isinstance(name, str) and not any(category(each) in NO_TEXT for each in name)
+    if not is_text or name != name.strip() or len(name) > LONGEST_NAME or name.isdecimal():
         raise ValueError(
-            f"A name must be text of up to {LONGEST_NAME} characters that can be printed, without "
-            f"blanks around it, and no number, got {name!r}."
+            f"A name must be text of up to {LONGEST_NAME} characters, none of them for control, "
+            f"without blanks around it, and no number, got {name!r}."
         )
