@@ -36,6 +36,7 @@ from sklearn_protopnet._network import (
     resolve_device,
     working_conditions,
 )
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._training import NO_SOURCE, FeatureCache
 from sklearn_protopnet._validation import class_indices
 
@@ -73,45 +74,6 @@ class FittedClassifier(Protocol):
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute similarities."""
-
-
-@dataclass(frozen=True)
-class PrototypeRecord:
-    """What is known of every prototype; one entry per prototype."""
-
-    classes: NDArray[Any]
-    """(P,) labels."""
-    coef: NDArray[np.float64]
-    """(K, P) weights of the last layer."""
-    vectors: NDArray[np.float32]
-    """(P, D1)"""
-    samples: NDArray[np.int64]
-    """(P,) rows of the training X, `NO_SOURCE` of prototypes that are no patch."""
-    boxes: NDArray[np.int64]
-    """(P, 4) source patches in pixels of the images as they were given."""
-    distances: NDArray[np.float64]
-    """(P,) distance to the source patch."""
-    images: NDArray[Any]
-    """(P, H, W, C) source images as the network takes them, but not standardised."""
-    sizes: NDArray[np.int64]
-    """(P, 2) height and width of the source images as they were given."""
-    quantiles: NDArray[np.float64]
-    """(2, P, 101) of the similarities of training images, of the own class and of others."""
-    names: NDArray[np.str_]
-    """(P,) what an expert calls them; empty for no name."""
-
-    @property
-    def n_duplicates(self) -> NDArray[np.int64]:
-        """Other prototypes with the same latent values, (P,)."""
-        _, group, sizes = np.unique(self.vectors, axis=0, return_inverse=True, return_counts=True)
-        others: NDArray[np.int64] = sizes[group.ravel()] - 1
-        return others
-
-    @property
-    def has_source(self) -> NDArray[np.bool_]:
-        """Whether a prototype is a patch of a training image, (P,)."""
-        has_source: NDArray[np.bool_] = self.samples != NO_SOURCE
-        return has_source
 
 
 @dataclass(frozen=True)
@@ -160,6 +122,19 @@ class FittedNetwork:
                 len(source),
                 ((index, [getattr(part, name) for name in names]) for index, part in chunks),
             )
+
+    def source_patches(
+        self, prototypes: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the images (q, H, W, C) that prototypes come from, and which patches they are."""
+        record = self.prototypes
+        positions = np.full(len(prototypes), NO_SOURCE)
+        has_source = record.has_source[prototypes]
+        if has_source.any():
+            own = prototypes[has_source]
+            (found,) = self.gather(self.prototype_source(own), "positions")
+            positions[has_source] = found[np.arange(len(own)), own]
+        return record.images[prototypes], positions
 
     def patches(self, source: ImageSource) -> NDArray[np.float32]:
         """Latent patches of images as the projection copies them, (n, L, D1)."""

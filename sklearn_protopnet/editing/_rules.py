@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._fitted import PrototypeRecord
 from sklearn_protopnet._last_layer import Constraints
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet.editing._comparison import Comparison
 
 

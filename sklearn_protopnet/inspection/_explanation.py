@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
+from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._located_boxes import LocatedBoxes
 from sklearn_protopnet._network import Evidence
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet.inspection._details import (
     DETAILS,
     Context,

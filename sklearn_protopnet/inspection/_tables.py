@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.extmath import softmax
 
-from sklearn_protopnet._fitted import PrototypeRecord
 from sklearn_protopnet._located_boxes import LocatedBoxes
 from sklearn_protopnet._network import Evidence
+from sklearn_protopnet._prototype_record import PrototypeRecord
 
 SCHEMA_VERSION: Final = 2
 """Readers of a table know by this number what its columns mean."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from sklearn_protopnet._fitted import PrototypeRecord
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.inspection._pictures import BOX_NOTES, COLOURS
 from sklearn_protopnet.inspection._report._evidence import ImageRow, Settings, SpooledImages

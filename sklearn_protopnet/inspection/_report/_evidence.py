@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
+from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import FileImages, ImageSource, read_ahead
 from sklearn_protopnet._network import Evidence
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet._validation import class_indices, native_order
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK

@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import FittedNetwork, PrototypeRecord
+from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._network import Evidence
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet.inspection._localizers import (
     LOCALIZERS,
     ImageQueries,
