@@ -537,7 +537,7 @@ class PrototypeEditor:
                 "Every class must keep a prototype, none would be left of "
                 f"{now.classifier.classes_[has_none].tolist()}."
             )
-        images, positions = now.source_patches(numbers)
+        images, positions = now.fitted.source_patches(numbers)
         return asked.forbid(numbers, images, positions)
 
     def _edit(

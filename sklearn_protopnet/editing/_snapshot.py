@@ -19,7 +19,6 @@ from sklearn_protopnet._edits import EditRow
 from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
 from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, solve_near
 from sklearn_protopnet._last_layer._function import not_converged
-from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.editing._comparison import Comparison
 
@@ -75,17 +74,6 @@ class Snapshot:
     def owners(self) -> NDArray[np.int64]:
         """Class index of each prototype, (P,)."""
         return class_indices(self.classifier.prototype_classes_, self.classifier.classes_)
-
-    def source_patches(self, numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Give the images (q, H, W, C) that prototypes come from, and which patches they are."""
-        record = self.fitted.prototypes
-        positions = np.full(len(numbers), NO_SOURCE)
-        has_source = record.has_source[numbers]
-        if has_source.any():
-            own = numbers[has_source]
-            (found,) = self.fitted.gather(self.fitted.prototype_source(own), "positions")
-            positions[has_source] = found[np.arange(len(own)), own]
-        return record.images[numbers], positions
 
     @cached_property
     def problem(self) -> Problem:
