@@ -74,9 +74,10 @@ from sklearn_protopnet._validation import (
     weighted_dataset,
 )
 from sklearn_protopnet.inspection import _tables
-from sklearn_protopnet.inspection._explanation import Explainer, Options, located_sources
+from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import index_of
+from sklearn_protopnet.inspection._member_evidence import located_sources
+from sklearn_protopnet.inspection._pipelines import member_images
 
 
 class ProtoPNetClassifier(
@@ -886,10 +887,7 @@ class ProtoPNetClassifier(
             fewer than `n_top_classes` classes, or it is given beside `classes`.
         """
         options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-        fitted, source = self._fitted(X)
-        names = index_of(X)
-        names = source.rows if names is None else names
-        return Explainer(fitted, source, names, options).table()
+        return Explainer(member_images(self, X), options).table()
 
     def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.

@@ -16,7 +16,7 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
-from sklearn_protopnet.inspection._pipelines import classifier_images
+from sklearn_protopnet.inspection._pipelines import classifier_images, member_images
 from sklearn_protopnet.inspection._tables import box_columns, build_table
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
@@ -79,8 +79,7 @@ def explain(
     12
     """
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    images = classifier_images(estimator, X)
-    return Explainer(images.fitted, images.source, images.names, options).table()
+    return Explainer(member_images(estimator, X), options).table()
 
 
 @with_shared_descriptions

@@ -18,7 +18,7 @@ from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import FORMATS, Format, with_escaped_formulas
 from sklearn_protopnet.inspection._export_manifest import NUMBERS, TableDigest
-from sklearn_protopnet.inspection._pipelines import classifier_images
+from sklearn_protopnet.inspection._pipelines import member_images
 from sklearn_protopnet.inspection._tables import build_table
 
 CHUNK_ROWS: Final = 50_000
@@ -107,10 +107,9 @@ def export_evidence(
     for place in file_format.places(target):
         check_place(place)
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    images = classifier_images(estimator, X)
-    explainer = Explainer(images.fitted, images.source, images.names, options)
+    explainer = Explainer(member_images(estimator, X), options)
     _check_names("sample", explainer.names, file_format)
-    _check_names("class", images.fitted.classes, file_format)
+    _check_names("class", explainer.classes, file_format)
     digest = TableDigest(has_escaped_formulas=escape_formulas)
     start = 0
     size = 1  # images that are explained at once; the first one tells how many rows each has

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,10 @@ EXPLANATION_COLUMNS: Final = (
     "source_x0",
     "source_x1",
 )
-"""`explanation_table` has these columns, in order; those of details follow."""
+"""`explanation_columns` are these, in order; those of details follow."""
+
+MEMBER: Final = "member"
+"""A table of several networks has this column before ``prototype``."""
 
 PROTOTYPE_COLUMNS: Final = (
     "prototype",
@@ -102,10 +105,21 @@ def ranked_prototypes(
     return ranked
 
 
+class Ranked(NamedTuple):
+    """Prototypes of all networks, by what they contribute to a class of a sample."""
+
+    member: NDArray[np.int64]
+    """(n, k, rows) numbers of networks."""
+    prototype: NDArray[np.int64]
+    """(n, k, rows) numbers of prototypes in their networks."""
+
+
 @dataclass(frozen=True)
 class Rows:
-    """What each row of an explanation is about."""
+    """What each row of an explanation is about, of those that belong to one network."""
 
+    place: NDArray[np.int64]
+    """Where the row stands: those of all networks come in the order of these numbers."""
     sample: NDArray[np.int64]
     class_: NDArray[np.int64]
     """Class indices."""
@@ -116,7 +130,7 @@ class Rows:
 
     @classmethod
     def of(
-        cls, explained: NDArray[np.int64], ranked: NDArray[np.int64], n_patches: int = 1
+        cls, explained: NDArray[np.int64], ranked: Ranked, member: int, n_patches: int = 1
     ) -> Rows:
         """Lay out rows by sample, class, rank and patch.
 
@@ -124,32 +138,35 @@ class Rows:
         ----------
         explained : int64 array of shape (n, k)
             Class indices to explain.
-        ranked : int64 array of shape (n, k, rows)
-            `ranked_prototypes` of them.
+        ranked : Ranked
+            The prototypes of all networks.
+        member : int
+            Number of the network whose rows are laid out.
         n_patches : int, default=1
             Rows of each prototype.
         """
-        shape = (*ranked.shape, n_patches)
-        sample, _, rank, patch = np.indices(shape, sparse=True)
+        is_mine = ranked.member == member  # (n, k, rows)
+        sample, k, rank = np.nonzero(is_mine)
 
         def spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
-            return np.broadcast_to(values, shape).ravel()
+            return values if n_patches == 1 else values.repeat(n_patches)
 
         return cls(
+            place=spread(np.flatnonzero(is_mine)),
             sample=spread(sample),
-            class_=spread(explained[:, :, None, None]),
-            prototype=spread(ranked[:, :, :, None]),
+            class_=spread(explained[sample, k]),
+            prototype=spread(ranked.prototype[is_mine]),
             rank=spread(rank + 1),
-            patch=spread(patch),
+            patch=np.tile(np.arange(n_patches), len(sample)),
         )
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What a table of explanations is made of."""
+    """What the rows of one network are made of."""
 
     evidence: Evidence
-    """Of n images."""
+    """Of n images; logits are those of all networks together."""
     located: LocatedBoxes
     """(n, P, k) of the k patches that have a row each."""
     sources: PrototypeRecord
@@ -176,30 +193,23 @@ class Explained:
         return shares
 
 
-def explanation_table(
-    explained: Explained,
-    labels: NDArray[Any],
-    details: Mapping[str, NDArray[Any]] | None = None,
-    units: Mapping[str, str] = UNITS,
-) -> pd.DataFrame:
-    """Build one row per sample, class and prototype, by rank within a sample and class.
-
-    Or one per patch of them.
+def explanation_columns(
+    explained: Explained, labels: NDArray[Any], member: str | None = None
+) -> dict[str, NDArray[Any]]:
+    """Build the columns of a network: a row per sample, class and prototype, or per patch of them.
 
     Parameters
     ----------
     explained : Explained
-        If all prototypes are there, contributions add up to the logit.
+        If all prototypes of all networks are there, contributions add up to the logit.
     labels : array of shape (K,)
-    details : mapping of str to array of shape (rows,), default=None
-        Columns that follow.
-    units : mapping of str to str, default=UNITS
-        Units of columns; those that the table does not have are passed over.
+    member : str, default=None
+        The network's name in an ensemble.
 
     Returns
     -------
-    DataFrame
-        With `EXPLANATION_COLUMNS`.
+    dict of str to array of shape (rows,)
+        `EXPLANATION_COLUMNS`, with `MEMBER` before the prototype in an ensemble.
     """
     evidence, located, sources = explained.evidence, explained.located, explained.sources
     rows = explained.rows
@@ -207,9 +217,11 @@ def explanation_table(
     patch = sample, prototype, rows.patch
     weight = sources.coef[rows.class_, prototype]
     probabilities = softmax(evidence.logits)
-    columns = {
+    names = {} if member is None else {MEMBER: np.full(len(sample), member, dtype=object)}
+    return {
         "sample": explained.samples[sample],
         "class": labels[rows.class_],
+        **names,
         "prototype": prototype,
         "prototype_class": sources.classes[prototype],
         "rank": rows.rank,
@@ -222,10 +234,25 @@ def explanation_table(
         **box_columns(located.boxes[patch]),
         "box_kind": located.kinds[patch],
         **source_columns(sources, prototype),
-        **(details or {}),
     }
-    # Without a copy: the arrays are this table's own.
-    return build_table(columns, "explanation", units, copy=False)
+
+
+def merge_columns(
+    columns: Sequence[Mapping[str, NDArray[Any]]], places: Sequence[NDArray[np.int64]]
+) -> dict[str, NDArray[Any]]:
+    """Put rows of several networks in order.
+
+    Parameters
+    ----------
+    columns : sequence of mappings of str to array of shape (rows, ...)
+        The same columns for each network.
+    places : sequence of int64 arrays of shape (rows,)
+        `Rows.place` of each network.
+    """
+    if len(columns) == 1:  # in order already, and not to be copied
+        return dict(columns[0])
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return {name: np.concatenate([each[name] for each in columns])[order] for name in columns[0]}
 
 
 def box_columns(boxes: NDArray[np.int64], prefix: str = "") -> dict[str, NDArray[np.int64]]:

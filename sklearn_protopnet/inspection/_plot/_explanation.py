@@ -21,9 +21,10 @@ from sklearn_protopnet.inspection._pictures import (
     format_percent,
     is_whole_image,
 )
-from sklearn_protopnet.inspection._pipelines import classifier_image
+from sklearn_protopnet.inspection._pipelines import common_sizes, member_image, picture_source
 from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
+from sklearn_protopnet.inspection._tables import MEMBER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ class ExplanationDisplay(CanvasDisplay):
         Height and width of the image in whose pixels boxes are, if `image` was resized.
     source_sizes : sequence of (int, int), default=None
         The same of the training images.
-    other_boxes : int64 array of shape (n_rows, n_others, 4), default=None
+    other_boxes : sequence of int64 arrays of shape (n_others, 4), default=None
         ``y0, y1, x0, x1`` of the other patches of each row to draw, if several are pooled: their
         receptive fields.
 
@@ -119,7 +120,7 @@ class ExplanationDisplay(CanvasDisplay):
         image_name: str | None = None,
         image_size: Sequence[int] | None = None,
         source_sizes: Sequence[Sequence[int]] | NDArray[np.int64] | None = None,
-        other_boxes: NDArray[np.int64] | None = None,
+        other_boxes: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
         self.evidence = evidence
         self.image = image
@@ -178,18 +179,20 @@ class ExplanationDisplay(CanvasDisplay):
         check_positive("top_k", top_k)
         classes = "predicted" if class_label is None else [class_label]
         options = Options.checked(classes, None, localizer, ())
-        _, fitted, source, names = classifier_image(estimator, X, sample)
+        members = member_image(estimator, X, sample)
+        sizes = common_sizes(members)
         # A localizer costs something: it finds the boxes that are drawn only.
-        explainer = Explainer(fitted, source, names, replace(options, n_located=top_k))
+        explainer = Explainer(members, replace(options, n_located=top_k))
         evidence = explainer.table()
-        drawn = evidence["prototype"][:top_k]
+        drawn = explainer.drawn(evidence.head(top_k))
+        source = picture_source(members)
         return cls(
             evidence=evidence,
             image=source.images.read(source.rows)[0],
-            image_size=source.sizes[0],
-            source_images=fitted.prototypes.images[drawn],
-            source_sizes=fitted.prototypes.sizes[drawn],
-            other_boxes=explainer.other_boxes(0, drawn.to_numpy()),
+            image_size=sizes[0],
+            source_images=[each.source_image for each in drawn],
+            source_sizes=[each.source_size for each in drawn],
+            other_boxes=[each.other_boxes for each in drawn],
             predicted_class=explainer.predicted(0),
             image_name=image_name,
         ).plot(ax=ax)
@@ -275,15 +278,17 @@ class ExplanationDisplay(CanvasDisplay):
     ) -> Axes:
         """Draw the training patch that a prototype is, or say that there is none."""
         row = self.evidence.iloc[i]
+        member = f" ({row[MEMBER]})" if MEMBER in row else ""
         if row["source_sample"] == NO_SOURCE:
             axes = canvas.no_image(x, y + 0.25, 1.3, 10)
-            text = f"prototype {row['prototype']} of class {row['prototype_class']}"
+            text = f"prototype {row['prototype']}{member} of class {row['prototype_class']}"
         else:
             size = source.shape[:2] if self.source_sizes is None else self.source_sizes[i]
             axes = canvas.image(x, y + 0.25, 1.3, source, size)
             canvas.box(axes, row[SOURCE_BOX], colour_of(i))
             text = f"training row {row['source_sample']}, class {row['prototype_class']}"
             text += ", all of it" if is_whole_image(row[SOURCE_BOX], size) else ""
+            text += member
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
         return axes
 

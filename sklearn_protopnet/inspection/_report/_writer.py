@@ -11,17 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
-from sklearn_protopnet.inspection._explanation import located_sources
+from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import classifier_images
+from sklearn_protopnet.inspection._pipelines import common_sizes, member_images
 from sklearn_protopnet.inspection._report._content import Report
-from sklearn_protopnet.inspection._report._evidence import Labels, Settings, spool_images
+from sklearn_protopnet.inspection._report._evidence import Labels, spool_images
 from sklearn_protopnet.inspection._report._html import page_pieces
 
 
@@ -129,11 +128,11 @@ def write_report(
         raise TypeError(f"title must be a str, got {title!r}.")
     target = Path(path)
     check_place(target)
-    classifier, fitted, source, names = classifier_images(estimator, X)
-    labels = Labels.of(fitted.classes, y, len(source))
-    prototypes = np.arange(len(fitted.prototypes.samples))
-    record, _ = located_sources(fitted, fitted.prototypes, localizer, prototypes)
-    settings = Settings(labels, record, int(top_k), localizer, int(image_size_px))
+    members = member_images(estimator, X)
+    common_sizes(members)
+    options = Options.checked("predicted", int(top_k), localizer, ())
+    explainer = Explainer(members, options)
+    labels = Labels.of(explainer.classes, y, len(explainer))
     with (
         replacing(target) as temporary,
         TemporaryFile(dir=temporary.parent) as texts,
@@ -141,15 +140,16 @@ def write_report(
         # What is no Unicode, as in some names of files, becomes a question mark.
         temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
+        images = spool_images(
+            explainer, labels, int(image_size_px), (texts, pictures), verbose=verbose
+        )
         report = Report(
-            classes=fitted.classes,
-            last_layer_gap=classifier.last_layer_gap_,
-            settings=settings,
-            images=spool_images(
-                fitted, source, names, settings, (texts, pictures), verbose=verbose
-            ),
+            explainer=explainer,
+            labels=labels,
+            images=images,
             title=title,
             max_images=int(max_images),
+            image_size=int(image_size_px),
         )
         file.writelines(page_pieces(report.content()))
     return target
