@@ -64,6 +64,9 @@ class FittedClassifier(Protocol):
     def explain(self, X: Any) -> pd.DataFrame:
         """Say why."""
 
+    def get_feature_names_out(self) -> NDArray[Any]:
+        """Name the prototypes."""
+
     def prototype_table(self, *, localizer: str = RECEPTIVE_FIELD) -> pd.DataFrame:
         """Say what the prototypes are."""
 

@@ -300,6 +300,20 @@ def prototype_table(
     return build_table({**columns, **weights}, "prototype")
 
 
+def member_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put the tables of prototypes of several networks, by their names, below each other.
+
+    Returns
+    -------
+    DataFrame
+        With `MEMBER` before all columns of `prototype_table`.
+    """
+    names = np.array(list(tables), dtype=object).repeat([len(each) for each in tables.values()])
+    together = pd.concat(list(tables.values()))
+    columns = {str(name): together[name].to_numpy() for name in together}
+    return build_table({MEMBER: names, **columns}, "prototype")
+
+
 def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Build one row per stage and epoch.
 
