@@ -1,7 +1,7 @@
 """Interpretable image classification for scikit-learn with prototypical part networks."""
 
-from sklearn_protopnet._classifier import ProtoPNetClassifier, load
-from sklearn_protopnet._ensemble import ProtoPNetEnsemble
+from sklearn_protopnet._classifier import ProtoPNetClassifier
+from sklearn_protopnet._ensemble import ProtoPNetEnsemble, load
 from sklearn_protopnet._last_layer._function import solve_last_layer
 from sklearn_protopnet._network import build_backbone
 

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from copy import copy
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, TransformerMixin, clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, Tags
-from sklearn.utils.extmath import softmax
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_protopnet._classifier import ProtoPNetClassifier
+from sklearn_protopnet import _persistence
+from sklearn_protopnet._classifier import ProtoPNetClassifier, check_classifier
 from sklearn_protopnet._compat import (
+    OUTPUT_CONFIG,
     HeterogeneousEnsemble,
     VisualBlock,
     check_feature_names_in,
     fit_context,
 )
 from sklearn_protopnet._fitted import added
-from sklearn_protopnet._validation import check_text
+from sklearn_protopnet._logit_classifier import LogitClassifierMixin
+from sklearn_protopnet._members import (
+    check_members,
+    check_same_classes,
+    check_stored_members,
+    fit_member,
+    is_dropped,
+    weights_for,
+)
 from sklearn_protopnet.inspection import _tables
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._pipelines import find_classifier, member_images
 
 
-class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble):
+class ProtoPNetEnsemble(
+    TransformerMixin, LogitClassifierMixin, ClassifierMixin, HeterogeneousEnsemble
+):
     """Several prototypical part networks whose logits are added.
 
     Each member compares an image with prototypes of its own, by a network of its own: another
@@ -56,14 +66,9 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
     named_estimators_ : Bunch
-        The fitted members by their names, in order, less those that were dropped.
-    n_features_in_ : int
-        That of the first member, if it has one.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, if `X` was a frame with string names.
+        The fitted members by their names, in order, less those that were dropped. All other
+        attributes are read off them.
 
     See Also
     --------
@@ -149,99 +154,40 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
             ``__``; if members have other classes than the first one, as frozen ones may; or as by
             the `fit` of a member. The ensemble is then as it was before.
         """
-        members = self._checked_members()
+        members = check_members(self.estimators)
+        self._validate_names([name for name, _ in self.estimators])
         routed = self._routed(members, sample_weight, fit_params)
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fitted)(clone(member), X, y, routed[name]) for name, member in members.items()
+            delayed(fit_member)(clone(member), X, y, routed[name])
+            for name, member in members.items()
         )
         named = Bunch(**dict(zip(members, fitted, strict=True)))
-        _check_classes(named)
-        first = fitted[0]
-        for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
-            vars(self).pop(name, None)
-        if hasattr(first, "n_features_in_"):
-            self.n_features_in_ = first.n_features_in_
-        if hasattr(first, "feature_names_in_"):
-            self.feature_names_in_ = first.feature_names_in_
-        self.classes_ = first.classes_
+        check_same_classes(named)
         self.named_estimators_ = named
         return self
 
     @property
     def estimators_(self) -> list[Any]:
-        """The fitted members, in order.
-
-        Returns
-        -------
-        list of estimators
-            Less those that were dropped.
-        """
+        """The fitted members, in order, less those that were dropped."""
         return list(self.named_estimators_.values())
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict class labels.
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Class labels, (n_classes,)."""
+        classes: NDArray[Any] = self.estimators_[0].classes_
+        return classes
 
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
+    @property
+    def n_features_in_(self) -> int:
+        """That of the first member."""
+        n_features: int = self.estimators_[0].n_features_in_
+        return n_features
 
-        Returns
-        -------
-        ndarray of shape (n,)
-            The class with the largest logit.
-        """
-        labels: NDArray[Any] = self._logits(X).argmax(1)
-        return self.classes_[labels]
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Predict class probabilities: the softmax of the added logits.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n, n_classes)
-            Columns are in the order of `classes_`.
-        """
-        probabilities: NDArray[np.float64] = softmax(self._logits(X))
-        return probabilities
-
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Predict logarithms of class probabilities.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n, n_classes)
-            Columns are in the order of `classes_`. Finite where a probability is too small for
-            a number.
-        """
-        logarithms: NDArray[np.float64] = log_softmax(self._logits(X), axis=1)
-        return logarithms
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Add the logits of the members.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n, n_classes), or (n,) for two classes
-            The sums; for two classes the second logit minus the first.
-        """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns, if `X` was a frame with string names, (n_features_in_,)."""
+        names: NDArray[Any] = self.estimators_[0].feature_names_in_
+        return names
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute the similarity of each image to each prototype of all members.
@@ -358,6 +304,35 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
             }
         )
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted ensemble to a file that `load` reads without executing anything.
+
+        Parameters
+        ----------
+        path : str or path-like
+            As by `ProtoPNetClassifier.save`.
+
+        Raises
+        ------
+        ImportError
+            If skops is not installed (``pip install sklearn-protopnet[files]``).
+        OSError
+            If the file cannot be written, or is no regular file.
+        TypeError
+            If a member is a pipeline, or has a module as backbone or a callable as `augment`: a
+            file holds arrays and plain values only.
+        ValueError
+            If a fitted attribute has been changed to what `load` would refuse.
+        """
+        check_is_fitted(self)
+        written = copy(self)
+        # What `fit` would clone: a member that was fitted by itself is in the file once only.
+        written.estimators = [
+            (name, member if is_dropped(member) else clone(member))
+            for name, member in self.estimators
+        ]
+        _persistence.dump(written, path, _checked)
+
     def get_metadata_routing(self) -> MetadataRouter:
         """Say which member is given what metadata of `fit`.
 
@@ -369,7 +344,7 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
         router = MetadataRouter(owner=self)
         to_fit = MethodMapping().add(caller="fit", callee="fit")
         for name, member in self.estimators:
-            if not _is_dropped(member):
+            if not is_dropped(member):
                 router.add(**{name: member}, method_mapping=to_fit)
         return router
 
@@ -385,24 +360,6 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
         names, members = zip(*self.estimators, strict=True)
         return VisualBlock("parallel", members, names=names)
 
-    def _checked_members(self) -> dict[str, Any]:
-        """Check names and members; those that are not dropped."""
-        pairs = self.estimators
-        are_pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
-        if not are_pairs or not all(isinstance(name, str) for name, _ in pairs):
-            raise ValueError(f"estimators must be a list of (name, estimator), got {pairs!r}.")
-        names = [name for name, _ in pairs]
-        self._validate_names(names)
-        check_text("Names of members", np.array(names, dtype=object))
-        members = {name: member for name, member in pairs if not _is_dropped(member)}
-        if not members:
-            raise ValueError(
-                f"estimators must have a member at least that is not 'drop', got {pairs!r}."
-            )
-        for name, member in members.items():
-            _check_member(name, member)
-        return members
-
     def _routed(
         self,
         members: dict[str, Any],
@@ -410,8 +367,8 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
         fit_params: dict[str, Any],
     ) -> dict[str, dict[str, Any]]:
         """Say what the `fit` of each member is given beside images and labels."""
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         if get_config()["enable_metadata_routing"]:
+            weights = {} if sample_weight is None else {"sample_weight": sample_weight}
             routed = process_routing(self, "fit", **weights, **fit_params)
             return {name: routed[name]["fit"] for name in members}
         if fit_params:
@@ -419,52 +376,52 @@ class ProtoPNetEnsemble(ClassifierMixin, TransformerMixin, HeterogeneousEnsemble
                 "fit takes X, y and sample_weight unless metadata routing is enabled, got "
                 f"{sorted(fit_params)}."
             )
-        return {
-            name: {f"{_prefix(member)}{key}": value for key, value in weights.items()}
-            for name, member in members.items()
-        }
+        return {name: weights_for(member, sample_weight) for name, member in members.items()}
 
-    def _logits(self, X: Any) -> NDArray[np.float64]:
-        return added([each.fitted.logits(each.source) for each in member_images(self, X)])
-
-
-def _is_dropped(member: Any) -> bool:
-    return isinstance(member, str) and member == "drop"
+    def _logits(self, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        members = member_images(self, X)
+        logits = added([each.fitted.logits(each.source) for each in members])
+        return members[0].fitted.classes, logits
 
 
-def _check_member(name: str, member: Any) -> None:
-    """Raise unless there is a classifier at the end of a member; a frozen one must be fitted."""
-    last = member
-    while isinstance(last, FrozenEstimator | Pipeline):
-        last = last.estimator if isinstance(last, FrozenEstimator) else last.steps[-1][1]
-    if not isinstance(last, ProtoPNetClassifier):
-        raise TypeError(
-            "A member must be a ProtoPNetClassifier, a pipeline that ends in one, or one of both "
-            f"in a FrozenEstimator, got {last!r} for {name!r}."
-        )
-    if isinstance(member, FrozenEstimator):
-        check_is_fitted(last)
+def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier | ProtoPNetEnsemble:
+    """Read a classifier or an ensemble from a file that its `save` wrote.
+
+    Nothing in the file is executed: a file that holds any other type is refused. So is one whose
+    content is no longer what was written, or is none that a fit leaves.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    ProtoPNetClassifier or ProtoPNetEnsemble
+        Predicts the same bits as the one that was saved, on the same machine. Its `memory` and its
+        `checkpoint` are None: what lies in a directory that a file names is not read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If skops is not installed (``pip install sklearn-protopnet[files]``).
+    ValueError
+        If the file is not one that ``save`` wrote, or no longer.
+    """
+    return _persistence.load(path, _checked)
 
 
-def _prefix(member: Any) -> str:
-    """Say what stands before the name of a parameter of `fit` for the end of a pipeline."""
-    if not isinstance(member, Pipeline):
-        return ""
-    name, last = member.steps[-1]
-    return f"{name}__{_prefix(last)}"
-
-
-def _fitted(member: Any, X: Any, y: ArrayLike, fit_params: dict[str, Any]) -> Any:
-    """Fit a member, maybe in another process, which gives it back."""
-    return member.fit(X, y, **fit_params)
-
-
-def _check_classes(named: dict[str, Any]) -> None:
-    """Raise unless all members have the same classes."""
-    (first, *_), classes = named, [member.classes_ for member in named.values()]
-    for name, others in zip(named, classes, strict=True):
-        if not np.array_equal(others, classes[0]):
-            raise ValueError(
-                f"Members must have the same classes, and {first!r} has {classes[0].tolist()}, "
-                f"{name!r} {others.tolist()}."
-            )
+def _checked(
+    estimator: ProtoPNetClassifier | ProtoPNetEnsemble,
+) -> ProtoPNetClassifier | ProtoPNetEnsemble:
+    """Check the parameters and the fitted state that are in a file, or are to be."""
+    if isinstance(estimator, ProtoPNetClassifier):
+        return check_classifier(estimator)
+    estimator._validate_params()
+    unknown = set(vars(estimator)) - {"estimators", "n_jobs", "named_estimators_", OUTPUT_CONFIG}
+    if unknown:
+        raise ValueError(f"An ensemble must have parameters and members, found {sorted(unknown)}.")
+    check_stored_members(estimator.estimators, estimator.named_estimators_)
+    return estimator

@@ -9,7 +9,7 @@ import sklearn_protopnet
 
 PACKAGE = Path(sklearn_protopnet.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ESTIMATORS = [PACKAGE / "_classifier.py"]
+ESTIMATORS = [PACKAGE / "_classifier.py", PACKAGE / "_ensemble.py"]
 """Modules that define estimators."""
 
 FITTED = {"classifier", "clf"}

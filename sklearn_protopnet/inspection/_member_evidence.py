@@ -92,9 +92,7 @@ class MemberEvidence:
             lambda i: np.unique(prototype[ends[i] : ends[i + 1]]),
             with_effects=with_effects,
         )
-        return Explained(
-            evidence, located, self.sources(prototype), self.images.names[part], rows
-        )
+        return Explained(evidence, located, self.sources(prototype), self.images.names[part], rows)
 
     def sources(self, wanted: NDArray[np.int64]) -> PrototypeRecord:
         """Give the prototypes, those that are wanted with source boxes by the localizer.

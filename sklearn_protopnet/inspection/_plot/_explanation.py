@@ -269,6 +269,8 @@ class ExplanationDisplay(CanvasDisplay):
             f"{format_number(row['similarity'])} {TIMES} {format_number(row['weight'], 3)} = "
             f"{format_number(row['contribution'], signed=True)}"
         )
+        if MEMBER in row:
+            canvas.text(8.0, y + 0.5, f"network {row[MEMBER]}", 9.5, color=FAINT)
         text = canvas.text(8.0, y + 0.8, formula, 13)
         self._draw_bar(canvas, y + 0.92, row["contribution"], colour_of(i))
         return [part, likeness], text
@@ -278,17 +280,15 @@ class ExplanationDisplay(CanvasDisplay):
     ) -> Axes:
         """Draw the training patch that a prototype is, or say that there is none."""
         row = self.evidence.iloc[i]
-        member = f" ({row[MEMBER]})" if MEMBER in row else ""
         if row["source_sample"] == NO_SOURCE:
             axes = canvas.no_image(x, y + 0.25, 1.3, 10)
-            text = f"prototype {row['prototype']}{member} of class {row['prototype_class']}"
+            text = f"prototype {row['prototype']} of class {row['prototype_class']}"
         else:
             size = source.shape[:2] if self.source_sizes is None else self.source_sizes[i]
             axes = canvas.image(x, y + 0.25, 1.3, source, size)
             canvas.box(axes, row[SOURCE_BOX], colour_of(i))
             text = f"training row {row['source_sample']}, class {row['prototype_class']}"
             text += ", all of it" if is_whole_image(row[SOURCE_BOX], size) else ""
-            text += member
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
         return axes
 
