@@ -27,15 +27,12 @@ from sklearn_protopnet.inspection._explained_classes import check_top_classes, e
 from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._member_evidence import MemberEvidence
 from sklearn_protopnet.inspection._pipelines import ClassifierImages
+from sklearn_protopnet.inspection._rows import Explained, Ranked, Rows, ranked_prototypes
 from sklearn_protopnet.inspection._tables import (
     MEMBER,
-    Explained,
-    Ranked,
-    Rows,
     build_table,
     explanation_columns,
     merge_columns,
-    ranked_prototypes,
 )
 
 
@@ -75,8 +72,8 @@ class Drawn(NamedTuple):
 
     source_image: NDArray[Any]
     """(H, W, C)"""
-    source_size: NDArray[np.int64]
-    """(2,) height and width of the source image as it was given."""
+    source_size: tuple[int, int]
+    """Height and width of the source image as it was given."""
     other_boxes: NDArray[np.int64]
     """(k - 1, 4) receptive fields of the other patches that are pooled."""
 
@@ -179,5 +176,6 @@ class Explainer:
             member, found = self.members[numbers[name]], evidence[numbers[name]]
             record, pair = member.fitted.prototypes, (np.array([0]), np.array([prototype]))
             (others,) = member.other_boxes(0, found, pair)
-            drawn.append(Drawn(record.images[prototype], record.sizes[prototype], others))
+            height, width = record.sizes[prototype].tolist()
+            drawn.append(Drawn(record.images[prototype], (height, width), others))
         return drawn

@@ -18,7 +18,7 @@ from sklearn_protopnet._network import Evidence
 from sklearn_protopnet.inspection._details import Context, image_digest, model_digest
 from sklearn_protopnet.inspection._localizers import LOCALIZERS, located_boxes
 from sklearn_protopnet.inspection._pipelines import ClassifierImages
-from sklearn_protopnet.inspection._tables import Explained, Rows
+from sklearn_protopnet.inspection._rows import Explained, Rows
 
 
 @dataclass

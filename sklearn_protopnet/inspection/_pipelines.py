@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, TypeGuard, cast
 
@@ -128,7 +129,7 @@ def find_classifier(estimator: Any) -> FittedClassifier:
     return cast(FittedClassifier, last)
 
 
-def common_sizes(members: list[ClassifierImages]) -> NDArray[np.int64]:
+def common_sizes(members: Sequence[ClassifierImages]) -> NDArray[np.int64]:
     """Height and width (n, 2) of the images that reach all members.
 
     Raises
@@ -148,7 +149,7 @@ def common_sizes(members: list[ClassifierImages]) -> NDArray[np.int64]:
     return sizes
 
 
-def picture_source(members: list[ClassifierImages]) -> ImageSource:
+def picture_source(members: Sequence[ClassifierImages]) -> ImageSource:
     """Give the images as the member takes them that is shown most pixels; of those, the first."""
     return max((each.source for each in members), key=lambda source: source.images.shape[:2])
 

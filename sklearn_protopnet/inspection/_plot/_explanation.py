@@ -180,19 +180,18 @@ class ExplanationDisplay(CanvasDisplay):
         classes = "predicted" if class_label is None else [class_label]
         options = Options.checked(classes, None, localizer, ())
         members = member_image(estimator, X, sample)
-        sizes = common_sizes(members)
         # A localizer costs something: it finds the boxes that are drawn only.
         explainer = Explainer(members, replace(options, n_located=top_k))
         evidence = explainer.table()
-        drawn = explainer.drawn(evidence.head(top_k))
+        source_images, source_sizes, others = zip(*explainer.drawn(evidence[:top_k]), strict=True)
         source = picture_source(members)
         return cls(
             evidence=evidence,
             image=source.images.read(source.rows)[0],
-            image_size=sizes[0],
-            source_images=[each.source_image for each in drawn],
-            source_sizes=[each.source_size for each in drawn],
-            other_boxes=[each.other_boxes for each in drawn],
+            image_size=common_sizes(members)[0],
+            source_images=source_images,
+            source_sizes=source_sizes,
+            other_boxes=others,
             predicted_class=explainer.predicted(0),
             image_name=image_name,
         ).plot(ax=ax)
@@ -255,7 +254,7 @@ class ExplanationDisplay(CanvasDisplay):
         row = self.evidence.iloc[i]
         canvas.badge(canvas.ax, *canvas.at(3.75, y + 0.9), i)
         part = canvas.image(4.0, y + 0.25, 1.3, self.image, self.image_size)
-        others = [] if self.other_boxes is None else self.other_boxes[i]
+        others: Any = () if self.other_boxes is None else self.other_boxes[i]
         for box in others:
             canvas.box(part, box, colour_of(i), 1.0)
         canvas.box(part, row[BOX], colour_of(i))

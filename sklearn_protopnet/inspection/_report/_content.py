@@ -1,7 +1,7 @@
 """What a report says beside the evidence of its images: plain values for the page's template.
 
-Shapes: n images, P prototypes of all networks, L labels: the K classes first, then those that the classifier does
-not know.
+Shapes: n images, P prototypes of all networks, L labels: the K classes first, then those that the
+classifier does not know.
 """
 
 from __future__ import annotations

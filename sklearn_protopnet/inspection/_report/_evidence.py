@@ -28,7 +28,8 @@ from sklearn_protopnet.inspection._pictures import BOX_NOTES
 from sklearn_protopnet.inspection._pipelines import picture_source
 from sklearn_protopnet.inspection._report._html import as_json
 from sklearn_protopnet.inspection._report._image_files import data_uri
-from sklearn_protopnet.inspection._tables import Explained, box_columns, merge_columns
+from sklearn_protopnet.inspection._rows import Explained
+from sklearn_protopnet.inspection._tables import box_columns, merge_columns
 
 DIGITS: Final = 6
 """Numbers in the file have so many decimals; two or three are shown."""
