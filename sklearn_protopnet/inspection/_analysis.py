@@ -44,7 +44,7 @@ def explain(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+    estimator : ProtoPNetClassifier, ProtoPNetEnsemble, Pipeline or search over parameters
         Fitted; a search must have refitted its best estimator.
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes. Boxes are in pixels of the images that reach the
@@ -54,8 +54,8 @@ def explain(
     Returns
     -------
     DataFrame
-        As by `ProtoPNetClassifier.explain`. ``sample`` is the row of `X`, or its index for a
-        frame, whatever a transformer makes of it.
+        As by `ProtoPNetClassifier.explain` or `ProtoPNetEnsemble.explain`. ``sample`` is the row of
+        `X`, or its index for a frame, whatever a transformer makes of it.
 
     Raises
     ------

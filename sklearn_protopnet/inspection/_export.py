@@ -57,7 +57,7 @@ def export_evidence(
 
     Parameters
     ----------
-    {estimator}
+    {estimator_or_ensemble}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes.
     path : str or path-like
@@ -90,7 +90,7 @@ def export_evidence(
     OSError
         If the file cannot be written, or is no regular file.
     TypeError
-        If there is no ProtoPNetClassifier at the estimator's end.
+        If there is no such classifier at the estimator's end.
     ValueError
         If the suffix is none of these, if names of samples or classes are neither text, numbers
         nor truth values, or are what the format does not have, as some integers and null

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, TypeGuard, cast
@@ -129,8 +130,8 @@ def find_classifier(estimator: Any) -> FittedClassifier:
     return cast(FittedClassifier, last)
 
 
-def common_sizes(members: Sequence[ClassifierImages]) -> NDArray[np.int64]:
-    """Height and width (n, 2) of the images that reach all members.
+def picture_source(members: Sequence[ClassifierImages]) -> ImageSource:
+    """Give the images as that member takes them whose pixels are most; of several, the first.
 
     Raises
     ------
@@ -138,20 +139,16 @@ def common_sizes(members: Sequence[ClassifierImages]) -> NDArray[np.int64]:
         If pipelines make images of other sizes for one member than for another: boxes of both
         are no boxes in one picture.
     """
-    sizes = members[0].source.sizes
+    first = members[0]
     for each in members[1:]:
-        if not np.array_equal(each.source.sizes, sizes):
+        if not np.array_equal(each.source.sizes, first.source.sizes):
             raise ValueError(
                 "Images must reach all members in one size to be drawn with the boxes of all, and "
-                f"those of {each.member!r} are of another size than those of "
-                f"{members[0].member!r}. explain gives boxes of both, each in its own pixels."
+                f"those of {each.member!r} have another size than those of {first.member!r}. "
+                "explain gives the boxes of each member in pixels of its own images."
             )
-    return sizes
-
-
-def picture_source(members: Sequence[ClassifierImages]) -> ImageSource:
-    """Give the images as the member takes them that is shown most pixels; of those, the first."""
-    return max((each.source for each in members), key=lambda source: source.images.shape[:2])
+    sources = (each.source for each in members)
+    return max(sources, key=lambda source: math.prod(source.images.shape[:2]))
 
 
 def _is_ensemble(found: FittedClassifier | FittedEnsemble) -> TypeGuard[FittedEnsemble]:

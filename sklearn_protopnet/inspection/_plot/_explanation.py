@@ -21,7 +21,7 @@ from sklearn_protopnet.inspection._pictures import (
     format_percent,
     is_whole_image,
 )
-from sklearn_protopnet.inspection._pipelines import common_sizes, member_image, picture_source
+from sklearn_protopnet.inspection._pipelines import member_image, picture_source
 from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
 from sklearn_protopnet.inspection._tables import MEMBER
@@ -149,7 +149,7 @@ class ExplanationDisplay(CanvasDisplay):
 
         Parameters
         ----------
-        {estimator}
+        {estimator_or_ensemble}
         {X}
         sample : int, default=0
             Position in `X` of the image to explain.
@@ -157,8 +157,7 @@ class ExplanationDisplay(CanvasDisplay):
             The class to explain; the predicted one with None.
         top_k : int, default=4
             Rows to draw: the largest contributions.
-        localizer : str, default="receptive_field"
-            How boxes of the rows to draw are found, as for `ProtoPNetClassifier.explain`.
+        {localizer}
         {image_name}
         {ax}
 
@@ -172,23 +171,22 @@ class ExplanationDisplay(CanvasDisplay):
         {no_matplotlib}
         {estimator_errors}
         ValueError
-            If `sample` is no position in `X`, `top_k` is not positive, or the class or the
-            localizer is unknown.
+            If `sample` is no position in `X`, `top_k` is not positive, the class or the localizer
+            is unknown, or members of an ensemble see images of different sizes.
         """
         pyplot_module()
         check_positive("top_k", top_k)
         classes = "predicted" if class_label is None else [class_label]
-        options = Options.checked(classes, None, localizer, ())
-        members = member_image(estimator, X, sample)
         # A localizer costs something: it finds the boxes that are drawn only.
-        explainer = Explainer(members, replace(options, n_located=top_k))
+        options = replace(Options.checked(classes, None, localizer, ()), n_located=top_k)
+        explainer = Explainer(member_image(estimator, X, sample), options)
         evidence = explainer.table()
         source_images, source_sizes, others = zip(*explainer.drawn(evidence[:top_k]), strict=True)
-        source = picture_source(members)
+        source = picture_source(explainer.images)
         return cls(
             evidence=evidence,
             image=source.images.read(source.rows)[0],
-            image_size=common_sizes(members)[0],
+            image_size=source.sizes[0],
             source_images=source_images,
             source_sizes=source_sizes,
             other_boxes=others,
@@ -259,8 +257,7 @@ class ExplanationDisplay(CanvasDisplay):
             canvas.box(part, box, colour_of(i), 1.0)
         canvas.box(part, row[BOX], colour_of(i))
         more = f"and {len(others)} more" if len(others) else ""
-        note = ", ".join(filter(None, (BOX_NOTES.get(row["box_kind"]), more)))
-        if note:
+        if note := ", ".join(filter(None, (BOX_NOTES.get(row["box_kind"]), more))):
             canvas.text(4.65, y + 0.17, note, 9, ha="center")
         canvas.text(5.7, y + 0.9, LOOKS_LIKE, 20, ha="center", va="center", color=FAINT)
         likeness = self._draw_source(canvas, 6.1, y, i, source)
@@ -270,9 +267,8 @@ class ExplanationDisplay(CanvasDisplay):
         )
         if MEMBER in row:
             canvas.text(8.0, y + 0.5, f"network {row[MEMBER]}", 9.5, color=FAINT)
-        text = canvas.text(8.0, y + 0.8, formula, 13)
         self._draw_bar(canvas, y + 0.92, row["contribution"], colour_of(i))
-        return [part, likeness], text
+        return [part, likeness], canvas.text(8.0, y + 0.8, formula, 13)
 
     def _draw_source(
         self, canvas: Canvas, x: float, y: float, i: int, source: NDArray[Any]

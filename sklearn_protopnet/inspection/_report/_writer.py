@@ -18,7 +18,7 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import common_sizes, member_images
+from sklearn_protopnet.inspection._pipelines import member_images
 from sklearn_protopnet.inspection._report._content import Report
 from sklearn_protopnet.inspection._report._evidence import Labels, spool_images
 from sklearn_protopnet.inspection._report._html import page_pieces
@@ -54,7 +54,7 @@ def write_report(
 
     Parameters
     ----------
-    {estimator}
+    {estimator_or_ensemble}
     {X}
     path : str or path-like
         The file to write; through a link, the one that it points to.
@@ -86,10 +86,11 @@ def write_report(
     OSError
         If the file cannot be written, or there is something at `path` that is no regular file.
     TypeError
-        If there is no ProtoPNetClassifier at the estimator's end, or the title is no text.
+        If there is no such classifier at the estimator's end, or the title is no text.
     ValueError
         If a number or the localizer is not as described, `y` does not have a label for each
-        image or none of the training classes, or as by `ProtoPNetClassifier.explain`.
+        image or none of the training classes, if members of an ensemble see images of different
+        sizes, or as by `ProtoPNetClassifier.explain`.
 
     See Also
     --------
@@ -128,10 +129,8 @@ def write_report(
         raise TypeError(f"title must be a str, got {title!r}.")
     target = Path(path)
     check_place(target)
-    members = member_images(estimator, X)
-    common_sizes(members)
     options = Options.checked("predicted", int(top_k), localizer, ())
-    explainer = Explainer(members, options)
+    explainer = Explainer(member_images(estimator, X), options)
     labels = Labels.of(explainer.classes, y, len(explainer))
     with (
         replacing(target) as temporary,
