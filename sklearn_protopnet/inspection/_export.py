@@ -110,6 +110,8 @@ def export_evidence(
     explainer = Explainer(member_images(estimator, X), options)
     _check_names("sample", explainer.names, file_format)
     _check_names("class", explainer.classes, file_format)
+    members = [each.member for each in explainer.images if each.member is not None]
+    _check_names("member", np.array(members, dtype=object), file_format)
     digest = TableDigest(has_escaped_formulas=escape_formulas)
     start = 0
     size = 1  # images that are explained at once; the first one tells how many rows each has
@@ -193,7 +195,7 @@ def _check_names(kind: str, names: NDArray[Any], file_format: Format) -> None:
     # pandas reads them since version 3.1 only, and few other programs do.
     if file_format.is_for_spreadsheets and any("\0" in str(name) for name in names):
         raise ValueError(
-            "Names of samples and classes must hold no null characters to be written to a .csv "
+            "Names of samples, classes and members must hold no null characters to be in a .csv "
             f"file, got one for {kind!r}. A .parquet or .sqlite file has them."
         )
     if is_unsigned and not file_format.has_uint64 and names.max() > np.iinfo(np.int64).max:
