@@ -67,6 +67,11 @@ OWN = ["similarity", "distance", "weight", "contribution", "y0", "y1", "x0", "x1
 """Columns that a member's rows have by itself and in an ensemble."""
 
 
+def summed(why):
+    """Sums of contributions, (n_samples, n_classes)."""
+    return why.pivot_table("contribution", "sample", "class", aggfunc="sum")
+
+
 def small(**parameters):
     return ProtoPNetClassifier(**{**SMALL, **parameters})
 
@@ -167,7 +172,7 @@ class TestPredictions:
         assert_array_equal(ensemble.predict(X), lead > 0)
         assert_allclose(ensemble.predict_proba(X)[:, 1], 1 / (1 + np.exp(-lead)), rtol=1e-9)
         why = ensemble.explain(X, classes="all")
-        sums = why.groupby(["sample", "class"])["contribution"].sum().unstack()
+        sums = summed(why)
         assert_allclose(sums[True] - sums[False], lead, rtol=1e-9)
 
     def test_one_member_is_as_it_is_alone(self, few):
@@ -181,10 +186,7 @@ class TestPredictions:
 
     def test_similarities_stand_side_by_side(self, ensemble, few):
         X, _ = few
-        parts = [
-            member.transform(X) if name != "scaled" else member.transform(X)
-            for name, member in ensemble.named_estimators_.items()
-        ]
+        parts = [member.transform(X) for member in ensemble.estimators_]
         assert_array_equal(ensemble.transform(X), np.hstack(parts))
         names = ensemble.get_feature_names_out()
         assert names[[0, 6, 15, -1]].tolist() == [
@@ -202,12 +204,13 @@ class TestEvidence:
     def test_contributions_of_all_members_add_up_to_the_logit(self, ensemble, few, details):
         X, _ = few
         why = ensemble.explain(X, classes="all", details=details)
-        groups = why.groupby(["sample", "class"])
         logits = ensemble.decision_function(X)
-        assert_allclose(groups["contribution"].sum().unstack(), logits, rtol=1e-9)
-        assert_array_equal(groups["logit"].first().unstack(), logits)
-        assert_array_equal(groups["logit"].nunique().unique(), [1])
-        assert_allclose(groups["probability"].first().unstack(), ensemble.predict_proba(X))
+        assert_allclose(summed(why), logits, rtol=1e-9)
+        ones = why.drop_duplicates(["sample", "class"])
+        assert_array_equal(ones.pivot_table("logit", "sample", "class"), logits)
+        probabilities = ones.pivot_table("probability", "sample", "class")
+        assert_allclose(probabilities, ensemble.predict_proba(X), rtol=1e-12)
+        assert len(why.drop_duplicates(["sample", "class", "logit", "probability"])) == len(ones)
         assert set(why["member"]) == {"small", "wide", "resnet", "scaled"}
 
     def test_the_table_is_that_of_a_classifier_with_a_column_more(self, ensemble, few):
@@ -262,7 +265,7 @@ class TestEvidence:
         X, _ = few
         why = ensemble.explain(X, classes="all", details="margin")
         logits = ensemble.decision_function(X)
-        margin = why.groupby(["sample", "class"])["margin"].first().unstack().to_numpy()
+        margin = why.pivot_table("margin", "sample", "class", aggfunc="first").to_numpy()
         for k in range(3):
             assert_allclose(margin[:, k], logits[:, k] - np.delete(logits, k, axis=1).max(1))
         first = why[(why["class"] == ensemble.predict(X)[why["sample"]]) & why["weight"].ne(0)]
@@ -304,13 +307,13 @@ class TestEvidence:
         with pytest.raises(ValueError, match="localizer must be one of"):
             ensemble.prototype_table(localizer="nose")
 
-    def test_samples_are_called_by_the_index_of_a_frame(self, ensemble, few):
+    def test_samples_are_called_by_the_index_of_a_frame(self, few):
         index = [f"cell {i}" for i in range(60)]
-        frame = pd.DataFrame(few[0], index=index)
+        frame = pd.DataFrame(few[0], index=index).add_prefix("pixel")
         fitted = ProtoPNetEnsemble(pair()).fit(frame, few[1])
-        assert fitted.feature_names_in_.tolist() == list(map(str, range(64))) or True
+        assert fitted.feature_names_in_.tolist() == list(frame.columns)
         assert fitted.explain(frame, top_k=1)["sample"].tolist() == index
-        assert ensemble.explain(frame[3:5], top_k=1)["sample"].tolist() == index[3:5]
+        assert fitted.explain(frame[3:5], top_k=1)["sample"].tolist() == index[3:5]
 
     def test_paths_of_images_become_each_members_size(self, tmp_path):
         rng = np.random.default_rng(0)
@@ -324,7 +327,7 @@ class TestEvidence:
         ]
         ensemble = ProtoPNetEnsemble(members).fit(paths, np.arange(12) % 2)
         why = ensemble.explain(paths, classes="all")
-        logits = why.groupby(["sample", "class"])["contribution"].sum().unstack()
+        logits = summed(why)
         assert_allclose(logits[1] - logits[0], ensemble.decision_function(paths), rtol=1e-9)
         heights = why.groupby(["member", why["sample"] % 2])["y1"].max()
         assert heights.to_dict() == {("s16", 0): 30, ("s16", 1): 40, ("s24", 0): 30, ("s24", 1): 40}
@@ -393,7 +396,7 @@ class TestParameters:
         X, y = few
         ensemble = ProtoPNetEnsemble(pair()).fit(X, y)
         before = ensemble.decision_function(X)
-        with pytest.raises(ValueError, match="class_weight must be"):
+        with pytest.raises(ValueError, match="class_weight must hold"):
             ensemble.set_params(two__class_weight={"nought": -1}).fit(X, y)
         assert_array_equal(ensemble.decision_function(X), before)
 
@@ -471,7 +474,7 @@ class TestFit:
             + ensemble.named_estimators_["new"].decision_function(X),
         )
         why = ensemble.explain(X, classes="all")
-        logits = why.groupby(["sample", "class"])["contribution"].sum().unstack()
+        logits = summed(why)
         assert_allclose(logits, ensemble.decision_function(X), rtol=1e-9)
         assert len(ensemble.prototype_table()) == 18
         assert explain(FrozenEstimator(one), X[:2]).equals(one.explain(X[:2]))
@@ -579,19 +582,21 @@ class Page:
         )
 
 
+@pytest.fixture(scope="module")
+def path(ensemble, few, tmp_path_factory):
+    X, y = few
+    y = y.copy()
+    y[::9] = "two"
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(ensemble, X, folder / "report.html", y, top_k=6)
+
+
+@pytest.fixture(scope="module")
+def page(path):
+    return Page(path)
+
+
 class TestReportAndPictures:
-    @pytest.fixture(scope="class")
-    def path(self, ensemble, few, tmp_path_factory):
-        X, y = few
-        y = y.copy()
-        y[::9] = "two"
-        folder = tmp_path_factory.mktemp("report")
-        return write_report(ensemble, X, folder / "report.html", y, top_k=6)
-
-    @pytest.fixture(scope="class")
-    def page(self, path):
-        return Page(path)
-
     def test_numbers_are_those_of_explain(self, ensemble, few, page):
         why = ensemble.explain(few[0], classes="all", top_k=6)
         why["id"] = why["prototype"] + why["member"].map(
@@ -700,13 +705,15 @@ class TestReportAndPictures:
         members = [("all", small()), ("half", make_pipeline(halved, small(image_shape=(4, 8))))]
         ensemble = ProtoPNetEnsemble(members).fit(X, y)
         why = ensemble.explain(X, classes="all")
-        logits = why.groupby(["sample", "class"])["contribution"].sum().unstack()
+        logits = summed(why)
         assert_allclose(logits, ensemble.decision_function(X), rtol=1e-9)
         for draw in (
             lambda: write_report(ensemble, X, tmp_path / "r.html"),
             lambda: ExplanationDisplay.from_estimator(ensemble, X),
         ):
-            with pytest.raises(ValueError, match="those of 'half' have another size than .* 'all'"):
+            with pytest.raises(
+                ValueError, match=r"those of 'half' have another size than .* 'all'"
+            ):
                 draw()
         assert list(tmp_path.iterdir()) == []
         plt.close("all")
@@ -743,7 +750,7 @@ class TestExports:
         grid = {"protopnetensemble__one__l1_weight": [1e-4]}
         search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
         why = explain(search, X, classes="all")
-        logits = why.groupby(["sample", "class"])["contribution"].sum().unstack()
+        logits = summed(why)
         assert_allclose(logits, search.decision_function(X), rtol=1e-9)
         export_evidence(search, X, tmp_path / "evidence.parquet", classes="all")
         pd.testing.assert_frame_equal(read_evidence(tmp_path / "evidence.parquet"), why)
@@ -757,5 +764,5 @@ class TestExports:
         assert set(read_evidence(path)["member"]) == {"=1+1", "'=1"}
         assert '"=1+1"' not in path.read_text(encoding="utf-8")
         null = ProtoPNetEnsemble([("a\0", FrozenEstimator(ensemble.estimators_[0]))]).fit(*few)
-        with pytest.raises(ValueError, match="no null characters .*got one for 'member'"):
+        with pytest.raises(ValueError, match=r"no null characters .*got one for 'member'"):
             export_evidence(null, few[0], path)

@@ -130,6 +130,9 @@ class Explainer:
             for member, part in zip(self.members, parts, strict=True)
         ]
         merged = merge_columns(columns, [part.rows.place for part in parts])
+        for column in merged.values():
+            if column.dtype.kind == "f":
+                column += 0.0  # for -0.0, as of linear similarities, is 0 when SQLite gives it back
         # Without a copy: the arrays are this table's own.
         return build_table(merged, "explanation", explanation_units(), copy=False)
 
