@@ -81,8 +81,10 @@ def pair(**parameters):
 
 
 QUICK_PAIR = ProtoPNetEnsemble(
-    [("one", ProtoPNetClassifier(**{**QUICK, "pretraining_epochs": 5, "joint_epochs": 3}))] * 1
-    + [("two", ProtoPNetClassifier(**{**QUICK, "pretraining_epochs": 5, "random_state": 1}))]
+    [
+        ("one", ProtoPNetClassifier(**{**QUICK, "pretraining_epochs": 5, "joint_epochs": 3})),
+        ("two", ProtoPNetClassifier(**{**QUICK, "pretraining_epochs": 5, "random_state": 1})),
+    ]
 )
 
 
@@ -755,6 +757,9 @@ class TestExports:
         export_evidence(search, X, tmp_path / "evidence.parquet", classes="all")
         pd.testing.assert_frame_equal(read_evidence(tmp_path / "evidence.parquet"), why)
         assert write_report(search, X, tmp_path / "r.html").exists()
+        named = FunctionTransformer(lambda rows: pd.DataFrame(rows).set_axis(list("abc")))
+        ensemble = make_pipeline(named, search.best_estimator_[-1])
+        assert explain(ensemble, X[:3], top_k=1)["sample"].tolist() == [0, 1, 2]
 
     def test_names_of_members_come_back_as_they_are(self, few, tmp_path):
         members = [("=1+1", small()), ("'=1", small(random_state=1))]

@@ -63,7 +63,7 @@ def member_images(estimator: Any, X: Any, input_name: str = "X") -> list[Classif
     X = _transformed(around, X)
     if _is_ensemble(last):
         return [
-            found._replace(member=name, names=found.names if names is None else names)
+            found._replace(member=name, names=found.source.rows if names is None else names)
             for name, member in last.named_estimators_.items()
             for found in member_images(member, X, input_name)
         ]

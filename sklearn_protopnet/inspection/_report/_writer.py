@@ -44,7 +44,8 @@ def write_report(
     where the next class is closest. A row opens to the evidence: this part of the image looks
     like that part of a training image, and so adds this much to the logit; if the prediction is
     wrong, also to the evidence for the true class. The table is sorted and filtered in the
-    browser, with the keyboard too, and the page can be printed.
+    browser, with the keyboard too, and the page can be printed. Of an ensemble, prototypes of all
+    members are there, each with the name of its member.
 
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears
