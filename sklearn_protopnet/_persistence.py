@@ -280,7 +280,7 @@ def _alone(value: Any) -> Any:
         whole = copy(value)
         whole.update({key: _alone(each) for key, each in value.items()})
         return whole
-    if not hasattr(value, "get_params"):
+    if isinstance(value, type) or not hasattr(value, "get_params"):
         return value
     twin = copy(value)
     kept = {name: each for name, each in vars(value).items() if name not in CALLBACKS}
