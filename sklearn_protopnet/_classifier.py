@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from joblib import Memory
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -27,7 +26,6 @@ from sklearn.base import (
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
-from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import nn
 
@@ -40,6 +38,7 @@ from sklearn_protopnet._fitted_state import check_fitted_state
 from sklearn_protopnet._images import AUGMENTATIONS, ImageSource, Transform
 from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._last_layer._function import L1_WEIGHTS, L2_WEIGHTS, not_converged
+from sklearn_protopnet._logit_classifier import LogitClassifierMixin
 from sklearn_protopnet._network import (
     BACKBONES,
     PRECISIONS,
@@ -75,15 +74,17 @@ from sklearn_protopnet._validation import (
     weighted_dataset,
 )
 from sklearn_protopnet.inspection import _tables
-from sklearn_protopnet.inspection._explanation import Explainer, Options, located_sources
+from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import index_of
+from sklearn_protopnet.inspection._member_evidence import located_sources
+from sklearn_protopnet.inspection._pipelines import member_images
 
 
 class ProtoPNetClassifier(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    LogitClassifierMixin,
     ClassifierMixin,
     BaseEstimator,
 ):
@@ -703,75 +704,6 @@ class ProtoPNetClassifier(
             warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=3)
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict class labels.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            The class with the largest logit.
-        """
-        fitted, source = self._fitted(X)
-        labels: NDArray[Any] = fitted.classes[fitted.logits(source).argmax(1)]
-        return labels
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Predict class probabilities: the softmax of the logits.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n, n_classes)
-            Columns are in the order of `classes_`.
-        """
-        fitted, source = self._fitted(X)
-        probabilities: NDArray[np.float64] = softmax(fitted.logits(source))
-        return probabilities
-
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Predict logarithms of class probabilities.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n, n_classes)
-            Columns are in the order of `classes_`. Finite where a probability is too small for
-            a number.
-        """
-        fitted, source = self._fitted(X)
-        logarithms: NDArray[np.float64] = log_softmax(fitted.logits(source), axis=1)
-        return logarithms
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Compute the logits.
-
-        Parameters
-        ----------
-        X : array-like, frame, CPU tensor, list of images or paths of images
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n, n_classes), or (n,) for two classes
-            ``coef_ @ similarities``; for two classes the second logit minus the first.
-        """
-        fitted, source = self._fitted(X)
-        logits = fitted.logits(source)
-        return logits[:, 1] - logits[:, 0] if len(fitted.classes) == 2 else logits
-
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute the similarity of each image to each prototype.
 
@@ -893,10 +825,7 @@ class ProtoPNetClassifier(
             fewer than `n_top_classes` classes, or it is given beside `classes`.
         """
         options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-        fitted, source = self._fitted(X)
-        names = index_of(X)
-        names = source.rows if names is None else names
-        return Explainer(fitted, source, names, options).table()
+        return Explainer(member_images(self, X), options).table()
 
     def prototype_table(self, *, localizer: str = "receptive_field") -> pd.DataFrame:
         """Say what the prototypes are: one row each, with its training patch.
@@ -982,7 +911,7 @@ class ProtoPNetClassifier(
             If a fitted attribute has been changed to what `load` would refuse.
         """
         check_is_fitted(self)
-        _persistence.dump(self, path, _checked)
+        _persistence.dump(self, path, check_classifier)
 
     def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that images may be rows, arrays of three dimensions, or paths."""
@@ -1081,6 +1010,10 @@ class ProtoPNetClassifier(
             patience=self.n_iter_no_change if self.early_stopping else None,
         )
 
+    def _logits(self, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        fitted, source = self._fitted(X)
+        return fitted.classes, fitted.logits(source)
+
     def _fitted(self, X: Any) -> tuple[FittedNetwork, ImageSource]:
         """Check images, and give the network to compare them with."""
         check_is_fitted(self)
@@ -1088,36 +1021,7 @@ class ProtoPNetClassifier(
         return fitted, fitted.source(check_images(self, X))
 
 
-def load(path: str | os.PathLike[str]) -> ProtoPNetClassifier:
-    """Read a classifier that `ProtoPNetClassifier.save` wrote.
-
-    Nothing in the file is executed: a file that holds any other type is refused. So is one whose
-    content is no longer what was written, or is none that a fit leaves.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    ProtoPNetClassifier
-        Predicts the same bits as the one that was saved, on the same machine. Its `memory` and its
-        `checkpoint` are None: what lies in a directory that a file names is not read.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ImportError
-        If skops is not installed (``pip install sklearn-protopnet[files]``).
-    ValueError
-        If the file is not one that ``save`` wrote, or no longer.
-    """
-    return _persistence.load(path, _checked)
-
-
-def _checked(classifier: ProtoPNetClassifier) -> ProtoPNetClassifier:
+def check_classifier(classifier: ProtoPNetClassifier) -> ProtoPNetClassifier:
     """Check the parameters and the fitted state that are in a file, or are to be."""
     classifier._validate_params()
     check_fitted_state(classifier)

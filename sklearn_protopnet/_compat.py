@@ -10,7 +10,10 @@ from typing import Any, Final
 from joblib.hashing import NumpyHasher
 from joblib.parallel import BACKENDS, get_active_backend
 from sklearn.base import _fit_context as fit_context
+from sklearn.ensemble._base import _BaseHeterogeneousEnsemble as HeterogeneousEnsemble
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
@@ -20,10 +23,13 @@ __all__ = [
     "CALLBACKS",
     "OUTPUT_CONFIG",
     "BatchNorm",
+    "HeterogeneousEnsemble",
     "Interval",
     "NumpyHasher",
     "StrOptions",
     "TorchDispatchMode",
+    "VisualBlock",
+    "check_feature_names_in",
     "check_sample_weight",
     "count_writes",
     "fit_context",

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -69,11 +70,21 @@ class FittedClassifier(Protocol):
     def explain(self, X: Any) -> pd.DataFrame:
         """Say why."""
 
+    def get_feature_names_out(self) -> NDArray[Any]:
+        """Name the prototypes."""
+
     def prototype_table(self, *, localizer: str = RECEPTIVE_FIELD) -> pd.DataFrame:
         """Say what the prototypes are."""
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute similarities."""
+
+
+class FittedEnsemble(Protocol):
+    """What the rest of the package knows of a fitted `ProtoPNetEnsemble`."""
+
+    classes_: NDArray[Any]
+    named_estimators_: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -194,6 +205,11 @@ class FittedNetwork:
     def input_boxes(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Receptive fields of patches in pixels of the network, (..., 4)."""
         return self.field.boxes(positions, self.network.prototype_size)
+
+
+def added(logits: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Add the logits (n, K) of networks, in their order; an ensemble decides by the sum."""
+    return reduce(np.add, logits)
 
 
 def fitted_network(classifier: FittedClassifier) -> FittedNetwork:

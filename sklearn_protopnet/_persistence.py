@@ -32,12 +32,23 @@ MANIFEST: Final = "sklearn_protopnet.json"
 SCHEMA: Final = "schema.json"
 """In this member skops says what the objects are; arrays are members ``<number>.npy``."""
 
-TRUSTED: Final = ("sklearn_protopnet._classifier.ProtoPNetClassifier",)
-"""The classifier's is the one name beyond Python's and NumPy's that a file may hold."""
+ESTIMATORS: Final = (
+    "sklearn_protopnet._ensemble.ProtoPNetEnsemble",
+    "sklearn_protopnet._classifier.ProtoPNetClassifier",
+)
+"""A file holds an estimator of one of these types."""
+
+MEMBERS: Final = ("sklearn.frozen._frozen.FrozenEstimator", "sklearn.utils._bunch.Bunch")
+"""An ensemble may have these around its members."""
+
+TRUSTED: Final = (*ESTIMATORS, *MEMBERS)
+"""These are the names beyond Python's and NumPy's that a file may hold."""
 
 LOADERS: Final = {
     "ObjectNode": re.compile("|".join(map(re.escape, TRUSTED))),
-    "DictNode": re.compile(r"builtins\.dict|collections\.OrderedDict"),
+    "DictNode": re.compile(
+        r"builtins\.dict|collections\.OrderedDict|sklearn\.utils\._bunch\.Bunch"
+    ),
     "ListNode": re.compile(r"builtins\.list"),
     "TupleNode": re.compile(r"builtins\.tuple"),
     "JsonNode": re.compile(r"builtins\.str"),
@@ -78,15 +89,12 @@ def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], An
     skops_io = _skops_io()
     check_place(path)
     rule = (
-        "A file may hold NumPy arrays and plain values only, so no module as a backbone and no "
-        "callable as augment"
+        "A file may hold NumPy arrays and plain values only, so no module as a backbone, no "
+        "callable as augment and no pipeline as a member"
     )
     remedy = "Predictions do not need the latter: set_params(augment=None). Or pickle the "
     remedy += "estimator."
-    written = copy(estimator).set_params(**ELSEWHERE)
-    for name in CALLBACKS:
-        vars(written).pop(name, None)
-    vars(written).update(_unmapped(vars(written)))
+    written = _alone(estimator)
     try:
         data = io.BytesIO(skops_io.dumps(written))
     except Exception as error:  # what skops cannot write at all fails in a way of its own
@@ -133,7 +141,7 @@ def load(path: str | os.PathLike[str], check: Callable[[Any], Estimator]) -> Est
     except Exception as error:  # zipfile, json, NumPy and skops each raise their own
         raise ValueError(f"{name!r} must be a file written by save: {_said(error)}") from error
     try:
-        return check(estimator.set_params(**ELSEWHERE))
+        return check(_alone(estimator))
     except Exception as error:  # what is not there, or of another type, fails in a way of its own
         raise ValueError(
             f"{name!r} must hold a sound classifier, and this one, of sklearn-protopnet "
@@ -154,8 +162,10 @@ def _check_archive(archive: ZipFile, size: int) -> str:
         raise ValueError("its content must have the digest that save wrote, found another one.")
     schema = json.loads(archive.read(SCHEMA))
     found = _untrusted_types(schema) or [_type_of(schema)]
-    if found != list(TRUSTED):
-        raise ValueError(f"it must hold a {TRUSTED[0]} only, found {', '.join(found)}.")
+    if not set(found) <= set(ESTIMATORS):
+        raise ValueError(
+            f"it must hold a {' or a '.join(ESTIMATORS)} only, found {', '.join(found)}."
+        )
     arrays = _arrays_of(schema)
     if sorted([*arrays, SCHEMA, MANIFEST]) != sorted(archive.namelist()):
         raise ValueError("its members must be the arrays that it speaks of, found others.")
@@ -257,11 +267,26 @@ def _check_array(archive: ZipFile, name: str) -> None:
         )
 
 
-def _unmapped(value: Any) -> Any:
-    """Make plain arrays of those in files that are mapped into memory, which `load` refuses."""
+def _alone(value: Any) -> Any:
+    """Copy what an estimator consists of, less callbacks and `ELSEWHERE`; arrays stay the same.
+
+    Those in files that are mapped into memory, which `load` refuses, become plain ones.
+    """
+    if isinstance(value, np.memmap):
+        return np.asarray(value)
+    if isinstance(value, tuple | list):
+        return type(value)(map(_alone, value))
     if isinstance(value, dict):
-        return {key: _unmapped(each) for key, each in value.items()}
-    return np.asarray(value) if isinstance(value, np.memmap) else value
+        whole = copy(value)
+        whole.update({key: _alone(each) for key, each in value.items()})
+        return whole
+    if isinstance(value, type) or not hasattr(value, "get_params"):
+        return value
+    twin = copy(value)
+    kept = {name: each for name, each in vars(value).items() if name not in CALLBACKS}
+    vars(twin).clear()
+    vars(twin).update({name: ELSEWHERE.get(name, _alone(each)) for name, each in kept.items()})
+    return twin
 
 
 def _version() -> str:

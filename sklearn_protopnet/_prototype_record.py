@@ -47,6 +47,11 @@ class PrototypeRecord:
         return others
 
     @property
+    def has_names(self) -> bool:
+        """Whether any has a name."""
+        return bool((self.names != "").any())
+
+    @property
     def has_source(self) -> NDArray[np.bool_]:
         """Whether a prototype is a patch of a training image, (P,)."""
         has_source: NDArray[np.bool_] = self.samples != NO_SOURCE

@@ -14,12 +14,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from quick import QUICK
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from test_last_layer import random_problem
 
-from sklearn_protopnet import ProtoPNetClassifier, load, solve_last_layer
+from sklearn_protopnet import ProtoPNetClassifier, ProtoPNetEnsemble, load, solve_last_layer
 from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, off_class_mask, solve_near
 from sklearn_protopnet.editing import PrototypeEditor
 from sklearn_protopnet.editing._costs import costs as costs_of
@@ -815,3 +816,19 @@ def test_costs_are_of_arrays_alone(editor):
     found = costs_of(editor._now, np.array([0]), 1e-4, None)
     assert found[0].prototype == 0
     assert found[0].can_go is None
+
+
+def test_an_ensemble_of_edited_members(editor, clf, train, held_out, tmp_path):
+    edited = editor.forbid(0).rename({1: "one"}).classifier_
+    members = [("as it was", FrozenEstimator(clf)), ("edited", FrozenEstimator(edited))]
+    ensemble = ProtoPNetEnsemble(members).fit(*train)
+    logits = clf.decision_function(held_out[0]) + edited.decision_function(held_out[0])
+    assert_allclose(ensemble.decision_function(held_out[0]), logits, rtol=1e-12)
+    table = ensemble.explain(held_out[0][:2], classes="all")
+    named = table[table["name"] != ""]
+    assert set(zip(named["member"], named["prototype"], strict=True)) == {("edited", 1)}
+    assert ensemble.prototype_table()["name"].tolist() == [*[""] * 10, "one", *[""] * 7]
+    page = write_report(ensemble, held_out[0][:2], tmp_path / "report.html").read_text()
+    assert '"modelDigest":null' in page.replace(" ", "")
+    with pytest.raises(TypeError, match="clf must be a fitted ProtoPNetClassifier"):
+        PrototypeEditor(ensemble, *train)

@@ -57,6 +57,19 @@ def written(path):
 
 
 class TestWhatComesBack:
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_what_is_0_times_a_negative_similarity_is_0(self, digits, tmp_path, suffix):
+        X, y = digits
+        clf = ProtoPNetClassifier(**SMALL, similarity="linear", l1_weight=1.0).fit(X, y)
+        settings = {"classes": "all", "details": "patches"}
+        expected = clf.explain(X[:30], **settings)
+        zeros = expected.loc[expected["weight"] == 0, "contribution"]
+        assert len(zeros) > 0
+        assert not np.signbit(zeros).any()
+        export_evidence(clf, X[:30], tmp_path / f"evidence{suffix}", **settings)
+        found = read_evidence(tmp_path / f"evidence{suffix}")
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
     @pytest.mark.parametrize("suffix", [*SUFFIXES, ".db"])
     def test_it_is_what_explain_gives(self, fitted, digits, tmp_path, suffix, detailed):
         path, (settings, expected) = tmp_path / f"evidence #?{suffix}", detailed

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn_protopnet._edits import EditRow
 from sklearn_protopnet.editing._costs import Cost
 from sklearn_protopnet.editing._snapshot import Snapshot
-from sklearn_protopnet.inspection._tables import build_table
+from sklearn_protopnet.inspection._tables import build_table, name_column
 
 LOG_COLUMNS: Final = ("edit", *(each.name for each in fields(EditRow)))
 """`log_table` has these columns, in order."""
@@ -62,8 +62,8 @@ def costs_table(snapshot: Snapshot, found: Sequence[Cost]) -> pd.DataFrame:
     columns["can_go"] = pd.array(columns["can_go"], dtype="boolean")
     record = snapshot.fitted.prototypes
     identity = {"prototype": numbers, "prototype_class": record.classes[numbers]}
-    if (record.names != "").any():
-        identity["name"] = record.names[numbers].astype(object)
+    if record.has_names:
+        identity |= name_column(record, numbers)
     return build_table({**identity, **columns}, "costs")
 
 

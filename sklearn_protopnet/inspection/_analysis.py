@@ -16,7 +16,7 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
-from sklearn_protopnet.inspection._pipelines import classifier_images
+from sklearn_protopnet.inspection._pipelines import classifier_images, member_images
 from sklearn_protopnet.inspection._tables import box_columns, build_table
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
@@ -44,7 +44,7 @@ def explain(
 
     Parameters
     ----------
-    estimator : ProtoPNetClassifier, Pipeline or search over parameters
+    estimator : ProtoPNetClassifier, ProtoPNetEnsemble, Pipeline or search over parameters
         Fitted; a search must have refitted its best estimator.
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes. Boxes are in pixels of the images that reach the
@@ -54,8 +54,8 @@ def explain(
     Returns
     -------
     DataFrame
-        As by `ProtoPNetClassifier.explain`. ``sample`` is the row of `X`, or its index for a
-        frame, whatever a transformer makes of it.
+        As by `ProtoPNetClassifier.explain` or `ProtoPNetEnsemble.explain`. ``sample`` is the row of
+        `X`, or its index for a frame, whatever a transformer makes of it.
 
     Raises
     ------
@@ -79,8 +79,7 @@ def explain(
     12
     """
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    images = classifier_images(estimator, X)
-    return Explainer(images.fitted, images.source, images.names, options).table()
+    return Explainer(member_images(estimator, X), options).table()
 
 
 @with_shared_descriptions

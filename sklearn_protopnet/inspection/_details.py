@@ -20,7 +20,8 @@ from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._network import SIMILARITIES, Evidence
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
-from sklearn_protopnet.inspection._tables import LOGIT_UNIT, SIMILARITY_UNIT, UNITS, Explained
+from sklearn_protopnet.inspection._rows import Explained
+from sklearn_protopnet.inspection._tables import LOGIT_UNIT, SIMILARITY_UNIT, UNITS
 
 Values = tuple[NDArray[Any], ...]
 """Columns of a table, (rows,) each."""

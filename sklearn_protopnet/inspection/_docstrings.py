@@ -13,6 +13,9 @@ _DESCRIPTIONS: Final = {
     "{estimator}": """
         estimator : ProtoPNetClassifier, Pipeline or search over parameters
             Fitted.""",
+    "{estimator_or_ensemble}": """
+        estimator : ProtoPNetClassifier, ProtoPNetEnsemble, Pipeline or search over parameters
+            Fitted.""",
     "{X}": """
         X : array-like, frame, CPU tensor, list of images or paths of images
             What the estimator's ``predict`` takes. Pictures and boxes are of the images that
@@ -38,7 +41,7 @@ _DESCRIPTIONS: Final = {
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If there is no ProtoPNetClassifier at its end.""",
+            If there is no ProtoPNetClassifier at its end, or an ensemble where one is wanted.""",
     "{explain_options}": """
         classes : {"predicted", "all"} or array-like of labels, default="predicted"
             As for `ProtoPNetClassifier.explain`.

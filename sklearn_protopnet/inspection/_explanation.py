@@ -1,41 +1,39 @@
-"""The evidence for any images of a source, as tables.
+"""The evidence for any images, as tables: of one network, or of several whose logits are added.
 
-Shapes: n images, P prototypes, K classes.
+Shapes: n images, P prototypes of all networks, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_protopnet._fitted import FittedNetwork
-from sklearn_protopnet._images import ImageSource
-from sklearn_protopnet._located_boxes import LocatedBoxes
+from sklearn_protopnet._fitted import added
 from sklearn_protopnet._network import Evidence
-from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet.inspection._details import (
     DETAILS,
-    Context,
     check_details,
     detail_columns,
     explanation_units,
-    image_digest,
     model_digest,
 )
 from sklearn_protopnet.inspection._explained_classes import check_top_classes, explained_classes
-from sklearn_protopnet.inspection._localizers import LOCALIZERS, check_localizer, located_boxes
+from sklearn_protopnet.inspection._localizers import check_localizer
+from sklearn_protopnet.inspection._member_evidence import MemberEvidence
+from sklearn_protopnet.inspection._pipelines import ClassifierImages
+from sklearn_protopnet.inspection._rows import Explained, Ranked, Rows, ranked_prototypes
 from sklearn_protopnet.inspection._tables import (
-    Explained,
-    Rows,
-    explanation_table,
-    ranked_prototypes,
+    MEMBER,
+    build_table,
+    explanation_columns,
+    merge_columns,
 )
 
 
@@ -70,143 +68,127 @@ class Options:
         return cls(classes, top_k, localizer, check_details(details), n_top_classes=n_top_classes)
 
 
+class Drawn(NamedTuple):
+    """What is drawn beside a row of a table."""
+
+    source_image: NDArray[Any]
+    """(H, W, C)"""
+    source_size: tuple[int, int]
+    """Height and width of the source image as it was given."""
+    other_boxes: NDArray[np.int64]
+    """(k - 1, 4) receptive fields of the other patches that are pooled."""
+
+
 @dataclass
 class Explainer:
-    """Explains images of one source, some or all of them at a time."""
+    """Explains images, some or all of them at a time, by all networks whose logits are added."""
 
-    fitted: FittedNetwork
-    source: ImageSource
-    names: NDArray[Any]
-    """(n,) what to call the images."""
+    images: Sequence[ClassifierImages]
+    """Of each network the same images."""
     options: Options
-    _sources: PrototypeRecord = field(init=False)
-    """With boxes of the localizer, as far as they were needed."""
-    _boxed: set[int] = field(init=False, default_factory=set)
-    """Prototypes whose source boxes are by the localizer."""
-    _kept: tuple[range, Evidence | None] = field(init=False, default=(range(0), None))
-    """The images that were compared last, and their evidence."""
 
     def __post_init__(self) -> None:
-        self._sources = self.fitted.prototypes
+        self.members = [MemberEvidence(each, self.options.localizer) for each in self.images]
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def names(self) -> NDArray[Any]:
+        """What to call the images, (n,)."""
+        return self.images[0].names
+
+    @property
+    def classes(self) -> NDArray[Any]:
+        """Labels, (K,)."""
+        return self.images[0].fitted.classes
+
+    @cached_property
+    def coef(self) -> NDArray[np.float64]:
+        """Weights of the prototypes of all networks, (K, P)."""
+        return np.hstack([each.fitted.prototypes.coef for each in self.members])
+
+    @cached_property
+    def prototypes(self) -> NDArray[np.int64]:
+        """Network of each prototype, and number in it, (P, 2)."""
+        counts = [len(each.fitted.prototypes.samples) for each in self.members]
+        return np.array([(m, number) for m, n in enumerate(counts) for number in range(n)])
+
+    @property
+    def model_digest(self) -> str | None:
+        """Digest of the classifier; None of an ensemble."""
+        first = self.images[0]
+        return model_digest(first.fitted) if first.member is None else None
+
     def table(self, start: int = 0, stop: int | None = None) -> pd.DataFrame:
         """Explain the images from one position up to another; a table as `explain` gives it."""
         stop = len(self) if stop is None else min(stop, len(self))
-        part, options, labels = slice(start, stop), self.options, self.fitted.classes
-        evidence = self._evidence(start, stop)
-        explained = explained_classes(
-            options.classes, labels, evidence.logits, options.n_top_classes
+        options = self.options
+        evidence = self.evidence(start, stop)
+        classes = explained_classes(
+            options.classes, self.classes, evidence[0].logits, options.n_top_classes
         )
-        ranked = ranked_prototypes(
-            self.fitted.prototypes.coef, evidence.similarities, explained, options.top_k
-        )
-        to_locate = ranked[:, :, : options.n_located]
-        wanted = [DETAILS[name] for name in options.details]
+        parts = self.explained(start, evidence, classes)
+        has_names = any(each.fitted.prototypes.has_names for each in self.members)
+        columns = [
+            {
+                **explanation_columns(
+                    part, self.classes, member.images.member, has_names=has_names
+                ),
+                **detail_columns(options.details, member.context(part)),
+            }
+            for member, part in zip(self.members, parts, strict=True)
+        ]
+        merged = merge_columns(columns, [part.rows.place for part in parts])
+        for column in merged.values():
+            if column.dtype.kind == "f":
+                column += 0.0  # for -0.0, as of linear similarities, is 0 when SQLite gives it back
+        # Without a copy: the arrays are this table's own.
+        return build_table(merged, "explanation", explanation_units(), copy=False)
+
+    def evidence(self, start: int, stop: int) -> list[Evidence]:
+        """Evidence of each network for the images from one position up to another.
+
+        Logits are those of all networks together.
+        """
+        found = [member.evidence(start, stop) for member in self.members]
+        logits = added([each.logits for each in found])
+        return [replace(each, logits=logits) for each in found]
+
+    def explained(
+        self, start: int, evidence: Sequence[Evidence], classes: NDArray[np.int64]
+    ) -> list[Explained]:
+        """Say what the prototypes of each network contribute to classes (n, k) of images."""
+        similarities = np.hstack([each.similarities for each in evidence])  # (n, P)
+        order = ranked_prototypes(self.coef, similarities, classes, self.options.top_k)
+        ranked = Ranked(*(numbers[order] for numbers in self.prototypes.T))
+        wanted = [DETAILS[name] for name in self.options.details]
         of_patches = any(detail.of_patches for detail in wanted)
-        n_patches = evidence.patch_positions.shape[2] if of_patches else 1
-        located = located_boxes(
-            self.fitted,
-            self.source.part(part),
-            options.localizer,
-            evidence.patch_positions[:, :, :n_patches],
-            lambda i: np.unique(to_locate[i]),
-            with_effects=any(detail.needs_effects for detail in wanted),
-        )
-        parts = Explained(
-            evidence,
-            located,
-            self._located_sources(to_locate),
-            self.names[part],
-            Rows.of(explained, ranked, n_patches),
-        )
-        context = Context(self.fitted, parts, lambda: self._digests)
-        columns = detail_columns(options.details, context)
-        return explanation_table(parts, labels, columns, explanation_units())
+        return [
+            member.explained(
+                start,
+                found,
+                Rows.of(classes, ranked, m, found.patch_positions.shape[2] if of_patches else 1),
+                n_located=self.options.n_located,
+                with_effects=any(detail.needs_effects for detail in wanted),
+            )
+            for m, (member, found) in enumerate(zip(self.members, evidence, strict=True))
+        ]
 
     def predicted(self, i: int) -> Any:
-        """Say which class the classifier predicts for an image."""
-        return self.fitted.classes[self._evidence(i, i + 1).logits[0].argmax()]
+        """Say which class is predicted for an image."""
+        return self.classes[self.evidence(i, i + 1)[0].logits[0].argmax()]
 
-    def other_boxes(self, i: int, prototypes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Receptive fields (Q, k - 1, 4) in an image of all but the most similar of its patches.
-
-        Of those that are pooled for each of Q prototypes.
-        """
-        others = self._evidence(i, i + 1).patch_positions[:, prototypes, 1:]  # (1, Q, k - 1)
-        one = self.source.part(slice(i, i + 1))
-        boxes: NDArray[np.int64] = self.fitted.receptive_fields(one, others).boxes[0]
-        return boxes
-
-    def _evidence(self, start: int, stop: int) -> Evidence:
-        """Evidence of the images from one position up to another.
-
-        A whole chunk is compared at once: what follows is kept for the next table.
-        """
-        images, evidence = self._kept
-        if evidence is None or start not in images or stop > images.stop:
-            images = range(start, min(max(stop, start + self.source.chunk_size), len(self)))
-            evidence = self.fitted.evidence(self.source.part(slice(images.start, images.stop)))
-            self._kept = images, evidence
-        return evidence[start - images.start : stop - images.start]
-
-    def _located_sources(self, ranked: NDArray[np.int64]) -> PrototypeRecord:
-        """Find the source boxes of prototypes, of each once, when it is first needed."""
-        if not LOCALIZERS[self.options.localizer].is_exact:
-            wanted = np.array(sorted(set(ranked.ravel().tolist()) - self._boxed), dtype=np.int64)
-            self._sources, _ = located_sources(
-                self.fitted, self._sources, self.options.localizer, wanted
-            )
-            self._boxed.update(wanted.tolist())
-        return self._sources
-
-    @cached_property
-    def _digests(self) -> tuple[NDArray[Any], str]:
-        images = self.fitted.prototypes.images
-        sources = np.array([image_digest(each) for each in images], dtype=object)
-        return sources, model_digest(self.fitted)
-
-
-def located_sources(
-    fitted: FittedNetwork,
-    sources: PrototypeRecord,
-    localizer: str,
-    wanted: NDArray[np.int64],
-) -> tuple[PrototypeRecord, NDArray[Any]]:
-    """Have a localizer find the source boxes of the prototypes that are wanted.
-
-    Parameters
-    ----------
-    fitted : FittedNetwork
-    sources : PrototypeRecord
-        With receptive fields for boxes, or boxes that were found before.
-    localizer : str
-    wanted : int64 array of shape (Q,)
-        Numbers of prototypes.
-
-    Returns
-    -------
-    sources : PrototypeRecord
-        With the boxes that were found.
-    kinds : object array of shape (Q,)
-        What their boxes are; ``""`` of prototypes that are no patch of an image.
-    """
-    kinds = np.full(len(wanted), "", dtype=object)
-    has_source = sources.has_source[wanted]
-    chosen = wanted[has_source]
-    if len(chosen) == 0:
-        return sources, kinds
-    images = fitted.prototype_source(chosen)
-    if LOCALIZERS[localizer].is_exact:
-        fields = LocatedBoxes.of_receptive_fields(sources.boxes[chosen], images.sizes)
-        kinds[has_source] = fields.kinds
-        return sources, kinds
-    positions = fitted.evidence(images).positions  # (Q, P)
-    found = located_boxes(fitted, images, localizer, positions, lambda i: chosen[i : i + 1])
-    pairs = np.arange(len(chosen)), chosen
-    kinds[has_source] = found.kinds[pairs]
-    boxes = sources.boxes.copy()
-    boxes[chosen] = found.boxes[pairs]
-    return replace(sources, boxes=boxes), kinds
+    def drawn(self, rows: pd.DataFrame) -> list[Drawn]:
+        """Give what is drawn beside rows of the table of the first image."""
+        evidence = self.evidence(0, 1)
+        numbers = {each.member: m for m, each in enumerate(self.images)}
+        members = rows[MEMBER] if MEMBER in rows else [None] * len(rows)
+        drawn = []
+        for name, prototype in zip(members, rows["prototype"], strict=True):
+            member, found = self.members[numbers[name]], evidence[numbers[name]]
+            record, pair = member.fitted.prototypes, (np.array([0]), np.array([prototype]))
+            (others,) = member.other_boxes(0, found, pair)
+            height, width = record.sizes[prototype].tolist()
+            drawn.append(Drawn(record.images[prototype], (height, width), others))
+        return drawn

@@ -18,7 +18,7 @@ from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._export_formats import FORMATS, Format, with_escaped_formulas
 from sklearn_protopnet.inspection._export_manifest import NUMBERS, TableDigest
-from sklearn_protopnet.inspection._pipelines import classifier_images
+from sklearn_protopnet.inspection._pipelines import member_images
 from sklearn_protopnet.inspection._tables import build_table
 
 CHUNK_ROWS: Final = 50_000
@@ -57,7 +57,7 @@ def export_evidence(
 
     Parameters
     ----------
-    {estimator}
+    {estimator_or_ensemble}
     X : array-like, frame, CPU tensor, list of images or paths of images
         What the estimator's ``predict`` takes.
     path : str or path-like
@@ -90,7 +90,7 @@ def export_evidence(
     OSError
         If the file cannot be written, or is no regular file.
     TypeError
-        If there is no ProtoPNetClassifier at the estimator's end.
+        If there is no such classifier at the estimator's end.
     ValueError
         If the suffix is none of these, if names of samples or classes are neither text, numbers
         nor truth values, or are what the format does not have, as some integers and null
@@ -107,10 +107,11 @@ def export_evidence(
     for place in file_format.places(target):
         check_place(place)
     options = Options.checked(classes, top_k, localizer, details, n_top_classes)
-    images = classifier_images(estimator, X)
-    explainer = Explainer(images.fitted, images.source, images.names, options)
+    explainer = Explainer(member_images(estimator, X), options)
     _check_names("sample", explainer.names, file_format)
-    _check_names("class", images.fitted.classes, file_format)
+    _check_names("class", explainer.classes, file_format)
+    members = [each.member for each in explainer.images if each.member is not None]
+    _check_names("member", np.array(members, dtype=object), file_format)
     digest = TableDigest(has_escaped_formulas=escape_formulas)
     start = 0
     size = 1  # images that are explained at once; the first one tells how many rows each has
@@ -194,7 +195,7 @@ def _check_names(kind: str, names: NDArray[Any], file_format: Format) -> None:
     # pandas reads them since version 3.1 only, and few other programs do.
     if file_format.is_for_spreadsheets and any("\0" in str(name) for name in names):
         raise ValueError(
-            "Names of samples and classes must hold no null characters to be written to a .csv "
+            "Names of samples, classes and members must hold no null characters to be in a .csv "
             f"file, got one for {kind!r}. A .parquet or .sqlite file has them."
         )
     if is_unsigned and not file_format.has_uint64 and names.max() > np.iinfo(np.int64).max:

@@ -1,12 +1,11 @@
 """Evidence as tables: why an image was classified, and what the prototypes are.
 
-Shapes: n samples, P prototypes, K classes, k classes explained per sample.
+Shapes: n samples, P prototypes, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.extmath import softmax
 
-from sklearn_protopnet._located_boxes import LocatedBoxes
-from sklearn_protopnet._network import Evidence
 from sklearn_protopnet._prototype_record import PrototypeRecord
+from sklearn_protopnet.inspection._rows import Explained
 
 SCHEMA_VERSION: Final = 2
 """Readers of a table know by this number what its columns mean."""
@@ -44,7 +42,10 @@ EXPLANATION_COLUMNS: Final = (
     "source_x0",
     "source_x1",
 )
-"""`explanation_table` has these columns, in order; those of details follow."""
+"""`explanation_columns` are these, in order; those of details follow."""
+
+MEMBER: Final = "member"
+"""A table of several networks has this column before ``prototype``."""
 
 PROTOTYPE_COLUMNS: Final = (
     "prototype",
@@ -76,130 +77,29 @@ UNITS: Final = {
 """Columns that several tables share have these units; those of details stand in their records."""
 
 
-def ranked_prototypes(
-    coef: NDArray[np.float64],
-    similarities: NDArray[np.float64],
-    explained: NDArray[np.int64],
-    top_k: int | None,
-) -> NDArray[np.int64]:
-    """Order prototypes by what they contribute, the largest first.
-
-    Parameters
-    ----------
-    coef : float64 array of shape (K, P)
-    similarities : float64 array of shape (n, P)
-    explained : int64 array of shape (n, k)
-        Class indices to explain.
-    top_k : int or None
-        How many to keep; None for all.
-
-    Returns
-    -------
-    int64 array of shape (n, k, min(top_k, P))
-    """
-    contributions = coef[explained] * similarities[:, None, :]  # (n, k, P)
-    ranked: NDArray[np.int64] = np.argsort(-contributions, axis=2, kind="stable")[:, :, :top_k]
-    return ranked
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What each row of an explanation is about."""
-
-    sample: NDArray[np.int64]
-    class_: NDArray[np.int64]
-    """Class indices."""
-    prototype: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    patch: NDArray[np.int64]
-    """Which of the pooled patches, 0 for the most similar one."""
-
-    @classmethod
-    def of(
-        cls, explained: NDArray[np.int64], ranked: NDArray[np.int64], n_patches: int = 1
-    ) -> Rows:
-        """Lay out rows by sample, class, rank and patch.
-
-        Parameters
-        ----------
-        explained : int64 array of shape (n, k)
-            Class indices to explain.
-        ranked : int64 array of shape (n, k, rows)
-            `ranked_prototypes` of them.
-        n_patches : int, default=1
-            Rows of each prototype.
-        """
-        shape = (*ranked.shape, n_patches)
-        sample, _, rank, patch = np.indices(shape, sparse=True)
-
-        def spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
-            return np.broadcast_to(values, shape).ravel()
-
-        return cls(
-            sample=spread(sample),
-            class_=spread(explained[:, :, None, None]),
-            prototype=spread(ranked[:, :, :, None]),
-            rank=spread(rank + 1),
-            patch=spread(patch),
-        )
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What a table of explanations is made of."""
-
-    evidence: Evidence
-    """Of n images."""
-    located: LocatedBoxes
-    """(n, P, k) of the k patches that have a row each."""
-    sources: PrototypeRecord
-    samples: NDArray[Any]
-    """(n,) names of the images."""
-    rows: Rows
-
-    @property
-    def patch_similarities(self) -> NDArray[np.float64]:
-        """Similarity of the patch of each row, (rows,)."""
-        rows = self.rows
-        return self.evidence.patch_similarities[rows.sample, rows.prototype, rows.patch]
-
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """What the patch of each row adds to the similarity, (rows,).
-
-        All of it where the others have no rows.
-        """
-        n_pooled = self.evidence.patch_similarities.shape[2]
-        if self.located.kinds.shape[2] < n_pooled:
-            return self.evidence.similarities[self.rows.sample, self.rows.prototype]
-        shares: NDArray[np.float64] = self.patch_similarities / n_pooled
-        return shares
-
-
-def explanation_table(
+def explanation_columns(
     explained: Explained,
     labels: NDArray[Any],
-    details: Mapping[str, NDArray[Any]] | None = None,
-    units: Mapping[str, str] = UNITS,
-) -> pd.DataFrame:
-    """Build one row per sample, class and prototype, by rank within a sample and class.
-
-    Or one per patch of them.
+    member: str | None = None,
+    *,
+    has_names: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """Build the columns of a network: a row per sample, class and prototype, or per patch of them.
 
     Parameters
     ----------
     explained : Explained
-        If all prototypes are there, contributions add up to the logit.
+        If all prototypes of all networks are there, contributions add up to the logit.
     labels : array of shape (K,)
-    details : mapping of str to array of shape (rows,), default=None
-        Columns that follow.
-    units : mapping of str to str, default=UNITS
-        Units of columns; those that the table does not have are passed over.
+    member : str, default=None
+        The network's name in an ensemble.
+    has_names : bool, default=False
+        Whether a prototype of some network has a name.
 
     Returns
     -------
-    DataFrame
-        With `EXPLANATION_COLUMNS`.
+    dict of str to array of shape (rows,)
+        `EXPLANATION_COLUMNS`, with `MEMBER` before the prototype in an ensemble.
     """
     evidence, located, sources = explained.evidence, explained.located, explained.sources
     rows = explained.rows
@@ -207,9 +107,11 @@ def explanation_table(
     patch = sample, prototype, rows.patch
     weight = sources.coef[rows.class_, prototype]
     probabilities = softmax(evidence.logits)
-    columns = {
+    names = {} if member is None else {MEMBER: np.full(len(sample), member, dtype=object)}
+    return {
         "sample": explained.samples[sample],
         "class": labels[rows.class_],
+        **names,
         "prototype": prototype,
         "prototype_class": sources.classes[prototype],
         "rank": rows.rank,
@@ -221,11 +123,27 @@ def explanation_table(
         "probability": probabilities[sample, rows.class_],
         **box_columns(located.boxes[patch]),
         "box_kind": located.kinds[patch],
+        **(name_column(sources, prototype) if has_names else {}),
         **source_columns(sources, prototype),
-        **(details or {}),
     }
-    # Without a copy: the arrays are this table's own.
-    return build_table(columns, "explanation", units, copy=False)
+
+
+def merge_columns(
+    columns: Sequence[Mapping[str, NDArray[Any]]], places: Sequence[NDArray[np.int64]]
+) -> dict[str, NDArray[Any]]:
+    """Put rows of several networks in order.
+
+    Parameters
+    ----------
+    columns : sequence of mappings of str to array of shape (rows, ...)
+        The same columns for each network.
+    places : sequence of int64 arrays of shape (rows,)
+        `Rows.place` of each network.
+    """
+    if len(columns) == 1:  # in order already, and not to be copied
+        return dict(columns[0])
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return {name: np.concatenate([each[name] for each in columns])[order] for name in columns[0]}
 
 
 def box_columns(boxes: NDArray[np.int64], prefix: str = "") -> dict[str, NDArray[np.int64]]:
@@ -234,16 +152,16 @@ def box_columns(boxes: NDArray[np.int64], prefix: str = "") -> dict[str, NDArray
     return dict(zip(names, boxes.T, strict=True))
 
 
+def name_column(sources: PrototypeRecord, prototype: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Column of the names of prototypes (rows,)."""
+    return {"name": sources.names[prototype].astype(object)}
+
+
 def source_columns(
     sources: PrototypeRecord, prototype: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
-    """Columns of the training images and the patches that prototypes (rows,) are.
-
-    And of their names, once any has one.
-    """
-    has_names = (sources.names != "").any()
+) -> dict[str, NDArray[np.int64]]:
+    """Columns of the training images and the patches that prototypes (rows,) are."""
     return {
-        **({"name": sources.names[prototype].astype(object)} if has_names else {}),
         "source_sample": sources.samples[prototype],
         **box_columns(sources.boxes[prototype], "source_"),
     }
@@ -269,6 +187,7 @@ def prototype_table(
     columns = {
         "prototype": prototypes,
         "prototype_class": sources.classes,
+        **(name_column(sources, prototypes) if sources.has_names else {}),
         **source_columns(sources, prototypes),
         "distance": sources.distances,
         "n_duplicates": sources.n_duplicates,
@@ -276,6 +195,23 @@ def prototype_table(
     }
     weights = {f"weight_{label}": row for label, row in zip(labels, sources.coef, strict=True)}
     return build_table({**columns, **weights}, "prototype")
+
+
+def member_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put the tables of prototypes of several networks, by their names, below each other.
+
+    Returns
+    -------
+    DataFrame
+        With `MEMBER` before all columns of `prototype_table`.
+    """
+    names = np.array(list(tables), dtype=object).repeat([len(each) for each in tables.values()])
+    together = pd.concat(list(tables.values()))
+    order = max(tables.values(), key=lambda table: table.shape[1])  # names, if any member has some
+    columns = {str(name): together[name].to_numpy() for name in order}
+    if "name" in columns:
+        columns["name"] = together["name"].fillna("").to_numpy()
+    return build_table({MEMBER: names, **columns}, "prototype")
 
 
 def history_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

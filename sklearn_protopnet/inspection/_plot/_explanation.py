@@ -21,9 +21,10 @@ from sklearn_protopnet.inspection._pictures import (
     format_percent,
     is_whole_image,
 )
-from sklearn_protopnet.inspection._pipelines import classifier_image
+from sklearn_protopnet.inspection._pipelines import member_image, picture_source
 from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
+from sklearn_protopnet.inspection._tables import MEMBER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ class ExplanationDisplay(CanvasDisplay):
         Height and width of the image in whose pixels boxes are, if `image` was resized.
     source_sizes : sequence of (int, int), default=None
         The same of the training images.
-    other_boxes : int64 array of shape (n_rows, n_others, 4), default=None
+    other_boxes : sequence of int64 arrays of shape (n_others, 4), default=None
         ``y0, y1, x0, x1`` of the other patches of each row to draw, if several are pooled: their
         receptive fields.
 
@@ -119,7 +120,7 @@ class ExplanationDisplay(CanvasDisplay):
         image_name: str | None = None,
         image_size: Sequence[int] | None = None,
         source_sizes: Sequence[Sequence[int]] | NDArray[np.int64] | None = None,
-        other_boxes: NDArray[np.int64] | None = None,
+        other_boxes: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
         self.evidence = evidence
         self.image = image
@@ -148,7 +149,7 @@ class ExplanationDisplay(CanvasDisplay):
 
         Parameters
         ----------
-        {estimator}
+        {estimator_or_ensemble}
         {X}
         sample : int, default=0
             Position in `X` of the image to explain.
@@ -156,8 +157,7 @@ class ExplanationDisplay(CanvasDisplay):
             The class to explain; the predicted one with None.
         top_k : int, default=4
             Rows to draw: the largest contributions.
-        localizer : str, default="receptive_field"
-            How boxes of the rows to draw are found, as for `ProtoPNetClassifier.explain`.
+        {localizer}
         {image_name}
         {ax}
 
@@ -171,25 +171,25 @@ class ExplanationDisplay(CanvasDisplay):
         {no_matplotlib}
         {estimator_errors}
         ValueError
-            If `sample` is no position in `X`, `top_k` is not positive, or the class or the
-            localizer is unknown.
+            If `sample` is no position in `X`, `top_k` is not positive, the class or the localizer
+            is unknown, or members of an ensemble see images of different sizes.
         """
         pyplot_module()
         check_positive("top_k", top_k)
         classes = "predicted" if class_label is None else [class_label]
-        options = Options.checked(classes, None, localizer, ())
-        _, fitted, source, names = classifier_image(estimator, X, sample)
         # A localizer costs something: it finds the boxes that are drawn only.
-        explainer = Explainer(fitted, source, names, replace(options, n_located=top_k))
+        options = replace(Options.checked(classes, None, localizer, ()), n_located=top_k)
+        explainer = Explainer(member_image(estimator, X, sample), options)
         evidence = explainer.table()
-        drawn = evidence["prototype"][:top_k]
+        source_images, source_sizes, others = zip(*explainer.drawn(evidence[:top_k]), strict=True)
+        source = picture_source(explainer.images)
         return cls(
             evidence=evidence,
             image=source.images.read(source.rows)[0],
             image_size=source.sizes[0],
-            source_images=fitted.prototypes.images[drawn],
-            source_sizes=fitted.prototypes.sizes[drawn],
-            other_boxes=explainer.other_boxes(0, drawn.to_numpy()),
+            source_images=source_images,
+            source_sizes=source_sizes,
+            other_boxes=others,
             predicted_class=explainer.predicted(0),
             image_name=image_name,
         ).plot(ax=ax)
@@ -252,13 +252,12 @@ class ExplanationDisplay(CanvasDisplay):
         row = self.evidence.iloc[i]
         canvas.badge(canvas.ax, *canvas.at(3.75, y + 0.9), i)
         part = canvas.image(4.0, y + 0.25, 1.3, self.image, self.image_size)
-        others = [] if self.other_boxes is None else self.other_boxes[i]
+        others: Any = () if self.other_boxes is None else self.other_boxes[i]
         for box in others:
             canvas.box(part, box, colour_of(i), 1.0)
         canvas.box(part, row[BOX], colour_of(i))
         more = f"and {len(others)} more" if len(others) else ""
-        note = ", ".join(filter(None, (BOX_NOTES.get(row["box_kind"]), more)))
-        if note:
+        if note := ", ".join(filter(None, (BOX_NOTES.get(row["box_kind"]), more))):
             canvas.text(4.65, y + 0.17, note, 9, ha="center")
         canvas.text(5.7, y + 0.9, LOOKS_LIKE, 20, ha="center", va="center", color=FAINT)
         likeness = self._draw_source(canvas, 6.1, y, i, source)
@@ -266,9 +265,10 @@ class ExplanationDisplay(CanvasDisplay):
             f"{format_number(row['similarity'])} {TIMES} {format_number(row['weight'], 3)} = "
             f"{format_number(row['contribution'], signed=True)}"
         )
-        text = canvas.text(8.0, y + 0.8, formula, 13)
+        if MEMBER in row:
+            canvas.text(8.0, y + 0.5, f"network {row[MEMBER]}", 9.5, color=FAINT)
         self._draw_bar(canvas, y + 0.92, row["contribution"], colour_of(i))
-        return [part, likeness], text
+        return [part, likeness], canvas.text(8.0, y + 0.8, formula, 13)
 
     def _draw_source(
         self, canvas: Canvas, x: float, y: float, i: int, source: NDArray[Any]

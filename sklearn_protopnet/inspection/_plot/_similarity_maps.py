@@ -164,7 +164,7 @@ class SimilarityMapDisplay(CanvasDisplay):
         """
         pyplot_module()
         check_positive("top_k", top_k)
-        classifier, fitted, source, names = classifier_image(estimator, X, sample)
+        classifier, fitted, source, names, *_ = classifier_image(estimator, X, sample)
         one = only_image(X, sample)
         if prototypes is None:
             prototypes = explain(estimator, one, top_k=top_k)["prototype"].to_numpy()

@@ -1,13 +1,13 @@
 """What a report says beside the evidence of its images: plain values for the page's template.
 
-Shapes: n images, P prototypes, L labels: the K classes first, then those that the classifier does
-not know.
+Shapes: n images, P prototypes of all networks, L labels: the K classes first, then those that the
+classifier does not know.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -18,8 +18,9 @@ from sklearn.metrics import confusion_matrix
 
 from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._validation import class_indices
+from sklearn_protopnet.inspection._explanation import Explainer
 from sklearn_protopnet.inspection._pictures import BOX_NOTES, COLOURS
-from sklearn_protopnet.inspection._report._evidence import ImageRow, Settings, SpooledImages
+from sklearn_protopnet.inspection._report._evidence import ImageRow, Labels, SpooledImages
 from sklearn_protopnet.inspection._report._image_files import LARGEST_PIXELATED, data_uri
 
 IMAGES_PER_BLOCK: Final = 25
@@ -39,21 +40,28 @@ MOST_CONFUSIONS: Final = 20
 class Report:
     """All that the page says."""
 
-    classes: NDArray[Any]
-    last_layer_gap: float
-    settings: Settings
-    model_digest: str
+    explainer: Explainer
+    labels: Labels
+    model_digest: str | None
+    """Of a classifier; None of an ensemble, which no editor takes."""
     images: SpooledImages
     title: str
     max_images: int
+    image_size: int
+    """Pixels of the longer side of a stored image, at most."""
 
     def content(self) -> dict[str, Any]:
         """Give what `report.html.jinja` names; iterators where it would be large."""
-        labels, truth = self.settings.labels
+        labels, truth = self.labels
         predicted, margins = self.images.predicted, self.images.margins
         is_right = np.zeros(len(predicted), bool) if truth is None else truth == predicted
         order = np.lexsort((margins, is_right))  # wrong ones first, then the least certain
-        prototypes = prototype_facts(self.settings.record, self.classes)
+        records = self._records()
+        prototypes = [
+            fact
+            for member, record in records.items()
+            for fact in prototype_facts(record, self.explainer.classes, member)
+        ]
         counts = None
         if truth is not None:
             counts = confusion_matrix(truth, predicted, labels=np.arange(len(labels)))
@@ -61,12 +69,10 @@ class Report:
             "title": self.title,
             "has_truth": truth is not None,
             "labels": labels,
-            "facts": self._facts(counts),
+            "facts": self._facts(counts, records),
             "largest_pixelated": LARGEST_PIXELATED,
             **confusions(counts, labels),
-            "classes": galleries(
-                self.settings.record, prototypes, labels, self.settings.image_size
-            ),
+            "classes": galleries([*records.values()], prototypes, labels, self.image_size),
             "notes": self._notes(len(order)),
             "first": [ImageRow(*json.loads(self.images.rows[i])) for i in order[:STATIC_ROWS]],
             "data": {
@@ -88,30 +94,42 @@ class Report:
         for start in range(0, len(order), IMAGES_PER_BLOCK):
             yield [self.images.pictures[i] for i in order[start : start + IMAGES_PER_BLOCK]]
 
-    def _facts(self, counts: NDArray[np.int64] | None) -> dict[str, str]:
+    def _records(self) -> dict[str | None, PrototypeRecord]:
+        """Give the prototypes of each member, all with source boxes by the localizer."""
+        return {
+            each.images.member: each.sources(np.arange(len(each.fitted.prototypes.samples)))
+            for each in self.explainer.members
+        }
+
+    def _facts(
+        self, counts: NDArray[np.int64] | None, records: dict[str | None, PrototypeRecord]
+    ) -> dict[str, str]:
         """Say how good the classifier is, and how large."""
-        record = self.settings.record
-        n_images, n_prototypes = len(self.images.predicted), len(record.classes)
-        n_distinct = len(np.unique(record.vectors, axis=0))
+        n_images, coef = len(self.images.predicted), self.explainer.coef
+        n_distinct = sum(len(np.unique(each.vectors, axis=0)) for each in records.values())
+        gap = max(each.classifier.last_layer_gap_ for each in self.explainer.images)
         facts = {"Images": f"{n_images:,}"}
         if counts is not None:
             n_right = int(np.trace(counts))
             facts["Accuracy"] = f"{100 * n_right / n_images:.1f} % ({n_right:,} right)"
             facts["Wrong predictions"] = f"{n_images - n_right:,}"
+        members = [member for member in records if member is not None]
+        if members:
+            facts["Networks whose logits are added"] = ", ".join(members)
         return {
             **facts,
-            "Classes": f"{len(record.coef):,}",
-            "Prototypes": f"{n_prototypes:,} ({n_distinct:,} distinct)",
-            "Weights that are 0": f"{100 * np.mean(record.coef == 0):.1f} %",
-            "Gap of the last layer": f"at most {self.last_layer_gap:.1e}",
-            "Boxes": self.settings.localizer,
+            "Classes": f"{len(coef):,}",
+            "Prototypes": f"{coef.shape[1]:,} ({n_distinct:,} distinct)",
+            "Weights that are 0": f"{100 * np.mean(coef == 0):.1f} %",
+            "Gap of the last layer": f"at most {gap:.1e}" + (" each" if members else ""),
+            "Boxes": self.explainer.options.localizer,
             "sklearn-protopnet": version("sklearn-protopnet"),
         }
 
     def _notes(self, n_images: int) -> list[str]:
         """Say what is to be known of the images that are shown."""
         order = "Those where the next class is closest come first."
-        if self.settings.labels.truth is not None:
+        if self.labels.truth is not None:
             order = "Wrong predictions come first, then those where the next class is closest."
         notes = [f"{order} The margin is by how much the logit of the next class is smaller."]
         if n_images > self.max_images:
@@ -148,10 +166,14 @@ def confusions(counts: NDArray[np.int64] | None, labels: list[str]) -> dict[str,
     return {"confusion": confusion, "confused": []}
 
 
-def prototype_facts(record: PrototypeRecord, classes: NDArray[Any]) -> list[dict[str, Any]]:
-    """Say which part of which training image each prototype is, and what it is called; (P,)."""
+def prototype_facts(
+    record: PrototypeRecord, classes: NDArray[Any], member: str | None
+) -> list[dict[str, Any]]:
+    """Say which part of which training image each prototype of a network is, and its name; (P,)."""
     return [
         {
+            "number": number,
+            "member": member,
             "sample": int(sample),
             "box": box.tolist(),
             "height": int(height),
@@ -159,26 +181,33 @@ def prototype_facts(record: PrototypeRecord, classes: NDArray[Any]) -> list[dict
             "label": int(label),
             "name": str(name),
         }
-        for sample, box, (height, width), label, name in zip(
-            record.samples,
-            record.boxes,
-            record.sizes,
-            class_indices(record.classes, classes),
-            record.names,
-            strict=True,
+        for number, (sample, box, (height, width), label, name) in enumerate(
+            zip(
+                record.samples,
+                record.boxes,
+                record.sizes,
+                class_indices(record.classes, classes),
+                record.names,
+                strict=True,
+            )
         )
     ]
 
 
 def galleries(
-    record: PrototypeRecord, prototypes: list[dict[str, Any]], labels: list[str], largest: int
+    records: Sequence[PrototypeRecord],
+    prototypes: list[dict[str, Any]],
+    labels: list[str],
+    largest: int,
 ) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
     """Show all prototypes, class by class.
 
     Parameters
     ----------
-    record : PrototypeRecord
+    records : sequence of PrototypeRecord
+        Of each network.
     prototypes : list of P dict
+        Of all networks.
     labels : list of L str
     largest : int
         Pixels of the longer side of an image, at most.
@@ -190,23 +219,28 @@ def galleries(
     iterator of dict
         Its prototypes; the address of an image is None where there is none.
     """
-    n_duplicates = record.n_duplicates  # (P,)
+    shown = [
+        (record, j, n_duplicates)
+        for record in records
+        for j, n_duplicates in enumerate(record.n_duplicates.tolist())
+    ]  # (P,)
     numbers = np.array([prototype["label"] for prototype in prototypes])  # (P,)
     for k in np.unique(numbers):
         yield (
             labels[k],
             (
                 {
-                    **prototypes[j],
-                    "number": int(j),
+                    **prototypes[p],
+                    "id": int(p),
                     "weight": record.coef[k, j],
-                    "n_duplicates": int(n_duplicates[j]),
+                    "n_duplicates": n_duplicates,
                     "uri": (
                         data_uri(record.images[j], record.sizes[j], largest)
                         if record.has_source[j]
                         else None
                     ),
                 }
-                for j in np.flatnonzero(numbers == k)
+                for p in np.flatnonzero(numbers == k)
+                for record, j, n_duplicates in [shown[p]]
             ),
         )

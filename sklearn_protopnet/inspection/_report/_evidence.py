@@ -1,12 +1,12 @@
 """The evidence of images for a report, found some images at a time and kept on disk.
 
-Shapes: n images, P prototypes, K classes, L labels (the classes, and those of other images), k
-prototypes that are shown for a class of an image.
+Shapes: n images, L labels (the classes, and those of other images), k prototypes that are shown for
+a class of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,18 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import FileImages, ImageSource, read_ahead
 from sklearn_protopnet._network import Evidence
-from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet._validation import class_indices, native_order
+from sklearn_protopnet.inspection._explanation import Explainer
 from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
-from sklearn_protopnet.inspection._localizers import located_boxes
 from sklearn_protopnet.inspection._pictures import BOX_NOTES
+from sklearn_protopnet.inspection._pipelines import picture_source
 from sklearn_protopnet.inspection._report._html import as_json
 from sklearn_protopnet.inspection._report._image_files import data_uri
-from sklearn_protopnet.inspection._tables import ranked_prototypes
+from sklearn_protopnet.inspection._rows import Explained
+from sklearn_protopnet.inspection._tables import box_columns, merge_columns
 
 DIGITS: Final = 6
 """Numbers in the file have so many decimals; two or three are shown."""
@@ -65,16 +65,6 @@ class Labels(NamedTuple):
         numbers, others = pd.factorize(given[is_unknown])
         truth[is_unknown] = len(names) + numbers
         return cls([*names, *map(str, others)], truth)
-
-
-class Settings(NamedTuple):
-    """What is asked for."""
-
-    labels: Labels
-    record: PrototypeRecord
-    top_k: int
-    localizer: str
-    image_size: int
 
 
 class ImageRow(NamedTuple):
@@ -124,10 +114,9 @@ class SpooledImages:
 
 
 def spool_images(
-    fitted: FittedNetwork,
-    source: ImageSource,
-    names: NDArray[Any],
-    settings: Settings,
+    explainer: Explainer,
+    labels: Labels,
+    image_size: int,
     files: tuple[IO[bytes], IO[bytes]],
     *,
     verbose: int,
@@ -136,56 +125,53 @@ def spool_images(
 
     Parameters
     ----------
-    fitted : FittedNetwork
-    source : ImageSource
+    explainer : Explainer
         Of n images.
-    names : array of shape (n,)
-    settings : Settings
+    labels : Labels
+    image_size : int
+        Pixels of the longer side of an image, at most.
     files : (file, file)
         For rows and for pictures.
     verbose : int
     """
-    n_images = len(source)
+    n_images = len(explainer)
+    source = picture_source(explainer.images)
     rows, pictures = map(Spool, files)
     predicted, margins = np.empty(n_images, np.int64), np.empty(n_images)
-    size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // len(settings.record.classes)))
+    size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // len(explainer.prototypes)))
     with ProgressBar(n_images, "image", visible=bool(verbose)) as bar:
         for start in range(0, n_images, size):
-            part = slice(start, start + size)
-            images = source.part(part)
-            truth = settings.labels.truth
-            truth = np.full(len(images), UNKNOWN) if truth is None else truth[part]
-            found = _image_rows(fitted, images, names[part], truth, settings)
+            images = source.part(slice(start, start + size))
+            truth = labels.truth
+            truth = np.full(n_images, UNKNOWN) if truth is None else truth
+            found = _image_rows(explainer, images, start, truth[start : start + size])
             for i, row in enumerate(found, start):
                 rows.append(row)
                 predicted[i], margins[i] = row.predicted, row.margin
-            for uri in _pictures(images, settings.image_size):
+            for uri in _pictures(images, image_size):
                 pictures.append(uri)
             bar.update(len(images))
     return SpooledImages(rows, pictures, predicted, margins)
 
 
 def _image_rows(
-    fitted: FittedNetwork,
-    source: ImageSource,
-    names: NDArray[Any],
-    truth: NDArray[np.int64],
-    settings: Settings,
+    explainer: Explainer, source: ImageSource, start: int, truth: NDArray[np.int64]
 ) -> Iterator[ImageRow]:
     """Explain images: the steps of `ProtoPNetClassifier.explain`, of the rows that are shown.
 
     `explain` itself tells the logits of the explained classes only.
     """
-    evidence = fitted.evidence(source)
-    logits, probabilities = evidence.logits, softmax(evidence.logits)
+    evidence = explainer.evidence(start, start + len(source))
+    logits, probabilities = evidence[0].logits, softmax(evidence[0].logits)
     first, second = np.argsort(-logits, axis=1, kind="stable")[:, :2].T  # (n,) each
     is_known = (truth != UNKNOWN) & (truth < logits.shape[1])
-    explained = np.stack([first, np.where(is_known, truth, first)], axis=1)  # (n, 2)
-    shown = _shown_prototypes(fitted, source, evidence, explained, settings)
+    classes = np.stack([first, np.where(is_known, truth, first)], axis=1)  # (n, 2)
+    shown = _shown_prototypes(explainer, start, evidence, classes)
     sums = shown["contribution"].sum(2)  # (n, 2)
-    columns = [np.round(column, DIGITS).tolist() for column in shown.values()]
+    others = shown.pop("others").tolist()
+    columns = [*(np.round(column, DIGITS).tolist() for column in shown.values()), others]
     paths = source.images.paths if isinstance(source.images, FileImages) else None
-    for i, name in enumerate(names):
+    for i, name in enumerate(explainer.names[start : start + len(source)]):
         predicted = int(first[i])
         claims = [
             [
@@ -193,7 +179,7 @@ def _image_rows(
                 _rounded(logits[i, label] - sums[i, place]),
                 list(zip(*(column[i][place] for column in columns), strict=True)),
             ]
-            for place, label in enumerate(dict.fromkeys(explained[i].tolist()))
+            for place, label in enumerate(dict.fromkeys(classes[i].tolist()))
         ]
         yield ImageRow(
             name=str(name),
@@ -210,41 +196,50 @@ def _image_rows(
 
 
 def _shown_prototypes(
-    fitted: FittedNetwork,
-    source: ImageSource,
-    evidence: Evidence,
-    explained: NDArray[np.int64],
-    settings: Settings,
+    explainer: Explainer,
+    start: int,
+    evidence: Sequence[Evidence],
+    classes: NDArray[np.int64],
 ) -> dict[str, NDArray[Any]]:
     """Columns of the prototypes that contribute most to classes (n, 2), in the script's order.
 
     Returns
     -------
-    dict of arrays of shape (n, 2, k), but for the last
-        The note is the number of what is said of the box in `BOX_NOTES`, from 1, or 0. The last
-        has the receptive fields of the other patches that are pooled, (n, 2, k, pooled - 1, 4).
+    dict of arrays of shape (n, 2, k)
     """
-    coef, similarities = settings.record.coef, evidence.similarities
-    ranked = ranked_prototypes(coef, similarities, explained, settings.top_k)  # (n, 2, k)
-    located = located_boxes(
-        fitted, source, settings.localizer, evidence.positions, lambda i: np.unique(ranked[i])
-    )
-    row = np.arange(len(similarities))[:, None, None]
-    similarity, weight = similarities[row, ranked], coef[explained[..., None], ranked]
-    kinds = located.kinds[row, ranked]  # (n, 2, k)
-    y0, y1, x0, x1 = np.moveaxis(located.boxes[row, ranked], 3, 0)
-    others = evidence.patch_positions[row, ranked, 1:]  # (n, 2, k, pooled - 1)
+    parts = explainer.explained(start, evidence, classes)
+    columns, first = [], 0
+    for member, part in zip(explainer.members, parts, strict=True):
+        pairs = part.rows.sample, part.rows.prototype
+        others = member.other_boxes(start, part.evidence, pairs)
+        columns.append(_shown_columns(part, first, others))
+        first += len(part.sources.samples)
+    shown = merge_columns(columns, [part.rows.place for part in parts])
+    return {name: column.reshape(*classes.shape, -1) for name, column in shown.items()}
+
+
+def _shown_columns(
+    part: Explained, first: int, others: list[NDArray[np.int64]]
+) -> dict[str, NDArray[Any]]:
+    """Columns (rows,) of one network, whose prototypes have numbers on the page from `first` on.
+
+    The note is the number of what is said of the box in `BOX_NOTES`, from 1, or 0. The last column
+    has the receptive fields of the other patches that are pooled, as lists.
+    """
+    rows = part.rows
+    pair = rows.sample, rows.prototype
+    similarity, weight = part.evidence.similarities[pair], part.sources.coef[rows.class_, pair[1]]
+    kinds = part.located.kinds[(*pair, rows.patch)]
+    lists = np.empty(len(others), dtype=object)
+    lists[:] = [boxes.tolist() for boxes in others]
     return {
-        "prototype": ranked,
+        "prototype": first + rows.prototype,
         "similarity": similarity,
         "weight": weight,
         "contribution": weight * similarity,
-        "y0": y0,
-        "y1": y1,
-        "x0": x0,
-        "x1": x1,
+        **box_columns(part.located.boxes[(*pair, rows.patch)]),
         "note": np.select([kinds == kind for kind in BOX_NOTES], range(1, len(BOX_NOTES) + 1)),
-        "others": fitted.receptive_fields(source, others).boxes,
+        "others": lists,
     }
 
 

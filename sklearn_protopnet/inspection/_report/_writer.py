@@ -11,18 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_protopnet._files import check_place, replacing
 from sklearn_protopnet._validation import check_positive
-from sklearn_protopnet.inspection._details import model_digest
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
-from sklearn_protopnet.inspection._explanation import located_sources
+from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer
-from sklearn_protopnet.inspection._pipelines import classifier_images
+from sklearn_protopnet.inspection._pipelines import member_images
 from sklearn_protopnet.inspection._report._content import Report
-from sklearn_protopnet.inspection._report._evidence import Labels, Settings, spool_images
+from sklearn_protopnet.inspection._report._evidence import Labels, spool_images
 from sklearn_protopnet.inspection._report._html import page_pieces
 
 
@@ -46,7 +44,8 @@ def write_report(
     where the next class is closest. A row opens to the evidence: this part of the image looks
     like that part of a training image, and so adds this much to the logit; if the prediction is
     wrong, also to the evidence for the true class. The table is sorted and filtered in the
-    browser, with the keyboard too, and the page can be printed.
+    browser, with the keyboard too, and the page can be printed. Of an ensemble, prototypes of all
+    members are there, each with the name of its member.
 
     Each prototype has two boxes to tick, to forbid it or to keep it, and a field for its name.
     "Save choice" gives them as a file, ``choice.json``, which an editor's ``apply`` reads and
@@ -61,7 +60,7 @@ def write_report(
 
     Parameters
     ----------
-    {estimator}
+    {estimator_or_ensemble}
     {X}
     path : str or path-like
         The file to write; through a link, the one that it points to.
@@ -93,10 +92,11 @@ def write_report(
     OSError
         If the file cannot be written, or there is something at `path` that is no regular file.
     TypeError
-        If there is no ProtoPNetClassifier at the estimator's end, or the title is no text.
+        If there is no such classifier at the estimator's end, or the title is no text.
     ValueError
         If a number or the localizer is not as described, `y` does not have a label for each
-        image or none of the training classes, or as by `ProtoPNetClassifier.explain`.
+        image or none of the training classes, if members of an ensemble see images of different
+        sizes, or as by `ProtoPNetClassifier.explain`.
 
     See Also
     --------
@@ -135,11 +135,9 @@ def write_report(
         raise TypeError(f"title must be a str, got {title!r}.")
     target = Path(path)
     check_place(target)
-    classifier, fitted, source, names = classifier_images(estimator, X)
-    labels = Labels.of(fitted.classes, y, len(source))
-    prototypes = np.arange(len(fitted.prototypes.samples))
-    record, _ = located_sources(fitted, fitted.prototypes, localizer, prototypes)
-    settings = Settings(labels, record, int(top_k), localizer, int(image_size_px))
+    options = Options.checked("predicted", int(top_k), localizer, ())
+    explainer = Explainer(member_images(estimator, X), options)
+    labels = Labels.of(explainer.classes, y, len(explainer))
     with (
         replacing(target) as temporary,
         TemporaryFile(dir=temporary.parent) as texts,
@@ -147,16 +145,17 @@ def write_report(
         # What is no Unicode, as in some names of files, becomes a question mark.
         temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
+        images = spool_images(
+            explainer, labels, int(image_size_px), (texts, pictures), verbose=verbose
+        )
         report = Report(
-            classes=fitted.classes,
-            last_layer_gap=classifier.last_layer_gap_,
-            settings=settings,
-            model_digest=model_digest(fitted),
-            images=spool_images(
-                fitted, source, names, settings, (texts, pictures), verbose=verbose
-            ),
+            explainer=explainer,
+            labels=labels,
+            model_digest=explainer.model_digest,
+            images=images,
             title=title,
             max_images=int(max_images),
+            image_size=int(image_size_px),
         )
         file.writelines(page_pieces(report.content()))
     return target

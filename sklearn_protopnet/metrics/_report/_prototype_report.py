@@ -142,7 +142,7 @@ def prototype_report(
     check_positive("min_count", min_count)
     named = check_interventions(interventions)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    _, fitted, source, _ = classifier_images(estimator, X)
+    _, fitted, source, *_ = classifier_images(estimator, X)
     centres, visible = check_parts(part_centres, part_visible, source.sizes)
     arguments = (part_centres is not None, masks is not None, bool(named))
     given = compress(ARGUMENTS, arguments)

@@ -7,6 +7,7 @@
 
   const byId = (id) => document.getElementById(id);
   const { prototypes, modelDigest } = JSON.parse(byId("report-data").textContent);
+  if (modelDigest === null) return; // of several networks, and an editor edits one
 
   function make(tag, attributes, ...children) {
     const element = document.createElement(tag);

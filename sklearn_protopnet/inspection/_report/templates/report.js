@@ -52,7 +52,8 @@
     return element;
   }
 
-  const labelOf = (index) => make("bdi", {}, data.labels[index]);
+  const isolated = (text) => make("bdi", {}, text);
+  const labelOf = (index) => isolated(data.labels[index]);
   const nameOf = (row) => (row.file === null ? row.name : `${row.name} \u00b7 ${row.file}`);
 
   // Numbers
@@ -85,6 +86,12 @@
       blocks.set(number, JSON.parse(block.textContent));
     }
     return blocks.get(number)[row.rank % data.imagesPerBlock] ?? null;
+  }
+
+  // Prototypes of several networks are counted in each.
+  function titleOf(prototype) {
+    const { number, member } = data.prototypes[prototype];
+    return member === null ? `prototype ${number}` : `prototype ${number} (${member})`;
   }
 
   function sourceOf(prototype) {
@@ -157,7 +164,7 @@
     const [prototype] = part;
     const { sample, box, height, width, label } = data.prototypes[prototype];
     const caption = make(
-      "figcaption", {}, `prototype ${prototype}`, prototypeName(prototype),
+      "figcaption", {}, isolated(titleOf(prototype)), prototypeName(prototype),
     );
     const uri = sourceOf(prototype);
     if (uri === null) {
@@ -167,7 +174,7 @@
     caption.append(`: training row ${sample}, class `, labelOf(label));
     const [y0, y1, x0, x1] = box;
     if (y1 - y0 === height && x1 - x0 === width) caption.append(", all of it");
-    const alt = `Training row ${sample} with the part that is prototype ${prototype}.`;
+    const alt = `Training row ${sample} with the part that is ${titleOf(prototype)}.`;
     const boxes = [{ box, colour: part.place }];
     return make("figure", {}, picture(uri, height, width, boxes, alt), caption);
   }
@@ -175,7 +182,7 @@
   function partOf(row, part, ends) {
     const [prototype, similarity, weight, contribution, y0, y1, x0, x1, note, others] = part;
     const colour = part.place;
-    const alt = `${nameOf(row)} with the part that looks like prototype ${prototype}.`;
+    const alt = `${nameOf(row)} with the part that looks like ${titleOf(prototype)}.`;
     const boxes = others.map((box) => ({ box, colour, isOther: true }));
     boxes.push({ box: [y0, y1, x0, x1], colour });
     const image = picture(imageOf(row), row.height, row.width, boxes, alt);
