@@ -937,7 +937,7 @@ class ProtoPNetClassifier(
         device = resolve_device(self.device)
         return TrainingTask(
             architecture,
-            self._settings(len(data.training), is_warm_start=earlier.is_warm_start),
+            self._settings(len(data.training), earlier),
             data.training,
             data.validation,
             self.augment,
@@ -982,7 +982,8 @@ class ProtoPNetClassifier(
             weights=self.weights,
         )
 
-    def _settings(self, n_images: int, *, is_warm_start: bool) -> Settings:
+    def _settings(self, n_images: int, earlier: Earlier) -> Settings:
+        is_warm_start = earlier.is_warm_start
         is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
         pretraining_epochs, backbone_rate = self.pretraining_epochs, self.backbone_learning_rate
         if pretraining_epochs == "auto":
@@ -1007,6 +1008,7 @@ class ProtoPNetClassifier(
             is_trained=is_trained,
             freeze_statistics=self.weights is not None,
             is_warm_start=is_warm_start,
+            has_forbidden=earlier.has_forbidden,
             patience=self.n_iter_no_change if self.early_stopping else None,
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sklearn_protopnet._fitted import FittedClassifier
+from sklearn_protopnet._fitted import FittedClassifier, fitted_network
 from sklearn_protopnet._images import Standardization
 from sklearn_protopnet._last_layer import Constraints, LastLayer
 from sklearn_protopnet._last_layer._function import not_converged
@@ -19,6 +19,7 @@ from sklearn_protopnet._network import Architecture
 from sklearn_protopnet._training import (
     NO_SOURCE,
     HistoryRow,
+    Judgements,
     Start,
     TrainedNetwork,
     TrainingTask,
@@ -141,7 +142,28 @@ class Earlier:
             fitted.state_["linear_head"],
             backbone,
             Constraints(**fitted.state_["constraints"]),
+            self._judgements(fitted),
         )
+
+    def _judgements(self, fitted: FittedClassifier) -> Judgements:
+        """Give the patches that an editor was told of."""
+        constraints, network = Constraints(**fitted.state_["constraints"]), fitted_network(fitted)
+        images, positions = network.source_patches(constraints.required)
+        numbers = np.concatenate([constraints.forbidden, constraints.required])
+        positions = np.concatenate([constraints.forbidden_positions, positions])
+        is_patch = positions != NO_SOURCE
+        return Judgements(
+            np.concatenate([constraints.forbidden_images, images])[is_patch],
+            positions[is_patch],
+            numbers[is_patch],
+            int(is_patch[: len(constraints.forbidden)].sum()),
+        )
+
+    @property
+    def has_forbidden(self) -> bool:
+        """Whether an editor was told of patches that no prototype may be."""
+        constraints = self.constraints
+        return constraints is not None and len(constraints.forbidden) > 0
 
     def names(self, n_prototypes: int) -> NDArray[np.str_]:
         """Give the names of prototypes, empty ones at first."""

@@ -14,6 +14,7 @@ from torch import distributed, nn
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
+from sklearn_protopnet.editing import PrototypeEditor
 
 STILL = {**QUICK, "pretraining_epochs": 0, "warmup_epochs": 0, "joint_epochs": 0}
 SLOW = {
@@ -103,6 +104,13 @@ def normalisation(n_dims):
     return {name: value.detach().numpy() for name, value in arrays.items()}
 
 
+def trained_on(X, y):
+    """Train on from an edited classifier."""
+    clf = ProtoPNetClassifier(**{**SLOW, "warm_start": True}).fit(X, y)
+    edited = PrototypeEditor(clf, X, y).forbid(0).require(2, min_weight=1.0).classifier_
+    return edited.fit(X, y)
+
+
 def error_of(clf, X, y):
     try:
         clf.fit(X, y)
@@ -125,6 +133,7 @@ def main(folder):
     data = np.load(folder / "data.npz")
     X, y = data["X"], data["y"]
     found = {name: ProtoPNetClassifier(**settings).fit(X, y) for name, settings in FITS.items()}
+    found["edited"] = trained_on(X, y)
     found["normalisation"] = {n_dims: normalisation(n_dims) for n_dims in (2, 3, 4, 5)}
     drawn = {**QUICK, "random_state": None}
     found["drawn"] = ProtoPNetClassifier(**drawn).fit(X, y)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distributed_worker import FITS, SLOW, layer_and_batch
+from distributed_worker import FITS, SLOW, layer_and_batch, trained_on
 from numpy.testing import assert_allclose
 from test_classifier import assert_same_bits
 from torch import distributed, nn
@@ -45,7 +45,7 @@ def ranks(data, tmp_path_factory):
     return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", [*FITS, "drawn", "kept", "cached", "cut", "resumed"])
+@pytest.mark.parametrize("name", [*FITS, "edited", "drawn", "kept", "cached", "cut", "resumed"])
 def test_every_process_has_the_same_classifier(ranks, data, name):
     one, other = (found[name] for found in ranks)
     assert_same_bits(one, other)
@@ -57,11 +57,11 @@ def test_every_process_has_the_same_classifier(ranks, data, name):
     assert np.array_equal(one.decision_function(X_test), other.decision_function(X_test))
 
 
-@pytest.mark.parametrize("name", [name for name in FITS if name != "usual"])
+@pytest.mark.parametrize("name", [*(name for name in FITS if name != "usual"), "edited"])
 def test_slow_steps_end_at_the_same_sources(ranks, data, name):
     """Rounding has little to grow from."""
     X, y, X_test, _ = data
-    single = ProtoPNetClassifier(**FITS[name]).fit(X, y)
+    single = trained_on(X, y) if name == "edited" else ProtoPNetClassifier(**FITS[name]).fit(X, y)
     found = ranks[0][name]
     assert np.array_equal(found.prototype_sample_indices_, single.prototype_sample_indices_)
     assert np.array_equal(found.prototype_boxes_, single.prototype_boxes_)

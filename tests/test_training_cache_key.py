@@ -41,6 +41,7 @@ SETTINGS = Settings(
     is_trained=True,
     freeze_statistics=False,
     is_warm_start=False,
+    has_forbidden=False,
     patience=None,
 )
 ARCHITECTURE = Architecture("auto", (4, 4, 1), 2, (0, 0, 1, 1), 8, (1, 1), "log")

@@ -28,6 +28,7 @@ def settings(**changes):
         "is_trained": True,
         "freeze_statistics": False,
         "is_warm_start": False,
+        "has_forbidden": False,
         "patience": None,
     }
     return Settings(**{**plain, **changes})

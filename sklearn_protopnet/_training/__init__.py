@@ -4,6 +4,7 @@ from sklearn_protopnet._training._cache_key import digest_bytes
 from sklearn_protopnet._training._checkpoint import Checkpoint
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
+from sklearn_protopnet._training._judged_patches import Judgements
 from sklearn_protopnet._training._last_layer import (
     LastLayerTask,
     Similarities,
@@ -35,6 +36,7 @@ __all__ = [
     "Checkpoint",
     "FeatureCache",
     "HistoryRow",
+    "Judgements",
     "LastLayerTask",
     "Observers",
     "ProgressBar",

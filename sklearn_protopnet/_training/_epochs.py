@@ -19,6 +19,7 @@ from torch import Tensor
 from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
 from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._feature_cache import FeatureCache
+from sklearn_protopnet._training._judged_patches import JudgedPatches
 from sklearn_protopnet._training._loss import Costs, costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import Parts, WeightAverage
 from sklearn_protopnet._training._stages import GradientStage, count_batches
@@ -48,6 +49,8 @@ class GradientEpochs:
     precision : torch.dtype
     ranks : Ranks
         Processes that have a part of each batch.
+    judged : JudgedPatches, default=None
+        Patches that cost something.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class GradientEpochs:
         augment: str | Transform | None,
         precision: torch.dtype,
         ranks: Ranks,
+        judged: JudgedPatches | None = None,
     ) -> None:
+        self.judged = judged
         self.parts, self.network, self.settings = parts, parts.network, parts.settings
         self.dataset, self.features, self.generator = dataset, features, generator
         self.device = parts.network.prototypes.device
@@ -182,7 +187,7 @@ class GradientEpochs:
         logits = self.parts.linear_head(maps).float()
         loss = weighted_cross_entropy(logits, labels, weights)
         no_cost = torch.full_like(loss, math.nan)
-        return loss, Costs(loss, no_cost, no_cost, no_cost), logits
+        return loss, Costs(loss, *[no_cost] * 5), logits
 
     def _prototype_step(
         self, maps: Tensor, labels: Tensor, weights: Tensor, *, with_head: bool
@@ -196,6 +201,7 @@ class GradientEpochs:
             weights,
             prototype_classes=self.network.prototype_classes,
             linear_logits=self.parts.linear_head(maps).float() if with_head else None,
+            judged=None if self.judged is None else self.judged.costs(),
         )
         settings = self.settings
         loss = parts.total(

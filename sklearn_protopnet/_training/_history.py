@@ -25,6 +25,9 @@ class HistoryRow:
     separation: float = NAN
     linear_head: float = NAN
     """Cross-entropy of the linear head that learns beside the prototypes."""
+    forgetting: float = NAN
+    remembering: float = NAN
+    """Costs of patches that are forbidden or required."""
     accuracy_before: float = NAN
     """Training accuracy before a projection or a last layer."""
     accuracy: float = NAN

@@ -6,9 +6,15 @@ Shapes: N images, P prototypes, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+FORGETTING_WEIGHT: Final = 0.1
+REMEMBERING_WEIGHT: Final = 0.1
+"""Weights of the costs of judged patches: a similarity of 9 counts as much as a cross-entropy
+of 0.9."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +26,27 @@ class Costs:
     separation: Tensor
     linear_head: Tensor
     """Cross-entropy of a linear head that learns beside the prototypes."""
+    forgetting: Tensor
+    remembering: Tensor
+    """Of patches that an expert has judged."""
 
     def total(
         self, cluster_weight: float, separation_weight: float, linear_head_weight: float
     ) -> Tensor:
         """``CrsEnt + lambda1 Clst + lambda2 Sep`` (Chen et al. 2019, section 2.2).
 
-        And the cost of the linear head, unless its weight is 0.
+        And the cost of the linear head, unless its weight is 0, and those of judged patches, where
+        there are some.
         """
         loss = (
             self.cross_entropy + cluster_weight * self.cluster + separation_weight * self.separation
         )
-        return loss + linear_head_weight * self.linear_head if linear_head_weight else loss
+        if linear_head_weight:
+            loss = loss + linear_head_weight * self.linear_head
+        if not self.forgetting.isnan():
+            loss = loss + FORGETTING_WEIGHT * self.forgetting
+            loss = loss + REMEMBERING_WEIGHT * self.remembering
+        return loss
 
 
 def costs(
@@ -42,6 +57,7 @@ def costs(
     *,
     prototype_classes: Tensor,
     linear_logits: Tensor | None = None,
+    judged: tuple[Tensor, Tensor] | None = None,
 ) -> Costs:
     """Cross-entropy, cluster and separation costs (Chen et al. 2019, section 2.2).
 
@@ -59,6 +75,8 @@ def costs(
     prototype_classes : int64 Tensor of shape (P,)
     linear_logits : Tensor of shape (N, K), default=None
         Of a linear head that learns beside the prototypes.
+    judged : (Tensor, Tensor), default=None
+        Forgetting and remembering costs.
 
     Returns
     -------
@@ -68,16 +86,54 @@ def costs(
     to_own = distances.masked_fill(~own, torch.inf).amin(1)  # (N,)
     to_others = distances.masked_fill(own, torch.inf).amin(1)  # (N,)
     cross_entropy = weighted_cross_entropy(logits, labels, weights)
+    nothing = torch.full_like(cross_entropy, torch.nan)
     return Costs(
         cross_entropy=cross_entropy,
         cluster=(weights * to_own).mean(),
         separation=-(weights * to_others).mean(),
         linear_head=(
-            torch.full_like(cross_entropy, torch.nan)
+            nothing
             if linear_logits is None
             else weighted_cross_entropy(linear_logits, labels, weights)
         ),
+        forgetting=nothing if judged is None else judged[0],
+        remembering=nothing if judged is None else judged[1],
     )
+
+
+def forgetting(similarities: Tensor, own: Tensor) -> Tensor:
+    """Mean over forbidden patches of the largest similarity to a prototype of the class.
+
+    ``l_for`` of Bontempelli et al. (ICLR 2023, section 4), over all forbidden patches.
+
+    Parameters
+    ----------
+    similarities : Tensor of shape (q, P)
+    own : bool Tensor of shape (q, P)
+        Whether the patch is forbidden to the prototype's class.
+
+    Returns
+    -------
+    Tensor
+        0 for no patch.
+    """
+    if not len(similarities):
+        return similarities.new_zeros(())
+    return similarities.masked_fill(~own, -torch.inf).amax(1).mean()
+
+
+def remembering(similarities: Tensor) -> Tensor:
+    """Minus the mean similarity (r,) of required prototypes to their own patches.
+
+    ``l_rem`` of Bontempelli et al. (ICLR 2023, section 4), where a patch is to be remembered by the
+    prototype that it is.
+
+    Returns
+    -------
+    Tensor
+        0 for no prototype.
+    """
+    return -similarities.mean() if len(similarities) else similarities.new_zeros(())
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

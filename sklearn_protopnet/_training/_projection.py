@@ -5,9 +5,9 @@ Shapes: q patches, p prototypes, D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,17 @@ class Projection:
     """(P,) training image, `NO_SOURCE` where the class had no patch."""
     positions: NDArray[np.int64]
     """(P,) patch of that image, `NO_SOURCE` likewise."""
+
+
+class Refused(NamedTuple):
+    """Patches that no prototype of a class may become."""
+
+    label: int
+    """The class."""
+    vector: Tensor
+    """(D1,) what they are like, raw, in float64."""
+    radius: float
+    """At this distance from it, others begin."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,25 @@ class Projector:
     memory does not depend on the number of images. The best assignment needs no other: the other
     prototypes leave one of them free. Patches are distinct when their latent
     values are: two blank corners are one patch.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+    refused : sequence of Refused, default=()
+    pinned : mapping of int to (int, int), default=None
+        Image and patch at which prototypes stay.
     """
 
-    def __init__(self, network: PrototypeNetwork) -> None:
+    def __init__(
+        self,
+        network: PrototypeNetwork,
+        refused: Sequence[Refused] = (),
+        pinned: Mapping[int, tuple[int, int]] | None = None,
+    ) -> None:
         self.network = network
+        self.refused, self.pinned = refused, pinned or {}
         self.candidates: dict[int, _Patches] = {}
+        self.kept_patches: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def add(self, patches: Tensor, images: Tensor, labels: Tensor) -> None:
@@ -67,10 +92,23 @@ class Projector:
         for label in torch.unique(labels).tolist():
             of_class = labels == label  # (N,)
             origins = torch.cartesian_prod(images[of_class], positions)  # (N' L, 2)
-            found = _Patches(patches[of_class].flatten(0, 1), origins)
+            found = self._permitted(_Patches(patches[of_class].flatten(0, 1), origins), label)
             if label in self.candidates:
                 found = self.candidates[label] + found
             self.candidates[label] = self._prune(_first_of_each(found), label)
+        for prototype, (image, position) in self.pinned.items():
+            for row in torch.nonzero(images == image)[:, 0].tolist():
+                self.kept_patches[prototype] = patches[row, position]
+
+    def _permitted(self, patches: _Patches, label: int) -> _Patches:
+        """Leave out what is refused."""
+        vectors = self.network.comparable(patches.vectors.double())  # (q, D1)
+        for refused in self.refused:
+            if refused.label == label:
+                wanted = self.network.comparable(refused.vector[None])
+                away = functional.squared_distances(vectors[None], wanted)[0, 0]  # (q,)
+                patches, vectors = patches[away >= refused.radius], vectors[away >= refused.radius]
+        return patches
 
     def merge(self, others: Iterable[dict[int, _Patches]]) -> None:
         """Take in the candidates that projectors of other images have found."""
@@ -103,7 +141,13 @@ class Projector:
         """Replace the prototypes by their patches and say where those come from.
 
         Within a class no patch is taken twice while there are others, and the sum of the
-        distances from prototypes to their patches is the smallest that there is.
+        distances from prototypes to their patches is the smallest that there is. Those that are
+        pinned become their own patches.
+
+        Raises
+        ------
+        ValueError
+            If all patches of a class are refused.
         """
         prototypes = self.network.prototypes
         sources = np.full((len(prototypes), 2), NO_SOURCE, dtype=np.int64)
@@ -112,7 +156,26 @@ class Projector:
             if label not in self.candidates:
                 continue
             patches = self.candidates[label]
-            chosen = _assign(self._distances(patches, label).cpu().numpy())
+            if not len(patches.vectors):
+                raise ValueError(
+                    "Every class must have patches that are unlike those that are forbidden, class "
+                    f"{label} (counted from 0) has none."
+                )
+            distances = self._distances(patches, label)
+            is_free = torch.ones_like(members, dtype=torch.bool)
+            for i, prototype in enumerate(members.tolist()):
+                if prototype in self.kept_patches:
+                    kept = self.kept_patches[prototype]
+                    prototypes[prototype] = kept.view(prototypes.shape[1:])
+                    sources[prototype] = self.pinned[prototype]
+                    is_free[i] = False
+                    is_other = (patches.vectors != kept).any(1)
+                    if is_other.any():
+                        patches, distances = patches[is_other], distances[:, is_other]
+            members = members[is_free]
+            if not len(members):
+                continue
+            chosen = _assign(distances[is_free].cpu().numpy())
             picked = patches[torch.from_numpy(chosen).to(prototypes.device)]
             prototypes[members] = picked.vectors.view(-1, *prototypes.shape[1:])
             sources[members.cpu().numpy()] = picked.origins.cpu().numpy()
@@ -121,6 +184,8 @@ class Projector:
 
 def _first_of_each(patches: _Patches) -> _Patches:
     """Drop patches that repeat an earlier one bit for bit; keep the order."""
+    if not len(patches.vectors):
+        return patches
     rows = np.ascontiguousarray(patches.vectors.cpu().numpy())
     as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
     first = np.sort(np.unique(as_bytes, return_index=True)[1])

@@ -93,6 +93,8 @@ class Settings:
     """Whether the backbone's batch normalisation keeps the statistics that it came with."""
     is_warm_start: bool
     """Whether joint epochs come at once, since the network has been fitted."""
+    has_forbidden: bool
+    """Whether there are prototypes that must not stay at their patches."""
     patience: int | None
     """Epochs of a stage without a better validation score after which to stop; None: never."""
 
@@ -120,6 +122,8 @@ class Settings:
         first = new_parts if self.warmup_epochs else all_parts if self.joint_epochs else ()
         if not self.is_warm_start:
             yield InitializationStage(tuple(first))
+        if self.has_forbidden and self.joint_epochs:
+            yield ProjectionStage()
         if self.warmup_epochs:
             yield GradientStage("warmup", self.warmup_epochs, new_parts, may_stop_early=False)
         for start in range(0, max(1, self.joint_epochs), self.round_epochs):

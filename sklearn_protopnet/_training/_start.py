@@ -15,6 +15,7 @@ from torch import nn
 
 from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._network import LinearHead, PrototypeNetwork
+from sklearn_protopnet._training._judged_patches import Judgements
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Start:
     """The trained backbone, where it is a module."""
     constraints: Constraints
     """What an editor asked of the last layer."""
+    judgements: Judgements
+    """Patches that are forbidden, and where required prototypes stay."""
 
     @torch.no_grad()
     def put_into(self, network: PrototypeNetwork, linear_head: LinearHead) -> None:

@@ -1,0 +1,194 @@
+"""Training on without what was forbidden, and with what was required where it is."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from quick import QUICK
+from sklearn.datasets import load_digits
+from test_checkpoint import Kill, KilledError
+from test_classifier import assert_same_bits
+from torch import nn
+
+from sklearn_protopnet import ProtoPNetClassifier, load
+from sklearn_protopnet._fitted import fitted_network
+from sklearn_protopnet._training._loss import (
+    FORGETTING_WEIGHT,
+    REMEMBERING_WEIGHT,
+    forgetting,
+    remembering,
+)
+from sklearn_protopnet.editing import PrototypeEditor
+
+SETTINGS = {**QUICK, "n_prototypes_per_class": 3, "pretraining_epochs": 4, "warm_start": True}
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = load_digits(n_class=3, return_X_y=True)
+    return X[:90].reshape(-1, 8, 8), y[:90]
+
+
+def module():
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2))
+
+
+@pytest.fixture(scope="module", params=["auto", "module", "frozen", "augmented", "rounds"])
+def edited(data, request):
+    changes = {
+        "auto": {},
+        "module": {"backbone": module()},
+        "frozen": {"backbone_learning_rate": 0.0},
+        "augmented": {"augment": "no_flip"},
+        "rounds": {"joint_epochs": 3, "projection_interval": 2},
+    }[request.param]
+    clf = ProtoPNetClassifier(**{**SETTINGS, **changes}).fit(*data)
+    editor = PrototypeEditor(clf, *data).forbid([0, 1, 4]).require([2, 8], min_weight=1.0)
+    return editor.rename({2: "kept"}).classifier_
+
+
+@pytest.fixture(scope="module")
+def trained(edited, data):
+    return copy.deepcopy(edited).fit(*data)
+
+
+def distances_to(clf, X, vector):
+    """Of the nearest patch of each image to a latent patch."""
+    fitted = fitted_network(clf)
+    source = fitted.source(fitted.prototype_source(np.array([0])).images)
+    source = type(source)(type(source.images)(X[..., None]), source.standardization)
+    return fitted.comparing(vector).gather(source, "distances")[0][:, 0]
+
+
+def test_forbidden_patches_are_left(edited, trained, data):
+    """No prototype of the class is as like them as the median image of other classes.
+
+    But for those that are required.
+    """
+    X, y = data
+    fitted = fitted_network(trained)
+    owners = trained.prototype_classes_
+    for number, image, position in zip(
+        *(
+            edited.state_["constraints"][f"forbidden{name}"]
+            for name in ("", "_images", "_positions")
+        ),
+        strict=True,
+    ):
+        source = fitted.source(type(fitted.prototype_source(np.array([0])).images)(image[None]))
+        vector = fitted.patches(source)[0, [position]]
+        others = y != owners[number]
+        radius = np.median(distances_to(trained, X[others], vector))
+        is_free = ~np.isin(np.arange(9), edited.state_["constraints"]["required"])
+        members = fitted.prototypes.vectors[(owners == owners[number]) & is_free]
+        assert (np.square(members - vector).sum(1) >= radius * (1 - 1e-5)).all()
+        moved = trained.prototype_sample_indices_[number], trained.prototype_boxes_[number]
+        was = edited.prototype_sample_indices_[number], edited.prototype_boxes_[number]
+        assert moved[0] != was[0] or (moved[1] != was[1]).any()
+
+
+def test_required_prototypes_stay_where_they_are(edited, trained, data):
+    for number in (2, 8):
+        assert_array_equal(trained.prototype_boxes_[number], edited.prototype_boxes_[number])
+        row = trained.prototype_sample_indices_[number]
+        assert_array_equal(data[0][row], edited.prototype_images_[number][..., 0])
+        assert trained.prototype_distances_[number] == 0.0
+    if edited.backbone_learning_rate != 0:
+        assert (trained.prototypes_[2] != edited.prototypes_[2]).any()
+
+
+def test_the_last_layer_is_solved_under_the_same_constraints(edited, trained, data):
+    assert_array_equal(trained.coef_[:, [0, 1, 4]], 0.0)
+    assert trained.coef_[0, 2] >= 1.0
+    assert trained.coef_[2, 8] >= 1.0
+    assert trained.last_layer_gap_ <= 1e-6 * trained.history_[-1]["loss"]
+    assert trained.edits_ == edited.edits_
+    assert trained.prototype_names_[2] == "kept"
+    allowed = PrototypeEditor(trained, *data).allow([0, 1, 4]).classifier_
+    assert allowed.coef_[:, [0, 1, 4]].any(0).all()
+
+
+def test_history_says_what_it_cost(edited, trained):
+    history = trained.history_table().iloc[len(edited.history_) :]
+    assert history["stage"].tolist()[:2] == ["projection", "joint"]
+    joint = history[history["stage"] == "joint"]
+    parts = (
+        joint["cross_entropy"]
+        + edited.cluster_weight * joint["cluster"]
+        + edited.separation_weight * joint["separation"]
+        + joint["linear_head"].fillna(0.0)
+        + FORGETTING_WEIGHT * joint["forgetting"]
+        + REMEMBERING_WEIGHT * joint["remembering"]
+    )
+    assert_allclose(joint["loss"], parts, rtol=1e-5)
+    assert (joint["remembering"] < 0).all()
+    assert not history["forgetting"][history["stage"] != "joint"].notna().any()
+
+
+def test_a_file_is_trained_on_alike(edited, trained, data, tmp_path):
+    if isinstance(edited.backbone, nn.Module):
+        return
+    edited.save(tmp_path / "edited.skops")
+    again = load(tmp_path / "edited.skops").fit(*data)
+    assert_same_bits(again, trained)
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(edited, trained, data, tmp_path):
+    clf = copy.deepcopy(edited).set_params(checkpoint=tmp_path, checkpoint_interval=0.0)
+    with pytest.raises(KilledError):
+        clf.set_callbacks(Kill(2)).fit(*data)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert_same_bits(clf.set_callbacks().fit(*data), trained)
+
+
+def test_other_edits_are_another_training(edited, data, tmp_path):
+    """What was forbidden is in the key of the cache."""
+    if isinstance(edited.backbone, nn.Module):
+        return
+    cached = copy.deepcopy(edited).set_params(memory=str(tmp_path)).fit(*data)
+    more = PrototypeEditor(edited, *data).forbid(5).classifier_.set_params(memory=str(tmp_path))
+    other = more.fit(*data)
+    assert (other.prototypes_ != cached.prototypes_).any()
+
+
+def test_what_was_forbidden_is_remembered(edited, trained, data):
+    """A further training keeps away from the first patches, not from those of now."""
+    again = copy.deepcopy(trained).fit(*data)
+    for name in ("forbidden", "forbidden_images", "forbidden_positions"):
+        assert_array_equal(again.state_["constraints"][name], edited.state_["constraints"][name])
+
+
+def test_a_required_image_that_is_missing_is_an_error(edited, data):
+    X, y = data
+    kept = np.arange(len(X)) != edited.prototype_sample_indices_[8]
+    clf = copy.deepcopy(edited)
+    with pytest.raises(ValueError, match="must be among those to train on, that of prototype 8"):
+        clf.fit(X[kept], y[kept])
+    assert_array_equal(clf.prototypes_, edited.prototypes_)
+
+
+def test_added_prototypes_and_classes_are_trained_on(data):
+    X, y = load_digits(n_class=4, return_X_y=True)
+    X = X[:120].reshape(-1, 8, 8)
+    three = y[:120] == 3
+    clf = ProtoPNetClassifier(**SETTINGS).fit(X[~three], y[:120][~three])
+    editor = PrototypeEditor(clf, X[~three], y[:120][~three])
+    edited = editor.add_class(X[three], 3, n_prototypes=2).forbid(0).classifier_
+    trained = copy.deepcopy(edited).fit(X, y[:120])
+    assert trained.prototype_classes_.tolist() == edited.prototype_classes_.tolist()
+    assert trained.loss_curve_[-1] < 10
+    assert (trained.predict(X[three]) == 3).mean() > 0.5
+    assert (trained.prototypes_ != edited.prototypes_).any((1, 2, 3)).all()
+
+
+def test_the_costs_by_hand():
+    similarities = torch.tensor([[1.0, 5.0, 9.0], [2.0, 4.0, 1.0]])
+    own = torch.tensor([[True, True, False], [False, False, True]])
+    assert forgetting(similarities, own).item() == (5 + 1) / 2
+    assert forgetting(similarities[:0], own[:0]).item() == 0
+    assert remembering(torch.tensor([1.0, 4.0])).item() == -2.5
+    assert remembering(torch.tensor([])).item() == 0
