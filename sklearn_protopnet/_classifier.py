@@ -246,7 +246,10 @@ class ProtoPNetClassifier(
         Whether a further `fit` goes on with the network of the last one: with `joint_epochs` more
         epochs, a projection and a last layer, without pretraining and warm-up. Images are
         standardised as they were, and classes, size of the images and network must be the same.
-        `n_iter_`, `loss_curve_` and `history_` go on, too.
+        `n_iter_`, `loss_curve_` and `history_` go on, too. Of a classifier that
+        `editing.PrototypeEditor` has edited, forbidden prototypes leave their patches, none of
+        their class comes near to these, required ones stay where they are, and the last layer is
+        solved under the same constraints (Bontempelli et al., ICLR 2023).
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, initial prototypes, the order of the batches and the validation
         split. The same seed gives the same bits on the same machine, whatever the order of
@@ -319,6 +322,9 @@ class ProtoPNetClassifier(
     ----------
     Chen, Li, Tao, Barnett, Su and Rudin, "This Looks Like That: Deep Learning for
     Interpretable Image Recognition", NeurIPS 2019.
+
+    Bontempelli, Teso, Tentori, Giunchiglia and Passerini, "Concept-level Debugging of
+    Part-Prototype Networks", ICLR 2023.
 
     Examples
     --------
@@ -877,8 +883,12 @@ class ProtoPNetClassifier(
             ``seconds``
                 Wall time. What comes before the first row of a stage, the initial prototypes
                 and the maps of a frozen backbone, counts in that row.
-            ``loss``, ``cross_entropy``, ``cluster``, ``separation``
+            ``loss``, ``cross_entropy``, ``cluster``, ``separation``, ``linear_head``
                 Objective of the stage, and the costs of stage 1.
+            ``forgetting``, ``remembering``
+                Costs of patches that an editor was told of, each with a weight of 0.1: the largest
+                similarity of a prototype of the class to a forbidden patch, and minus that of a
+                required one to its own, means over the patches.
             ``accuracy_before``, ``accuracy``, ``validation_accuracy``
                 On training images, before and after (or during) the step, and on validation
                 images. What a projection cost is ``accuracy_before`` of the projection

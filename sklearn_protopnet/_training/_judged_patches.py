@@ -22,7 +22,7 @@ from sklearn_protopnet._images import ArrayImages, Dataset, ImageSource
 from sklearn_protopnet._network import Chunk, PrototypeNetwork, functional
 from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._loss import forgetting, remembering
-from sklearn_protopnet._training._projection import Refused
+from sklearn_protopnet._training._projection import Projector, Refused
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,27 @@ class JudgedPatches:
             Refused(int(label), vector, float(np.median(away[dataset.labels != label])))
             for label, vector, away in zip(self._labels.tolist(), vectors, nearest.T, strict=True)
         ]
+
+
+def permitted_projector(
+    network: PrototypeNetwork,
+    judged: JudgedPatches | None,
+    patches: Iterable[Chunk],
+    dataset: Dataset,
+    ranks: Ranks,
+) -> Projector:
+    """Give what finds the patches that prototypes may become, and leaves some where they are.
+
+    Parameters
+    ----------
+    network : PrototypeNetwork
+    judged : JudgedPatches or None
+    patches, dataset, ranks
+        As for `JudgedPatches.refused`; not looked at where nothing was judged.
+    """
+    if judged is None:
+        return Projector(network)
+    return Projector(network, judged.refused(patches, dataset, ranks), judged.pinned)
 
 
 def _places(judgements: Judgements, dataset: Dataset) -> dict[int, tuple[int, int]]:

@@ -5,7 +5,7 @@ Shapes: q patches, p prototypes, D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sklearn_protopnet._network import PrototypeNetwork, functional
+from sklearn_protopnet._ranks import Ranks
 
 NO_SOURCE: Final = -1
 """A prototype whose class has no training patch has this source."""
@@ -110,10 +111,15 @@ class Projector:
                 patches, vectors = patches[away >= refused.radius], vectors[away >= refused.radius]
         return patches
 
-    def merge(self, others: Iterable[dict[int, _Patches]]) -> None:
-        """Take in the candidates that projectors of other images have found."""
-        for other in others:
-            for label, found in other.items():
+    def gather(self, ranks: Ranks) -> None:
+        """Take in what the projectors of other processes have found in their images."""
+        if ranks.size == 1:
+            return
+        parts = ranks.gather((self.candidates, self.kept_patches))
+        self.candidates = {}
+        for candidates, kept_patches in parts:
+            self.kept_patches |= kept_patches
+            for label, found in candidates.items():
                 patches = found
                 if label in self.candidates:
                     patches = self.candidates[label] + found

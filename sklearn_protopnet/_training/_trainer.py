@@ -37,10 +37,10 @@ from sklearn_protopnet._training._initialization import (
     initial_prototypes,
     standardize_latents,
 )
-from sklearn_protopnet._training._judged_patches import JudgedPatches
+from sklearn_protopnet._training._judged_patches import JudgedPatches, permitted_projector
 from sklearn_protopnet._training._last_layer import LastLayerTask, dataset_similarities
 from sklearn_protopnet._training._optimization import BestState, Parts, WeightAverage
-from sklearn_protopnet._training._projection import Projection, Projector
+from sklearn_protopnet._training._projection import Projection
 from sklearn_protopnet._training._stages import (
     GradientStage,
     InitializationStage,
@@ -116,9 +116,8 @@ class Trainer:
         )
         self.pretrained = nn.Sequential(network.backbone, self.linear_head)
         self.parts = Parts(network, self.linear_head, self.settings)
-        self.judged: JudgedPatches | None = None
-        if task.start is not None and len(task.start.judgements):
-            self.judged = JudgedPatches(network, task.start.judgements, self.dataset)
+        judgements = () if task.start is None else task.start.judgements
+        self.judged = JudgedPatches(network, judgements, self.dataset) if judgements else None
         self.epochs = GradientEpochs(
             self.parts,
             self.dataset,
@@ -219,7 +218,10 @@ class Trainer:
         """Stage 2; one pass also gives the accuracy before it."""
         start = time.perf_counter()
         self._begin(())
-        projector = self._projector()
+        patches_before = latent_patches(self.network, self._part(self.features))
+        projector = permitted_projector(
+            self.network, self.judged, patches_before, self.dataset, self.ranks
+        )
         predicted = np.zeros(len(self.dataset), dtype=np.int64)
         for index, patches in latent_patches(self.network, self._part(self.features)):
             if not patches.isfinite().all():  # after the last step there was no loss to check
@@ -233,22 +235,9 @@ class Trainer:
             projector.add(patches, torch.from_numpy(index).to(self.device), labels)
         self.ranks.add_up_arrays(predicted)
         before = self.dataset.accuracy(predicted)
-        if self.ranks.size > 1:
-            parts = self.ranks.gather((projector.candidates, projector.kept_patches))
-            projector.candidates = {}
-            projector.merge(candidates for candidates, _ in parts)
-            for _, kept_patches in parts:
-                projector.kept_patches |= kept_patches
+        projector.gather(self.ranks)
         self.projection = projector.replace_prototypes()
         return self._record(stage, time.perf_counter() - start, accuracy_before=before)
-
-    def _projector(self) -> Projector:
-        """Give what finds the patches that prototypes may become."""
-        if self.judged is None:
-            return Projector(self.network)
-        patches = latent_patches(self.network, self._part(self.features))
-        refused = self.judged.refused(patches, self.dataset, self.ranks)
-        return Projector(self.network, refused, self.judged.pinned)
 
     def measure(self, stage: LastLayerStage) -> Training:
         """Compute the similarities for stage 3, and each prototype's distance to its source.
