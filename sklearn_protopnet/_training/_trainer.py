@@ -218,10 +218,8 @@ class Trainer:
         """Stage 2; one pass also gives the accuracy before it."""
         start = time.perf_counter()
         self._begin(())
-        patches_before = latent_patches(self.network, self._part(self.features))
-        projector = permitted_projector(
-            self.network, self.judged, patches_before, self.dataset, self.ranks
-        )
+        found = latent_patches(self.network, self._part(self.features))
+        projector = permitted_projector(self.network, self.judged, found, self.dataset, self.ranks)
         predicted = np.zeros(len(self.dataset), dtype=np.int64)
         for index, patches in latent_patches(self.network, self._part(self.features)):
             if not patches.isfinite().all():  # after the last step there was no loss to check

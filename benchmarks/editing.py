@@ -1,0 +1,299 @@
+"""What can be done about prototypes: whether it works, how long it takes, and what it costs.
+
+``python benchmarks/editing.py`` measures everything and writes results.md; ``--parts`` measures some
+of it, and ``--quick`` is a smoke run that writes nothing.
+
+The spurious cue is that of `spurious_cue.py`, with its report and its measure of guilt. What an
+expert would do is done by rule: where all prototypes of a class are accused, each part of the first
+image of that class is pointed at, by the box around it; then all that are accused are forbidden, and
+training goes on for five epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from common import load_fashion_mnist, publish, split_digits
+from last_layer import CUB, synthetic
+from numpy.typing import NDArray
+from spurious_cue import CUE, N_PARTS, guilty_prototypes, interventions
+
+from sklearn_protopnet import ProtoPNetClassifier, ProtoPNetEnsemble
+from sklearn_protopnet._last_layer import solve, solve_near
+from sklearn_protopnet.datasets import make_part_images, render_part_image
+from sklearn_protopnet.editing import PrototypeEditor
+from sklearn_protopnet.metrics import prototype_report
+
+BETRAYED = 0
+"""The cue betrays this class."""
+N_EPOCHS = 5
+"""So many joint epochs follow the edits."""
+BACKBONES: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "resnet18": {"backbone": "resnet18", "feature_stride": 8},
+    "mobilenet_v2": {"backbone": "mobilenet_v2", "feature_stride": 8},
+}
+"""Members of the ensemble have these parameters."""
+
+
+def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Give the smallest box around the pixels of a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def edited_by_rule(clf: ProtoPNetClassifier, train: Any, accused: NDArray[np.int64]) -> Any:
+    """Point at parts where a class has none but accused prototypes, and forbid these."""
+    editor = PrototypeEditor(clf, train.images, train.target)
+    for label in clf.classes_:
+        members = np.flatnonzero(clf.prototype_classes_ == label)
+        if np.isin(members, accused).all():
+            row = int(np.flatnonzero(train.target == label)[0])
+            for part in range(N_PARTS):
+                box = box_around(train.part_masks[row, part])
+                editor.add_prototypes(label, sample=row, box=box)
+    return editor.forbid(accused) if len(accused) else editor
+
+
+def spurious_cue(*, is_quick: bool) -> list[str]:
+    """Say what becomes of a classifier that looks at a square, edit by edit."""
+    n_images, rows = 60 if is_quick else 300, []
+    lines = [
+        "| seed | accused | accuracy, other classes | with the square | edited: accuracy, all "
+        "classes | other classes | with the square | trained on: accuracy, all classes | other "
+        "classes | with the square | prototypes of the class that follow the square, before "
+        "| after |",
+        f"|{'---|' * 12}",
+    ]
+    for seed in range(1 if is_quick else 10):
+        train = make_part_images(n_images, spurious="patch", random_state=seed)
+        seen = make_part_images(
+            n_images, spurious="patch", spurious_align=0.5, spurious_leak=0.5,
+            random_state=1000 + seed,
+        )  # fmt: skip
+        unseen = make_part_images(n_images, random_state=2000 + seed)
+        added = np.stack([render_part_image(each, add_spurious="patch") for each in unseen.params])
+        clf = ProtoPNetClassifier(random_state=seed).fit(train.images, train.target)
+        report = prototype_report(
+            clf, seen.images, seen.target, groups=(), interventions=interventions(seen.params),
+            min_count=1 if is_quick else 10,
+        )  # fmt: skip
+        accused = np.flatnonzero((report[["cause", "cause_others"]] == CUE).any(axis=1))
+        edited = edited_by_rule(clf, train, accused).classifier_
+        figures = [len(accused), *scores(clf, unseen, added)[1:], *scores(edited, unseen, added)]
+        follow = [count_followers(clf, unseen, added)]
+        edited.set_params(warm_start=True, joint_epochs=N_EPOCHS).fit(train.images, train.target)
+        figures += [*scores(edited, unseen, added), *follow]
+        figures += [count_followers(edited, unseen, added)]
+        rows.append(figures)
+        lines.append(line(seed, figures))
+        print(lines[-1], flush=True)
+    return [*lines, line("mean", np.mean(rows, axis=0))]
+
+
+def scores(clf: Any, unseen: Any, added: NDArray[Any]) -> list[float]:
+    """Accuracy on all classes, on the others than the betrayed one, and these with the square."""
+    others, y = unseen.target != BETRAYED, unseen.target
+    return [
+        clf.score(unseen.images, y),
+        clf.score(unseen.images[others], y[others]),
+        clf.score(added[others], y[others]),
+    ]
+
+
+def count_followers(clf: Any, unseen: Any, added: NDArray[Any]) -> int:
+    """Count prototypes of the betrayed class that the square makes more similar."""
+    guilty = guilty_prototypes(clf, unseen, added)
+    return int((guilty & (clf.prototype_classes_ == BETRAYED)).sum())
+
+
+def line(name: object, figures: Any) -> str:
+    """One line of a table."""
+    cells = [f"{each:.3f}" if isinstance(each, float) else str(each) for each in figures]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def times(*, is_quick: bool) -> list[str]:
+    """Time edits and costs: of Fashion-MNIST, and of a problem of CUB's size."""
+    X, y, *_ = load_fashion_mnist()
+    n_images = 500 if is_quick else 10_000
+    clf = ProtoPNetClassifier(random_state=0).fit(X[:3_000], y[:3_000])
+    start = time.perf_counter()
+    editor = PrototypeEditor(clf, X[:n_images], y[:n_images]).rename({0: "first"})
+    lines = [
+        f"Fashion-MNIST, {n_images:,} images, 100 prototypes, 10 classes: to compare all images "
+        f"with all prototypes took {time.perf_counter() - start:.1f} s, once.",
+        "",
+        "| what | s (median) | certified gap, of the objective | objective |",
+        "|---|---|---|---|",
+    ]
+    random = np.random.default_rng(0)
+    edits: dict[str, Callable[[], Any]] = {
+        "forbid one": lambda: editor.forbid(random.integers(100)),
+        "forbid ten": lambda: editor.forbid(random.choice(100, 10, replace=False)),
+        "forbid half": lambda: editor.forbid(random.permutation(100)[:50]),
+        "require one": lambda: editor.require(random.integers(100), min_weight=1.0),
+        "merge duplicates": editor.merge_duplicates,
+        "prune": editor.prune,
+    }
+    editor.require(0, min_weight=0.0).undo()  # the Hessian at the start, once
+    for name, edit in edits.items():
+        taken, gaps = [], []
+        for _ in range(5):
+            start = time.perf_counter()
+            edit()
+            taken.append(time.perf_counter() - start)
+            row = editor.log().iloc[-1]
+            gaps.append(row["gap"] / row["objective"])
+            editor.undo()
+        lines.append(
+            f"| {name} | {np.median(taken):.3f} | {max(gaps):.1e} | {row['objective']:.4f} |"
+        )
+        print(lines[-1], flush=True)
+    for tol in (1e-3, 1e-4):
+        start = time.perf_counter()
+        table = editor.costs(tol=tol)
+        taken_s = time.perf_counter() - start
+        gap = (1 - table["objective_lower"] / table["objective_upper"]).max()
+        lines.append(f"| costs of all 100, tol={tol:g} | {taken_s:.1f} | {gap:.1e} | |")
+        print(lines[-1], flush=True)
+    return [*lines, "", *times_of_cub(is_quick=is_quick)]
+
+
+def times_of_cub(*, is_quick: bool) -> list[str]:
+    """Time what an edit solves, at the size of CUB-200-2011."""
+    shape = (300, 60, 6) if is_quick else CUB
+    given = synthetic(*shape)
+    start = time.perf_counter()
+    now = solve(given)
+    lines = [
+        f"{shape[0]:,} images, {shape[1]:,} prototypes and {shape[2]} classes, synthetic "
+        f"similarities; solved from zeros to 1e-6 in {time.perf_counter() - start:.0f} s.",
+        "",
+        "| forbidden | gap below | s (median of 3) | iterations |",
+        "|---|---|---|---|",
+    ]
+    random = np.random.default_rng(0)
+    for n in (1, 20):
+        for tol in (1e-4, 1e-6):
+            taken, n_iter = [], []
+            for _ in range(1 if is_quick else 3):
+                bound = np.full(given.penalties.shape, np.inf)
+                bound[:, random.choice(shape[1], n, replace=False)] = 0.0
+                start = time.perf_counter()
+                edited = replace(given, lower=-bound, upper=bound)
+                solution, _ = solve_near(edited, now.coef, None, tol=tol)
+                taken.append(time.perf_counter() - start)
+                n_iter.append(solution.n_iter)
+                assert solution.converged
+            lines.append(f"| {n} | {tol:g} | {np.median(taken):.1f} | {np.median(n_iter):.0f} |")
+            print(lines[-1], flush=True)
+    return lines
+
+
+def digits(*, is_quick: bool) -> list[str]:
+    """Forbid half of the prototypes at random, and add the nines to a classifier without them."""
+    lines = [
+        "| seed | accuracy, ten classes | half of the prototypes forbidden | nine classes: accuracy "
+        "| with the nines added, all ten | the old nine |",
+        f"|{'---|' * 6}",
+    ]
+    rows = []
+    for seed in range(1 if is_quick else 10):
+        X, y, X_test, y_test = split_digits(seed)
+        epochs = {"joint_epochs": 2, "pretraining_epochs": 2} if is_quick else {}
+        clf = ProtoPNetClassifier(random_state=seed, **epochs).fit(X, y)
+        half = np.random.default_rng(seed).permutation(len(clf.prototypes_))[::2]
+        thinned = PrototypeEditor(clf, X, y).forbid(half).classifier_
+        old, is_old = y != 9, y_test != 9
+        nine = ProtoPNetClassifier(random_state=seed, **epochs).fit(X[old], y[old])
+        editor = PrototypeEditor(nine, X[old], y[old])
+        ten = editor.add_class(X[~old], 9, n_prototypes=10).classifier_
+        rows.append(
+            [
+                clf.score(X_test, y_test),
+                thinned.score(X_test, y_test),
+                nine.score(X_test[is_old], y_test[is_old]),
+                ten.score(X_test, y_test),
+                ten.score(X_test[is_old], y_test[is_old]),
+            ]
+        )
+        lines.append(line(seed, [f"{each:.4f}" for each in rows[-1]]))
+        print(lines[-1], flush=True)
+    means = [f"{each:.4f}" for each in np.mean(rows, axis=0)]
+    return [*lines, line("mean", means)]
+
+
+def ensembles(*, is_quick: bool) -> list[str]:
+    """Add the logits of three backbones."""
+    X, y, X_test, y_test = load_fashion_mnist()
+    n_images = 300 if is_quick else 3_000
+    X, y = X[:n_images], y[:n_images]
+    epochs = {"joint_epochs": 1, "pretraining_epochs": 1} if is_quick else {}
+    lines = [
+        f"| seed | {' | '.join(BACKBONES)} | ensemble | largest miss of the table's sums |",
+        f"|{'---|' * (len(BACKBONES) + 3)}",
+    ]
+    for seed in range(1 if is_quick else 3):
+        ensemble = ProtoPNetEnsemble(
+            [
+                (name, ProtoPNetClassifier(random_state=seed, **parameters, **epochs))
+                for name, parameters in BACKBONES.items()
+            ]
+        ).fit(X, y)
+        alone = [each.score(X_test, y_test) for each in ensemble.named_estimators_.values()]
+        why = ensemble.explain(X_test[:50], classes="all")
+        sums = why.groupby(["sample", "class"])["contribution"].sum().unstack().to_numpy()
+        logits = ensemble.decision_function(X_test[:50])
+        miss = np.abs(sums - logits).max() / np.abs(logits).max()
+        figures = [*alone, ensemble.score(X_test, y_test), f"{miss:.1e}"]
+        lines.append(line(seed, [f"{each:.4f}" for each in figures[:-1]] + figures[-1:]))
+        print(lines[-1], flush=True)
+    return lines
+
+
+PARTS: dict[str, tuple[str, str, Callable[..., list[str]]]] = {
+    "cue": (
+        "Editing: a spurious cue",
+        "In training, a black and white square betrays one class of six (300 images with known "
+        "parts). `prototype_report` accuses; where it accuses all prototypes of the class, the "
+        "parts of its first training image are pointed at; those that are accused are forbidden; "
+        f"then training goes on for {N_EPOCHS} joint epochs. Test images have no square, or have "
+        "one added. A prototype follows the square if that raises its similarity by a tenth at "
+        "least in most images of other classes.",
+        spurious_cue,
+    ),
+    "times": ("Editing: time", "Every edit is solved to a certified gap of 1e-6.", times),
+    "digits": (
+        "Editing: digits",
+        "Half of the prototypes, drawn at random, forbidden; and the nines, 10 prototypes, added "
+        "without training to a classifier of the other digits. Ten splits, test accuracy.",
+        digits,
+    ),
+    "ensembles": (
+        "Ensembles (Fashion-MNIST, 3,000 training images)",
+        "Accuracy on 10,000 test images of three backbones from random weights, and of the sum of "
+        "their logits.",
+        ensembles,
+    ),
+}
+
+
+def main() -> None:
+    """Measure the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    for name in given.parts:
+        title, head, measure = PARTS[name]
+        publish(title, [head, "", *measure(is_quick=given.quick)], is_quick=given.quick)
+
+
+if __name__ == "__main__":
+    main()
