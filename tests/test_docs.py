@@ -13,11 +13,11 @@ import pytest
 from numpydoc.validate import validate
 
 import sklearn_protopnet
-from sklearn_protopnet import datasets, inspection, metrics
+from sklearn_protopnet import datasets, editing, inspection, metrics
 
 ROOT = Path(__file__).parents[1]
 
-PUBLIC_MODULES = (sklearn_protopnet, datasets, inspection, metrics)
+PUBLIC_MODULES = (sklearn_protopnet, datasets, editing, inspection, metrics)
 
 # Sections and parameters are there, in order, and described; summaries are one sentence.
 CHECKED = {

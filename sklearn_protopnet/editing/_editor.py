@@ -151,6 +151,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -175,6 +176,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -199,6 +201,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -224,6 +227,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
         """
         now = self._now
         heirs, merged = duplicates(now.fitted.prototypes, now.owners, now.constraints)
@@ -252,6 +256,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -281,6 +286,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -312,6 +318,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -375,6 +382,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -404,6 +412,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------
@@ -420,6 +429,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, without the edit.
 
         Raises
         ------
@@ -437,6 +447,7 @@ class PrototypeEditor:
         Returns
         -------
         self : PrototypeEditor
+            This editor, after the edit.
 
         Raises
         ------

@@ -48,9 +48,9 @@ def write_report(
     members are there, each with the name of its member.
 
     Each prototype has two boxes to tick, to forbid it or to keep it, and a field for its name.
-    "Save choice" gives them as a file, ``choice.json``, which an editor's ``apply`` reads and
-    refuses for any other model. The page itself keeps nothing: it warns when it is left before the
-    choice is saved.
+    "Save choice" gives them as a file, ``choice.json``, which `editing.PrototypeEditor.apply`
+    carries out, and refuses for any other model. The page itself keeps nothing: it warns when it is
+    left before the choice is saved.
 
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears
@@ -100,6 +100,7 @@ def write_report(
 
     See Also
     --------
+    editing.PrototypeEditor : Does what was ticked.
     ExplanationDisplay : One explanation as a picture.
     export_evidence : All of the evidence, as a table in a file.
 
