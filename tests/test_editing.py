@@ -1,11 +1,12 @@
 """The editor: constrained optima, their costs, and that nothing else changes."""
 
 import copy
+import json
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as given_settings
@@ -19,13 +20,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from test_last_layer import random_problem
+from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier, ProtoPNetEnsemble, load, solve_last_layer
 from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, off_class_mask, solve_near
 from sklearn_protopnet.editing import PrototypeEditor
 from sklearn_protopnet.editing._costs import costs as costs_of
 from sklearn_protopnet.editing._tables import COST_COLUMNS, LOG_COLUMNS
-from sklearn_protopnet.inspection import image_digest, last_layer_path, write_report
+from sklearn_protopnet.inspection import (
+    activated_prototypes,
+    image_digest,
+    last_layer_path,
+    nearest_patches,
+    write_report,
+)
+from sklearn_protopnet.metrics import prototype_report
 
 N_CLASSES, PER_CLASS = 3, 3
 
@@ -125,7 +134,7 @@ class TestForbid:
             editor.allow(4)
 
     @pytest.mark.parametrize(
-        "wrong", [-1, 9, 1.0, True, [0, 9], "nobody", "", None, [[0]], np.float64(2)]
+        "wrong", [-1, 9, 1.0, True, [0, 9], "nobody", "", None, [[0]], np.float64(2), {0, 9}]
     )
     def test_an_unknown_prototype_is_an_error(self, editor, wrong):
         before = bits(editor.classifier_)
@@ -133,6 +142,12 @@ class TestForbid:
             editor.forbid(wrong)
         assert bits(editor.classifier_) == before
         assert editor.log().empty
+
+    def test_sets_and_numpy_integers_will_do(self, editor):
+        editor.forbid({0, 4}).forbid(np.int64(7)).forbid(np.array(8))
+        assert editor.log()["prototypes"].tolist() == [(0, 4), (7,), (8,)]
+        with pytest.raises(ValueError, match="must be a prototype to edit, got none"):
+            editor.forbid([])
 
     def test_a_refit_and_a_path_hold_to_it(self, editor, train):
         edited = editor.forbid(0).require(1, min_weight=4.0).classifier_
@@ -155,6 +170,13 @@ class TestRequire:
         assert row["gap"] <= 1e-6 * row["objective"]
         assert row["objective"] > row["objective_before"]
 
+    def test_each_has_its_own_weight(self, editor):
+        edited = editor.require([5, 1], min_weight=[6.0, 4.0]).classifier_
+        assert edited.coef_[1, 5] >= 6.0
+        assert 4.0 <= edited.coef_[0, 1] < 6.0
+        with pytest.raises(ValueError, match=r"Each prototype must be there once, got \[1, 1\]"):
+            editor.require([1, 1], min_weight=[4.0, 4.0])
+
     def test_a_bound_that_does_not_bind_changes_nothing(self, editor, clf, owners):
         own = clf.coef_[owners, np.arange(9)]
         strong = int(own.argmax())
@@ -172,7 +194,7 @@ class TestRequire:
             editor.forbid([1, 3])
         assert bits(editor.classifier_) == before
 
-    @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf, "much", [1.0, 2.0, 3.0], None])
+    @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf, 1e51, "much", [1.0, 2.0, 3.0], None])
     def test_a_weight_that_is_none_is_an_error(self, editor, wrong):
         with pytest.raises(ValueError, match="min_weight must be a number"):
             editor.require([0, 1], min_weight=wrong)
@@ -260,6 +282,13 @@ class TestNames:
     def test_they_show_and_serve(self, editor, held_out, tmp_path):
         edited = editor.rename({2: "a stroke", 5: "<em>"}).classifier_
         assert edited.prototype_table()["name"].tolist()[2] == "a stroke"
+        for table in (
+            nearest_patches(edited, held_out[0], k=1),
+            activated_prototypes(edited, held_out[0][:2], k=9),
+            prototype_report(edited, *held_out, groups=()),
+            editor.costs([2, 5]),
+        ):
+            assert (table["name"][table["prototype"] == 2] == "a stroke").all()
         why = edited.explain(held_out[0][:2])
         assert set(why["name"]) == {"a stroke", "<em>", ""}
         assert (why["name"][why["prototype"] == 5] == "<em>").all()
@@ -357,6 +386,34 @@ class TestEditedClassifier:
         assert later.log()["action"].tolist() == ["forbid", "forbid"]
         assert later.log()["prototypes"].tolist() == [(0,), (4,)]
 
+    def test_what_becomes_of_it_is_nothing_to_the_editor(self, editor, clf, train):
+        before = bits(clf)
+        trained = editor.classifier_.set_params(warm_start=True, joint_epochs=1).fit(*train)
+        assert bits(clf) == before
+        edited = editor.forbid(0).classifier_
+        edited.coef_[:] = 0.0
+        edited.prototypes_[:] = 0.0
+        editor.classifier_.refit_last_layer(*train, l1_weight=1.0)
+        row = editor.forbid(4).log().iloc[-1]
+        _, objective = solved(clf, train, [0, 4])
+        assert_allclose(row["objective"], objective, rtol=2e-6)
+        assert (trained.prototypes_ != clf.prototypes_).any()
+
+    def test_without_images_of_a_class_there_is_a_warning(self, clf, train):
+        X, y = train
+        with pytest.warns(UserWarning, match=r"No image of classes \[2\] is in X"):
+            PrototypeEditor(clf, X[y != 2], y[y != 2])
+
+    def test_what_holds_now_is_a_table(self, editor):
+        editor.forbid([4, 0]).require(1, min_weight=2.5).rename({1: "one"})
+        table = editor.constraints()
+        assert table["prototype"].tolist() == [0, 1, 4]
+        assert table["constraint"].tolist() == ["forbidden", "required", "forbidden"]
+        assert table["name"].tolist() == ["", "one", ""]
+        assert table["min_weight"].tolist()[1] == 2.5
+        assert table["min_weight"].isna().sum() == 2
+        assert len(editor.allow([0, 1, 4]).constraints()) == 0
+
     def test_a_new_fit_forgets(self, editor, train):
         edited = editor.forbid(0).rename({1: "one"}).classifier_
         again = edited.fit(*train)
@@ -447,6 +504,12 @@ class TestCosts:
         assert_array_equal(table["can_go"].to_numpy(bool), increases <= limit)
         assert editor.costs(max_increase=0.0, tol=1e-1)["can_go"].sum() == (increases == 0).sum()
 
+    def test_what_forbid_refuses_cannot_go(self, editor, owners):
+        members = np.flatnonzero(owners == 1)
+        table = editor.forbid(members[1:]).require(0, min_weight=0.0).costs(max_increase=10.0)
+        assert not table["can_go"][[0, members[0]]].any()
+        assert table["can_go"].sum() == 7
+
     def test_the_last_of_a_class_is_said(self, editor, owners):
         members = np.flatnonzero(owners == 1)
         table = editor.forbid(members[1:]).costs()
@@ -457,7 +520,8 @@ class TestCosts:
         ("changes", "message"),
         [
             ({"prototypes": [10]}, "Prototypes must be"),
-            ({"tol": -1}, "tol must be a number that is not negative"),
+            ({"tol": -1}, "tol must be a positive number"),
+            ({"tol": 0.0}, "tol must be a positive number"),
             ({"tol": "x"}, "tol must be"),
             ({"max_increase": np.nan}, "max_increase must be"),
         ],
@@ -524,16 +588,17 @@ class TestApply:
         assert row["gap"] <= 1e-6 * row["objective"]
         assert len(editor.log()) == 1
 
-    def test_a_choice_of_the_page_is_read(self, editor, clf, tmp_path):
-        from sklearn_protopnet._fitted import fitted_network
-        from sklearn_protopnet.inspection._details import model_digest
-
-        chosen = choice(forbid=[3], model_digest=model_digest(fitted_network(clf)))
+    def test_a_choice_of_the_page_is_read(self, editor, clf, train, tmp_path):
+        page = write_report(clf, train[0][:2], tmp_path / "report.html").read_text()
+        digest = re.search(r'"modelDigest":"(\w+)"', page).group(1)
+        chosen = choice(forbid=[3], model_digest=digest)
         path = tmp_path / "choice.json"
-        path.write_text(pd.Series(chosen).to_json())
+        path.write_text(json.dumps(chosen))
         assert_array_equal(editor.forbid(1).apply(path).classifier_.coef_[:, [1, 3]], 0.0)
+        later = PrototypeEditor(editor.add_prototypes(0, n=1).classifier_, *train)
+        assert_array_equal(later.apply(path).classifier_.coef_[:, [1, 3]], 0.0)
         chosen["model_digest"] = "0" * 64
-        with pytest.raises(ValueError, match="of the classifier that is edited"):
+        with pytest.raises(ValueError, match="must be made on a report of the prototypes that are"):
             editor.apply(chosen)
 
     @pytest.mark.parametrize(
@@ -635,7 +700,9 @@ class TestAdditions:
             ({"label": 0, "sample": 0, "box": (0, 9, 0, 2)}, "box must be integers"),
             ({"label": 0, "sample": 0, "box": (-1, 2, 0, 2)}, "box must be integers"),
             ({"label": 0, "sample": 0, "box": (2, 2, 0, 2)}, "box must be integers"),
-            ({"label": 0, "sample": 0, "box": (0.0, 2, 0, 2)}, "box must be integers"),
+            ({"label": 0, "sample": 0, "box": (0.5, 2, 0, 2)}, "box must be integers"),
+            ({"label": 0, "sample": 0, "box": "all"}, "box must be integers"),
+            ({"label": 0, "sample": True, "box": (0, 2, 0, 2)}, "sample must be a position in X"),
             ({"label": 0, "sample": 0, "box": (0, 2, 0)}, "box must be integers"),
         ],
     )
@@ -644,6 +711,18 @@ class TestAdditions:
         with pytest.raises(ValueError, match=message):
             editor.add_prototypes(**arguments)
         assert bits(editor.classifier_) == before
+
+    def test_a_box_may_come_from_a_table(self, editor, clf):
+        row = clf.prototype_table().iloc[0]
+        box = row[["source_y0", "source_y1", "source_x0", "source_x1"]]
+        with pytest.raises(ValueError, match="must be a new one, got that of prototype 0"):
+            editor.add_prototypes(0, sample=row["source_sample"], box=box)
+
+    def test_a_network_that_sees_all_of_an_image_has_no_places(self, train):
+        wide = nn.Sequential(nn.Conv2d(1, 4, 9, padding=8), nn.ReLU())
+        clf = ProtoPNetClassifier(**QUICK, backbone=wide).fit(*train)
+        with pytest.raises(ValueError, match="must see a part of the image"):
+            PrototypeEditor(clf, *train).add_prototypes(0, sample=0, box=(3, 5, 3, 5))
 
     def test_a_patch_becomes_one_prototype_only(self, editor):
         place = {"sample": 0, "box": (2, 6, 2, 6)}

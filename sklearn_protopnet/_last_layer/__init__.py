@@ -2,10 +2,11 @@
 
 from sklearn_protopnet._last_layer._constraints import UNBOUNDED, Constraints
 from sklearn_protopnet._last_layer._newton import Hessian, solve_near
-from sklearn_protopnet._last_layer._problem import Array, Problem, off_class_mask
+from sklearn_protopnet._last_layer._problem import LARGEST, Array, Problem, off_class_mask
 from sklearn_protopnet._last_layer._solver import MAX_ITER, TOLERANCE, LastLayer, solve
 
 __all__ = [
+    "LARGEST",
     "MAX_ITER",
     "TOLERANCE",
     "UNBOUNDED",

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from sklearn_protopnet._compat import Interval, check_sample_weight, validate_params
 from sklearn_protopnet._last_layer import (
+    LARGEST,
     MAX_ITER,
     TOLERANCE,
     UNBOUNDED,
@@ -93,7 +94,7 @@ def solve_last_layer(
         Where to start; at zeros with None, or if these are better.
     bounds : (array-like, array-like), default=None
         Least and largest values of the weights, each a number or of shape
-        (n_classes, n_prototypes): the problem is solved within them.
+        (n_classes, n_prototypes), infinite or up to 1e50: the problem is solved within them.
     tol : float, default=1e-6
         The certified gap, relative to the objective, at which to stop.
     max_iter : int, default=5000
@@ -183,13 +184,15 @@ def _check_bounds(
 ) -> tuple[Array | float, Array | float]:
     if bounds is None:
         return UNBOUNDED
-    rule = f"bounds must be two numbers, or arrays of shape {shape}, the first at most the second"
+    rule = (
+        f"bounds must be two numbers, or arrays of shape {shape}, the first at most the second, "
+        f"and leave weights of up to {LARGEST:g}"
+    )
     try:
         lower, upper = (np.broadcast_to(np.asarray(each, np.float64), shape) for each in bounds)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{rule}, found: {error}") from error
-    # Weights of any size lie in between: infinite bounds on one side only.
-    if not ((lower <= upper) & (lower < np.inf) & (upper > -np.inf)).all():
+    if not ((lower <= upper) & (lower <= LARGEST) & (upper >= -LARGEST)).all():
         raise ValueError(f"{rule}, got others.")
     return lower, upper
 

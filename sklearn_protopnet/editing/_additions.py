@@ -34,10 +34,10 @@ def new_prototypes(
     if n is not None:
         check_positive("n", n)
         chosen = best_patches(now, k, int(n))
-        detail = f"label={label!r}, n={n}"
+        detail = f"label={now.classifier.classes_[k]}, n={n}"
     else:
-        chosen = _patch_at(now, k, sample, box)
-        detail = f"label={label!r}, sample={sample}, box={np.asarray(box).tolist()}"
+        chosen, box = _patch_at(now, k, sample, box)
+        detail = f"label={now.classifier.classes_[k]}, sample={sample}, box={list(box)}"
     attributes, training, validation = _extended(now, k, chosen)
     numbers = np.arange(len(now.owners), len(now.owners) + len(chosen.rows))
     coef = attributes.pop("coef_")
@@ -65,7 +65,7 @@ def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additi
     names = ("classes_", "prototype_classes_", "state_")
     attributes = {**{name: getattr(draft.classifier, name) for name in names}, **attributes}
     coef = attributes.pop("coef_")
-    detail = f"label={label[0]!r}, {len(source)} images"
+    detail = f"label={label[0]}, {len(source)} images"
     edit = Edit("add_class", numbers, detail, None, attributes, coef)
     return edit, training, validation
 
@@ -125,10 +125,14 @@ def _with_class(now: Snapshot, label: NDArray[Any]) -> Snapshot:
     )
 
 
-def _patch_at(now: Snapshot, k: int, sample: Any, box: Any) -> Patches:
-    """Find the patch whose receptive field has its centre nearest to that of a box."""
+def _patch_at(now: Snapshot, k: int, sample: Any, box: Any) -> tuple[Patches, list[int]]:
+    """Find the patch whose receptive field has its centre nearest to that of a box.
+
+    And give the box, checked.
+    """
     n_images, classes = len(now.training), now.classifier.classes_
-    if not isinstance(sample, Integral) or not 0 <= int(sample) < n_images:
+    is_number = isinstance(sample, Integral) and not isinstance(sample, bool)
+    if not is_number or not 0 <= int(sample) < n_images:
         raise ValueError(
             f"sample must be a position in X, an integer from 0 to {n_images - 1}, got {sample!r}."
         )
@@ -144,25 +148,31 @@ def _patch_at(now: Snapshot, k: int, sample: Any, box: Any) -> Patches:
     fields = now.fitted.receptive_fields(source, np.arange(len(patches))[None]).boxes[0]  # (L, 4)
     away = (_centres(fields) - _centres(wanted[None])) ** 2  # (L, 2)
     position = int(np.lexsort((-_overlaps(fields, wanted), away.sum(1)))[0])
+    if (fields[position] == [0, source.sizes[0, 0], 0, source.sizes[0, 1]]).all():
+        raise ValueError(
+            "A patch that is pointed at must see a part of the image, the one at "
+            f"{wanted.tolist()} sees all of it with this backbone."
+        )
     chosen = Patches(patches[[position]], np.array([row]), np.array([position]))
     vectors, owners = now.fitted.prototypes.vectors, now.owners
     known = np.flatnonzero((vectors == chosen.vectors).all(1) & (owners == k))
     if len(known):
         raise ValueError(
-            f"The patch at {box!r} must be a new one, got that of prototype {known[0]}."
+            f"The patch at {wanted.tolist()} must be a new one, got that of prototype {known[0]}."
         )
-    return chosen
+    return chosen, wanted.tolist()
 
 
 def _check_box(box: Any, size: NDArray[np.int64]) -> NDArray[np.int64]:
-    edges = np.asarray(box)
-    is_box = edges.shape == (4,) and edges.dtype.kind in "iu"
+    rule = f"box must be integers y0 < y1, x0 < x1 within the image of {size[0]} x {size[1]} pixels"
+    try:
+        edges = np.asarray(box, dtype=np.float64)  # also of a row of a table, whose dtype is object
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}, found: {error}") from error
     starts, ends = edges[::2], edges[1::2]
+    is_box = edges.shape == (4,) and (edges == np.round(edges)).all()
     if not is_box or not ((starts >= 0) & (starts < ends) & (ends <= size)).all():
-        raise ValueError(
-            "box must be integers y0 < y1, x0 < x1 within the image of "
-            f"{size[0]} x {size[1]} pixels, got {box!r}."
-        )
+        raise ValueError(f"{rule}, got {box!r}.")
     return edges.astype(np.int64)
 
 

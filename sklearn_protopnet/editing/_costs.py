@@ -36,7 +36,8 @@ class Cost:
     n_changed: int
     is_last: bool
     can_go: bool | None
-    """Whether the increase is small enough; None where that is not asked or cannot be told."""
+    """Whether it can be forbidden at so small an increase; None where that is not asked or cannot
+    be told."""
 
 
 def costs(
@@ -66,6 +67,9 @@ def costs(
     found = []
     for number in numbers.tolist():
         solution, can_go = _without(snapshot, number, tol, max_increase)
+        is_last = bool(is_open[number] and n_open[snapshot.owners[number]] == 1)
+        if can_go and (is_last or number in snapshot.constraints.required):
+            can_go = False
         lower, upper = _increases(snapshot, solution)
         after = snapshot.training.predicted(solution.coef)
         validation = snapshot.validation
@@ -79,7 +83,7 @@ def costs(
                 train_score=snapshot.training.score(solution.coef),
                 validation_score=np.nan if validation is None else validation.score(solution.coef),
                 n_changed=int((after != predicted).sum()),
-                is_last=bool(is_open[number] and n_open[snapshot.owners[number]] == 1),
+                is_last=is_last,
                 can_go=can_go,
             )
         )

@@ -6,6 +6,7 @@ Shapes: n images, P prototypes, q of them that are edited, K classes.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Self
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._fitted import FittedClassifier, fitted_network
-from sklearn_protopnet._last_layer import Constraints
+from sklearn_protopnet._last_layer import LARGEST, Constraints
 from sklearn_protopnet._validation import (
     check_given_together,
     check_images,
@@ -31,7 +32,6 @@ from sklearn_protopnet.editing._costs import costs
 from sklearn_protopnet.editing._names import check_new_names, prototype_numbers
 from sklearn_protopnet.editing._rules import crowded_out, duplicates
 from sklearn_protopnet.editing._snapshot import Edit, Snapshot
-from sklearn_protopnet.inspection._details import model_digest
 
 
 class PrototypeEditor:
@@ -60,8 +60,9 @@ class PrototypeEditor:
     Attributes
     ----------
     classifier_ : ProtoPNetClassifier
-        The classifier after all edits: a fitted one of its own, which explains, saves, pickles and
-        refits as any.
+        The classifier after all edits: a fitted one of its own, which explains, saves, pickles,
+        refits and trains on as any, without any consequence for the editor. Each look at this
+        attribute gives a new copy.
 
     Raises
     ------
@@ -71,6 +72,11 @@ class PrototypeEditor:
         If `clf` is no ProtoPNetClassifier.
     ValueError
         If images, labels or weights are not valid.
+
+    Warns
+    -----
+    UserWarning
+        If there are no images of some classes: the last layer is solved as if there were none.
 
     See Also
     --------
@@ -127,14 +133,23 @@ class PrototypeEditor:
         training = _compared(clf, X, y, "", sample_weight)
         validation = None if X_val is None else _compared(clf, X_val, y_val, "_val")
         weights = training.weighted(clf.class_weight, clf.classes_).weights
-        check_two_classes(clf.classes_, training.labels[weights > 0])
+        present = np.unique(training.labels[weights > 0])
+        check_two_classes(clf.classes_, present)
+        missing = np.setdiff1d(np.arange(len(clf.classes_)), present)
+        if len(missing):
+            warnings.warn(
+                f"No image of classes {clf.classes_[missing].tolist()} is in X: edits will solve "
+                "the last layer as if there were none.",
+                UserWarning,
+                stacklevel=2,
+            )
         self._snapshots = [Snapshot(clf, training, validation)]
         self._at = 0
 
     @property
     def classifier_(self) -> Any:
-        """The classifier after all edits so far."""
-        return self._now.classifier
+        """The classifier after all edits so far, a new copy of it each time."""
+        return self._now.copied_classifier()
 
     @property
     def _now(self) -> Snapshot:
@@ -170,8 +185,8 @@ class PrototypeEditor:
         prototypes : int, str, or array-like of them
             Numbers or names of prototypes.
         min_weight : float or array-like of shape (q,)
-            What each weight is at least, not negative. With 0 the prototype may not speak against
-            its class; and neither `forbid` nor `prune` takes it.
+            What each weight is at least, in the order of the prototypes, from 0 to 1e50. With 0 the
+            prototype may not speak against its class; and neither `forbid` nor `prune` takes it.
 
         Returns
         -------
@@ -181,10 +196,12 @@ class PrototypeEditor:
         Raises
         ------
         ValueError
-            If there is no such prototype, one is forbidden or merged, or a weight is negative or no
-            number. Then nothing has changed.
+            If there is no such prototype, one is forbidden, merged or there twice, or a weight is
+            negative, too large or no number. Then nothing has changed.
         """
-        numbers = self._numbers(prototypes)
+        numbers = prototype_numbers(prototypes, self._now.classifier.prototype_names_)
+        if len(np.unique(numbers)) < len(numbers):
+            raise ValueError(f"Each prototype must be there once, got {numbers.tolist()}.")
         weights = _check_min_weight(min_weight, len(numbers))
         constraints = self._now.constraints.require(numbers, weights)
         detail = f"min_weight={np.array2string(weights, threshold=5)}"
@@ -325,22 +342,20 @@ class PrototypeEditor:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is none that a report saves, or was made for another network, or as by `forbid`,
+            If it is none that a report saves, or was made for other prototypes, or as by `forbid`,
             `require` and `rename`. Then nothing has changed.
         """
         chosen, now = Choice.read(choice), self._now
-        known = self._snapshots[: self._at + 1]
-        if chosen.model_digest is not None and chosen.model_digest not in {
-            model_digest(each.fitted) for each in known
-        }:
+        if chosen.model_digest is not None and chosen.model_digest not in now.digests():
             raise ValueError(
-                "A choice must be made on a report of the classifier that is edited, before or "
-                "after some of its edits, got one of another classifier."
+                "A choice must be made on a report of the prototypes that are edited, got one of "
+                "others."
             )
-        for numbers in (chosen.forbid, chosen.keep):
-            prototype_numbers(numbers, now.classifier.prototype_names_)
+        ticked = np.concatenate([chosen.forbid, chosen.keep])
+        if len(ticked):
+            prototype_numbers(ticked, now.classifier.prototype_names_)
         names = check_new_names(chosen.names, now.classifier.prototype_names_)
-        asked = now.constraints.allow(np.concatenate([chosen.forbid, chosen.keep]))
+        asked = now.constraints.allow(ticked)
         own = now.coef[now.owners[chosen.keep], chosen.keep]
         constraints = self._forbidding(chosen.forbid, asked).require(
             chosen.keep, np.maximum(own, 0.0)
@@ -348,7 +363,7 @@ class PrototypeEditor:
         texts = now.classifier.prototype_names_.tolist()
         for number, name in names.items():
             texts[number] = name
-        numbers = np.unique([*chosen.forbid, *chosen.keep, *names]).astype(np.int64)
+        numbers = np.unique([*ticked, *names]).astype(np.int64)
         detail = f"forbid={chosen.forbid.tolist()}, keep={chosen.keep.tolist()}, names={len(names)}"
         attributes = {"prototype_names_": np.array(texts, dtype=np.str_)}
         return self._edit(Edit("apply", numbers, detail, constraints, attributes))
@@ -373,7 +388,8 @@ class PrototypeEditor:
         label : label
             A class of the classifier.
         sample : int, default=None
-            Position in X of an image of the class.
+            Position in the editor's X of an image of the class. The fitted attribute
+            `prototype_sample_indices_` then holds it: rows of the fit's X, if both are the same.
         box : array-like of 4 int, default=None
             ``y0, y1, x0, x1`` in pixels of that image as it was given, half-open.
         n : int, default=None
@@ -491,8 +507,8 @@ class PrototypeEditor:
             ``is_last``
                 Whether its class would be left without one.
             ``can_go``
-                With `max_increase`: whether the increase is certified to be no larger; missing
-                where rounding does not let it be decided.
+                With `max_increase`: whether `forbid` would take it and the increase is certified
+                to be no larger; missing where rounding does not let it be decided.
 
         Raises
         ------
@@ -501,10 +517,32 @@ class PrototypeEditor:
         """
         names = self._now.classifier.prototype_names_
         numbers = np.arange(len(names)) if prototypes is None else self._numbers(prototypes)
-        _check_not_negative("tol", tol)
-        if max_increase is not None:
-            _check_not_negative("max_increase", max_increase)
+        if not isinstance(tol, Real) or not float(tol) > 0:
+            raise ValueError(f"tol must be a positive number, got {tol!r}.")
+        if max_increase is not None and not (
+            isinstance(max_increase, Real) and float(max_increase) >= 0
+        ):
+            raise ValueError(
+                f"max_increase must be a number that is not negative, got {max_increase!r}."
+            )
         return _tables.costs_table(self._now, costs(self._now, numbers, tol, max_increase))
+
+    def constraints(self) -> pd.DataFrame:
+        """Say what has been asked of prototypes and holds now.
+
+        Returns
+        -------
+        DataFrame
+            One row per prototype that something was asked of.
+
+            ``prototype``, ``prototype_class``, ``name``
+                The last once prototypes have names.
+            ``constraint``
+                ``"forbidden"``, ``"merged"`` or ``"required"``.
+            ``min_weight``
+                Least weight of a required one to its own class, NaN for others.
+        """
+        return _tables.constraints_table(self._now)
 
     def log(self) -> pd.DataFrame:
         """Say what was done, and what it did: one row per edit, those of earlier editors too.
@@ -532,7 +570,8 @@ class PrototypeEditor:
         return _tables.log_table(self._now.classifier.edits_)
 
     def _numbers(self, prototypes: Any) -> NDArray[np.int64]:
-        return prototype_numbers(prototypes, self._now.classifier.prototype_names_)
+        """Find prototypes, ascending and each once."""
+        return np.unique(prototype_numbers(prototypes, self._now.classifier.prototype_names_))
 
     def _forbidding(
         self, numbers: NDArray[np.int64], asked: Constraints | None = None
@@ -579,16 +618,11 @@ def _compared(
 
 
 def _check_min_weight(min_weight: Any, n: int) -> NDArray[np.float64]:
-    rule = "min_weight must be a number, or one for each prototype, finite and not negative"
+    rule = f"min_weight must be a number from 0 to {LARGEST:g}, or one for each prototype"
     try:
         weights = np.broadcast_to(np.asarray(min_weight, dtype=np.float64), (n,)).copy()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{rule}, found: {error}") from error
-    if not (np.isfinite(weights) & (weights >= 0)).all():
+    if not ((weights >= 0) & (weights <= LARGEST)).all():
         raise ValueError(f"{rule}, got {min_weight!r}.")
     return weights
-
-
-def _check_not_negative(name: str, value: Any) -> None:
-    if not isinstance(value, Real) or not float(value) >= 0:
-        raise ValueError(f"{name} must be a number that is not negative, got {value!r}.")

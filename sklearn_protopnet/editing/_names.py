@@ -5,7 +5,7 @@ Shapes: P prototypes, q of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from numbers import Integral
 from typing import Any
 from unicodedata import category
@@ -17,21 +17,23 @@ from sklearn_protopnet.editing._choice import LONGEST_NAME, NO_TEXT
 
 
 def prototype_numbers(prototypes: Any, names: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Find prototypes by number or name; ascending, each once, (q,).
+    """Find prototypes by number or name, in their order, (q,).
 
     Parameters
     ----------
-    prototypes : int, str, or array-like of them
+    prototypes : int, str, or array-like or set of them
     names : array of str of shape (P,)
 
     Raises
     ------
     ValueError
-        If there is no such prototype.
+        If there is no such prototype, or none is given.
     """
-    given = [prototypes] if np.ndim(prototypes) == 0 else list(prototypes)
-    numbers = [_number(each, names) for each in given]
-    return np.unique(np.array(numbers, dtype=np.int64))
+    is_one = np.ndim(prototypes) == 0 and not isinstance(prototypes, Set)
+    given = [np.asarray(prototypes)[()]] if is_one else list(prototypes)
+    if not given:
+        raise ValueError("There must be a prototype to edit, got none.")
+    return np.array([_number(each, names) for each in given], dtype=np.int64)
 
 
 def _number(given: Any, names: NDArray[np.str_]) -> int:

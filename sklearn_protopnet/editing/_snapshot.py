@@ -6,7 +6,7 @@ Shapes: n images, P prototypes, K classes.
 from __future__ import annotations
 
 import warnings
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, solve_n
 from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.editing._comparison import Comparison
+from sklearn_protopnet.inspection._details import prototypes_digest
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,22 @@ class Snapshot:
     def problem(self) -> Problem:
         """What the last layer minimises."""
         return self.constrained(self.constraints)
+
+    def copied_classifier(self) -> Any:
+        """Give a classifier that may be changed in any way."""
+        copied = copy(self.classifier)
+        for name, value in vars(self.classifier).items():
+            if name.endswith("_") and not name.startswith("_"):
+                setattr(copied, name, deepcopy(value))
+        return copied
+
+    def digests(self) -> set[str]:
+        """Digest the prototypes, also those of before some of them were added."""
+        record, counts = self.fitted.prototypes, {len(self.owners)}
+        for row in self.classifier.edits_:
+            if row["action"].startswith("add_"):
+                counts.add(min(row["prototypes"]))
+        return {prototypes_digest(record, count) for count in counts}
 
     def constrained(self, constraints: Constraints) -> Problem:
         """Say what the last layer would minimise under other constraints."""

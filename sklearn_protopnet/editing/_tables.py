@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sklearn_protopnet._edits import EditRow
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet.editing._costs import Cost
 from sklearn_protopnet.editing._snapshot import Snapshot
 from sklearn_protopnet.inspection._tables import build_table, name_column
@@ -60,11 +62,29 @@ def costs_table(snapshot: Snapshot, found: Sequence[Cost]) -> pd.DataFrame:
     numbers = np.array([each.prototype for each in found], dtype=np.int64)
     columns: dict[str, Any] = {name: [getattr(each, name) for each in found] for name in _OF_COST}
     columns["can_go"] = pd.array(columns["can_go"], dtype="boolean")
-    record = snapshot.fitted.prototypes
+    return build_table({**_identity(snapshot.fitted.prototypes, numbers), **columns}, "costs")
+
+
+def constraints_table(snapshot: Snapshot) -> pd.DataFrame:
+    """Build one row per prototype that something was asked of."""
+    asked, record = snapshot.constraints, snapshot.fitted.prototypes
+    groups = {"forbidden": asked.forbidden, "merged": asked.merged, "required": asked.required}
+    numbers = np.concatenate(list(groups.values()))
+    weights = np.full(len(numbers), np.nan)
+    weights[len(numbers) - len(asked.required) :] = asked.min_weights
+    order = np.argsort(numbers, kind="stable")
+    kinds = np.repeat(np.array(list(groups), dtype=object), [len(each) for each in groups.values()])
+    columns: dict[str, Any] = {
+        **_identity(record, numbers[order]),
+        "constraint": kinds[order],
+        "min_weight": weights[order],
+    }
+    return build_table(columns, "constraints")
+
+
+def _identity(record: PrototypeRecord, numbers: NDArray[np.int64]) -> dict[str, Any]:
     identity = {"prototype": numbers, "prototype_class": record.classes[numbers]}
-    if record.has_names:
-        identity |= name_column(record, numbers)
-    return build_table({**identity, **columns}, "costs")
+    return identity | (name_column(record, numbers) if record.has_names else {})
 
 
 _OF_COST: Final = COST_COLUMNS[2:]

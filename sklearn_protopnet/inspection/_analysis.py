@@ -17,7 +17,7 @@ from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explanation import Explainer, Options
 from sklearn_protopnet.inspection._localizers import check_localizer, located_boxes
 from sklearn_protopnet.inspection._pipelines import classifier_images, member_images
-from sklearn_protopnet.inspection._tables import box_columns, build_table
+from sklearn_protopnet.inspection._tables import box_columns, build_table, name_column
 
 PATCH_COLUMNS: Final = ("similarity", "distance", "y0", "y1", "x0", "x1", "box_kind")
 """Both tables say this of a patch."""
@@ -198,4 +198,7 @@ class _Patches:
             **box_columns(located.boxes[sample, prototype]),
             "box_kind": located.kinds[sample, prototype],
         }
-        return build_table({name: found[name] for name in columns}, "patches")
+        table = {name: found[name] for name in columns}
+        if fitted.prototypes.has_names:
+            table |= name_column(fitted.prototypes, prototype)
+        return build_table(table, "patches")

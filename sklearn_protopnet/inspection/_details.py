@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._network import SIMILARITIES, Evidence
+from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._training import digest_bytes
 from sklearn_protopnet._validation import check_names
 from sklearn_protopnet.inspection._rows import Explained
@@ -263,6 +264,15 @@ def model_digest(fitted: FittedNetwork) -> str:
     return digest_bytes(
         plain.encode(), *(f"{name}={_digest(array)};".encode() for name, array in arrays.items())
     )
+
+
+def prototypes_digest(record: PrototypeRecord, count: int | None = None) -> str:
+    """Digest prototypes, or the first so many: what they are and which classes they belong to.
+
+    Unlike `model_digest`, edits leave it as it is.
+    """
+    vectors, classes = record.vectors[:count], record.classes[:count].tolist()
+    return digest_bytes(str(classes).encode(), _digest(vectors).encode())
 
 
 def _digest(array: NDArray[Any]) -> str:

@@ -22,7 +22,7 @@ from sklearn_protopnet.inspection._details import (
     check_details,
     detail_columns,
     explanation_units,
-    model_digest,
+    prototypes_digest,
 )
 from sklearn_protopnet.inspection._explained_classes import check_top_classes, explained_classes
 from sklearn_protopnet.inspection._localizers import check_localizer
@@ -116,9 +116,9 @@ class Explainer:
 
     @property
     def model_digest(self) -> str | None:
-        """Digest of the classifier; None of an ensemble."""
+        """Digest of the prototypes of a classifier; None of an ensemble."""
         first = self.images[0]
-        return model_digest(first.fitted) if first.member is None else None
+        return None if first.member else prototypes_digest(first.fitted.prototypes)
 
     def table(self, start: int = 0, stop: int | None = None) -> pd.DataFrame:
         """Explain the images from one position up to another; a table as `explain` gives it."""

@@ -45,6 +45,11 @@ def is_whole_image(box: Iterable[int], size: Sequence[int]) -> bool:
     return (y1 - y0, x1 - x0) == tuple(size)
 
 
+def shortened(text: str, length: int) -> str:
+    """Cut a text to so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def format_number(value: float, digits: int = 2, *, signed: bool = False) -> str:
     """Write a number with a minus sign that is one, and never a minus before zero."""
     rounded = round(float(value), digits) + 0.0

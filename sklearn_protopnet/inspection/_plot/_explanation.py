@@ -20,6 +20,7 @@ from sklearn_protopnet.inspection._pictures import (
     format_number,
     format_percent,
     is_whole_image,
+    shortened,
 )
 from sklearn_protopnet.inspection._pipelines import member_image, picture_source
 from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
@@ -285,6 +286,8 @@ class ExplanationDisplay(CanvasDisplay):
             text = f"training row {row['source_sample']}, class {row['prototype_class']}"
             text += ", all of it" if is_whole_image(row[SOURCE_BOX], size) else ""
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
+        if row.get("name"):
+            canvas.text(x + 0.65, y + 1.68, shortened(row["name"], 24), 9, ha="center")
         return axes
 
     def _draw_bar(self, canvas: Canvas, y: float, value: float, colour: str) -> None:

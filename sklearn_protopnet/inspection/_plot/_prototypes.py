@@ -13,7 +13,7 @@ from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explained_classes import known_classes
-from sklearn_protopnet.inspection._pictures import colour_of
+from sklearn_protopnet.inspection._pictures import colour_of, shortened
 from sklearn_protopnet.inspection._pipelines import find_classifier
 from sklearn_protopnet.inspection._plot._canvas import SOURCE_BOX, Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
@@ -170,4 +170,6 @@ class PrototypeDisplay(CanvasDisplay):
             canvas.box(axes, [row[name] for name in SOURCE_BOX], colour_of(0), 2.5)
             origin = f": row {row['source_sample']}"
         canvas.text(x + 0.5, y + 0.19, f"{row['prototype']}{origin}", 8.5, ha="center")
+        if row.get("name"):
+            canvas.text(x + 0.5, y + 0.06, shortened(row["name"], 18), 8, ha="center")
         return axes

@@ -11,7 +11,7 @@ from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._analysis import explain
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._localization import localize
-from sklearn_protopnet.inspection._pictures import colour_of, format_number, picture_of
+from sklearn_protopnet.inspection._pictures import colour_of, format_number, picture_of, shortened
 from sklearn_protopnet.inspection._pipelines import classifier_image, only_image
 from sklearn_protopnet.inspection._plot._canvas import Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
@@ -63,6 +63,8 @@ class SimilarityMapDisplay(CanvasDisplay):
         What to call the image; ``"image"`` with None.
     image_size : (int, int), default=None
         Height and width of the image in whose pixels boxes are, if `image` was resized.
+    prototype_names : ndarray of str of shape (n_prototypes,), default=None
+        What the prototypes are called; empty for no name.
 
     Attributes
     ----------
@@ -108,6 +110,7 @@ class SimilarityMapDisplay(CanvasDisplay):
         prototype_size: Sequence[int] = (1, 1),
         image_name: str | None = None,
         image_size: Sequence[int] | None = None,
+        prototype_names: NDArray[np.str_] | None = None,
     ) -> None:
         self.image = image
         self.maps = maps
@@ -117,6 +120,7 @@ class SimilarityMapDisplay(CanvasDisplay):
         self.prototype_size = prototype_size
         self.image_name = image_name
         self.image_size = image_size
+        self.prototype_names = prototype_names
 
     @classmethod
     @with_shared_descriptions
@@ -178,6 +182,7 @@ class SimilarityMapDisplay(CanvasDisplay):
             prototype_size=classifier.prototypes_.shape[2:],
             image_name=f"image {names[0]}" if image_name is None else image_name,
             image_size=source.sizes[0],
+            prototype_names=classifier.prototype_names_[found.prototypes],
         ).plot(ax=ax)
 
     def _size(self) -> tuple[float, float]:
@@ -218,12 +223,10 @@ class SimilarityMapDisplay(CanvasDisplay):
         axes.set(**limits)
         canvas.box(axes, self.boxes[i], colour_of(0))
         largest = format_number(self.maps[i].max())
-        canvas.text(
-            x,
-            y - 0.05,
-            f"prototype {self.prototypes[i]}, class {self.prototype_classes[i]}: {largest}",
-            10,
-        )
+        title = f"prototype {self.prototypes[i]}, class {self.prototype_classes[i]}: {largest}"
+        canvas.text(x, y - 0.05, title, 10)
+        if self.prototype_names is not None:
+            canvas.text(x, y + SIDE + 0.2, shortened(self.prototype_names[i], 28), 10)
         return axes
 
     def _extent(self) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn_protopnet._validation import check_labels, check_names, check_positive
 from sklearn_protopnet.inspection._localizers import check_localizer
 from sklearn_protopnet.inspection._pipelines import classifier_images
-from sklearn_protopnet.inspection._tables import build_table
+from sklearn_protopnet.inspection._tables import build_table, name_column
 from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column
 from sklearn_protopnet.metrics._report._columns import group_names, wanted_columns, with_columns
 from sklearn_protopnet.metrics._report._context import ReportContext, check_masks
@@ -171,6 +171,8 @@ def _table(columns: list[Column], context: ReportContext) -> pd.DataFrame:
     for column in columns:
         found = column.values(context)
         values |= found
+        if column.name == "prototype_class" and context.prototypes.has_names:
+            values |= name_column(context.prototypes, np.arange(len(context.prototypes.names)))
         if column.unit is not None:
             units |= dict.fromkeys(found, column.unit)
     table = build_table(values, "prototype_report", units)
