@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet.editing import PrototypeEditor
 from sklearn_protopnet.inspection import (
     ExplanationDisplay,
     LastLayerPathDisplay,
@@ -490,3 +491,24 @@ class TestNamesAreText:
         assert r"image $7^$ \% {" in texts
         for p, label in zip(display.prototypes, display.prototype_classes, strict=True):
             assert any(text.startswith(f"prototype {p}, class {label}: ") for text in texts)
+
+
+def test_names_are_drawn(fitted, few):
+    X, y = few
+    names = {number: f"<part {number}> $x" for number in range(9)}
+    named = PrototypeEditor(fitted, X, y).rename(names).classifier_
+    displays = [
+        ExplanationDisplay.from_estimator(named, X, top_k=2),
+        PrototypeDisplay.from_estimator(named),
+        SimilarityMapDisplay.from_estimator(named, X, prototypes=[4]),
+    ]
+    expected = [
+        {names[number] for number in named.explain(X[:1], top_k=2)["prototype"]},
+        set(names.values()),
+        {names[4]},
+    ]
+    for display, wanted in zip(displays, expected, strict=True):
+        texts = {text.get_text() for text in display.figure_.findobj(mpl.text.Text)}
+        assert wanted == {text for text in texts if text.startswith("<part")}
+        display.figure_.canvas.draw()
+        plt.close(display.figure_)

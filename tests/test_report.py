@@ -23,8 +23,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet.editing._choice import LONGEST_NAME, Choice
 from sklearn_protopnet.inspection import explain, write_report
+from sklearn_protopnet.inspection._details import prototypes_digest
 
 SMALL = {"image_shape": (8, 8), **QUICK}
 FIELDS = (
@@ -849,7 +851,7 @@ class TestTheChoice:
         assert choice.names == {1: "left eye"}
 
     def test_the_saved_file_says_what_was_chosen(self, browser, fitted, shown, named, tmp_path):
-        digest = fitted.explain(shown[0][:1], details="digest")["model_digest"][0]
+        digest = prototypes_digest(fitted_network(fitted).prototypes)
         with browser.page(named) as opened:
             for j in (21, 3, 10):
                 opened.click(box("forbid", j))

@@ -241,10 +241,8 @@ class ExplanationDisplay(CanvasDisplay):
         canvas.text(0.3, 0.8, answer, 12)
         canvas.text(4.65, 1.45, "This part\nof the image", 11, ha="center")
         canvas.text(6.75, 1.45, "looks like this part\nof a training image", 11, ha="center")
-        adds = (
-            f"and so adds to the logit of class {label}:\nsimilarity {TIMES} weight = contribution"
-        )
-        canvas.text(8.0, 1.45, adds, 11)
+        adds = f"and so adds to the logit of class {label}:"
+        canvas.text(8.0, 1.45, f"{adds}\nsimilarity {TIMES} weight = contribution", 11)
 
     def _draw_row(
         self, canvas: Canvas, y: float, i: int, source: NDArray[Any]
@@ -266,8 +264,11 @@ class ExplanationDisplay(CanvasDisplay):
             f"{format_number(row['similarity'])} {TIMES} {format_number(row['weight'], 3)} = "
             f"{format_number(row['contribution'], signed=True)}"
         )
-        if MEMBER in row:
-            canvas.text(8.0, y + 0.5, f"network {row[MEMBER]}", 9.5, color=FAINT)
+        said = (
+            f"network {row[MEMBER]}" if MEMBER in row else "",
+            shortened(row.get("name", ""), 40),
+        )
+        canvas.text(8.0, y + 0.5, ": ".join(filter(None, said)), 9.5, color=FAINT)
         self._draw_bar(canvas, y + 0.92, row["contribution"], colour_of(i))
         return [part, likeness], canvas.text(8.0, y + 0.8, formula, 13)
 
@@ -286,8 +287,6 @@ class ExplanationDisplay(CanvasDisplay):
             text = f"training row {row['source_sample']}, class {row['prototype_class']}"
             text += ", all of it" if is_whole_image(row[SOURCE_BOX], size) else ""
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
-        if row.get("name"):
-            canvas.text(x + 0.65, y + 1.68, shortened(row["name"], 24), 9, ha="center")
         return axes
 
     def _draw_bar(self, canvas: Canvas, y: float, value: float, colour: str) -> None:
