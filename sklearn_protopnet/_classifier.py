@@ -886,7 +886,7 @@ class ProtoPNetClassifier(
             ``loss``, ``cross_entropy``, ``cluster``, ``separation``, ``linear_head``
                 Objective of the stage, and the costs of stage 1.
             ``forgetting``, ``remembering``
-                Costs of patches that an editor was told of, each with a weight of 0.1: the largest
+                Costs of patches that an editor was told of, with weights of 1 and 0.1: the largest
                 similarity of a prototype of the class to a forbidden patch, and minus that of a
                 required one to its own, means over the patches.
             ``accuracy_before``, ``accuracy``, ``validation_accuracy``

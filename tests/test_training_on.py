@@ -188,7 +188,9 @@ def test_added_prototypes_and_classes_are_trained_on(data):
 def test_the_costs_by_hand():
     similarities = torch.tensor([[1.0, 5.0, 9.0], [2.0, 4.0, 1.0]])
     own = torch.tensor([[True, True, False], [False, False, True]])
-    assert forgetting(similarities, own).item() == (5 + 1) / 2
-    assert forgetting(similarities[:0], own[:0]).item() == 0
-    assert remembering(torch.tensor([1.0, 4.0])).item() == -2.5
-    assert remembering(torch.tensor([])).item() == 0
+    assert forgetting(similarities, own, 2).item() == (5 + 1) / 2
+    assert forgetting(similarities[:1], own[:1], 2).item() == 5 / 2
+    assert forgetting(similarities[:0], own[:0], 0).item() == 0
+    assert remembering(torch.tensor([1.0, 4.0]), 2).item() == -2.5
+    assert remembering(torch.tensor([4.0]), 2).item() == -2
+    assert remembering(torch.tensor([]), 0).item() == 0

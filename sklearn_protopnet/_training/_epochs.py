@@ -137,9 +137,10 @@ class GradientEpochs:
         for batch, part, maps in zip(batches, own, self._feature_batches(own), strict=True):
             labels = self.labels[part].to(self.device)
             weights = self.weights[part].to(self.device)
-            with self.autocast():
-                loss, parts, logits = step(maps, labels, weights)
             share = len(part) / len(batch)
+            with self.autocast():
+                judged = self._judged_costs(maps[len(part) :], share)
+                loss, parts, logits = step(maps[: len(part)], labels, weights, judged)
             optimizer.zero_grad()
             (share * loss).backward()
             accuracy = (weights * (logits.argmax(1) == labels)).mean()
@@ -167,7 +168,7 @@ class GradientEpochs:
         Every image is augmented from a seed of its own: neither its batch nor the process that
         reads it matters.
         """
-        source, rows = self.dataset.source, self.dataset.rows
+        source, rows, more = self.dataset.source, self.dataset.rows, self._judged_images()
         changes = None
         if self.transform is not None:
             seeds = np.zeros(len(source.images), dtype=np.int64)
@@ -175,14 +176,25 @@ class GradientEpochs:
             seeds[rows] = drawn.numpy()
             changes = Changes(self.transform, seeds)
         elif not self.parts.is_backbone_moving:
-            yield from map(self.features.batch, batches)
+            more = [self.network.feature_maps(images) for images in more]
+            for batch in batches:
+                yield torch.cat([self.features.batch(batch), *more])
             return
         for images in source.batches([rows[batch] for batch in batches], changes):
             with self.autocast():
-                maps = self.network.feature_maps(images.to(self.device))
+                maps = self.network.feature_maps(torch.cat([images.to(self.device), *more]))
             yield maps
 
-    def _pretraining_step(self, maps: Tensor, labels: Tensor, weights: Tensor) -> _Step:
+    def _judged_images(self) -> list[Tensor]:
+        """Give the images that are added to every batch, if there are some."""
+        return [] if self.judged is None else [self.judged.images]
+
+    def _judged_costs(self, maps: Tensor, share: float) -> tuple[Tensor, Tensor] | None:
+        return None if self.judged is None else self.judged.costs(maps, share)
+
+    def _pretraining_step(
+        self, maps: Tensor, labels: Tensor, weights: Tensor, _: tuple[Tensor, Tensor] | None
+    ) -> _Step:
         """Compute the loss of the linear head."""
         logits = self.parts.linear_head(maps).float()
         loss = weighted_cross_entropy(logits, labels, weights)
@@ -190,7 +202,13 @@ class GradientEpochs:
         return loss, Costs(loss, *[no_cost] * 5), logits
 
     def _prototype_step(
-        self, maps: Tensor, labels: Tensor, weights: Tensor, *, with_head: bool
+        self,
+        maps: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        judged: tuple[Tensor, Tensor] | None,
+        *,
+        with_head: bool,
     ) -> _Step:
         """Compute the loss of the prototypes, and of the linear head where it learns on."""
         distances, logits = self.network(maps)
@@ -201,7 +219,7 @@ class GradientEpochs:
             weights,
             prototype_classes=self.network.prototype_classes,
             linear_logits=self.parts.linear_head(maps).float() if with_head else None,
-            judged=None if self.judged is None else self.judged.costs(),
+            judged=judged,
         )
         settings = self.settings
         loss = parts.total(

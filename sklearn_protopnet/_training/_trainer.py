@@ -116,8 +116,9 @@ class Trainer:
         )
         self.pretrained = nn.Sequential(network.backbone, self.linear_head)
         self.parts = Parts(network, self.linear_head, self.settings)
-        judgements = () if task.start is None else task.start.judgements
-        self.judged = JudgedPatches(network, judgements, self.dataset) if judgements else None
+        self.judged: JudgedPatches | None = None
+        if task.start and task.start.judgements:
+            self.judged = JudgedPatches(network, task.start.judgements, self.dataset, ranks)
         self.epochs = GradientEpochs(
             self.parts,
             self.dataset,

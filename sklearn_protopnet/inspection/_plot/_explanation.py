@@ -264,11 +264,9 @@ class ExplanationDisplay(CanvasDisplay):
             f"{format_number(row['similarity'])} {TIMES} {format_number(row['weight'], 3)} = "
             f"{format_number(row['contribution'], signed=True)}"
         )
-        said = (
-            f"network {row[MEMBER]}" if MEMBER in row else "",
-            shortened(row.get("name", ""), 40),
-        )
-        canvas.text(8.0, y + 0.5, ": ".join(filter(None, said)), 9.5, color=FAINT)
+        said = f"network {row[MEMBER]} " if MEMBER in row else ""
+        said = (said + shortened(row.get("name", ""), 40)).strip()
+        canvas.text(8.0, y + 0.5, said, 9.5, color=FAINT)
         self._draw_bar(canvas, y + 0.92, row["contribution"], colour_of(i))
         return [part, likeness], canvas.text(8.0, y + 0.8, formula, 13)
 
