@@ -42,6 +42,7 @@ bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/grid_search.py
 	$(BIN)/python benchmarks/localization.py
 	$(BIN)/python benchmarks/spurious_cue.py
+	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/long_trainings.py
 	$(BIN)/python benchmarks/kills.py

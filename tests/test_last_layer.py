@@ -153,6 +153,92 @@ class TestOptimality:
         assert np.linalg.norm(one.coef - other.coef) <= radius(one, 0.1) + radius(other, 0.1)
 
 
+def random_bounds(problem, seed):
+    """Boxes of every kind, some of them a point, some of them open."""
+    rng = np.random.default_rng(seed)
+    shape = problem["coef_init"].shape
+    centre, half = rng.normal(size=shape), rng.exponential(size=shape)
+    kind = rng.integers(0, 5, shape)
+    lower = np.select([kind == 0, kind == 1, kind == 2], [0.0, centre - half, centre], -np.inf)
+    upper = np.select([kind == 0, kind == 1, kind == 3], [0.0, centre + half, centre], np.inf)
+    return lower, upper
+
+
+class TestBounds:
+    @given_settings(max_examples=60)
+    @given(PROBLEMS, st.sampled_from([0.0, 1e-3, 0.03]), st.integers(0, 2**16))
+    def test_the_solution_satisfies_its_optimality_conditions(self, problem, l1, seed):
+        """Of weights that a bound holds, the derivative points out of the box."""
+        lower, upper = random_bounds(problem, seed)
+        found = solve_last_layer(
+            **problem, l1_weight=l1, l2_weight=0.05, bounds=(lower, upper), **PRECISE
+        )
+        assert (lower <= found.coef).all()
+        assert (found.coef <= upper).all()
+        coef = torch.from_numpy(found.coef).requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(problem, coef, 0.0, 0.05), coef)
+        penalty = np.where(off_class(problem), l1, 0.0)
+        below = gradient.numpy() + np.where(found.coef > 0, penalty, -penalty)  # to the left
+        above = gradient.numpy() + np.where(found.coef < 0, -penalty, penalty)  # to the right
+        tiny = math.sqrt(2 * 0.05 * found.gap) + 1e-10
+        assert (below[found.coef > lower] <= tiny).all()
+        assert (above[found.coef < upper] >= -tiny).all()
+
+    @given_settings(max_examples=30)
+    @given(PROBLEMS, st.integers(0, 2**16), st.integers(1, 50))
+    def test_the_certified_gap_is_never_below_the_true_one(self, problem, seed, max_iter):
+        given = {**problem, "l1_weight": 1e-3, "l2_weight": 0.05}
+        given["bounds"] = random_bounds(problem, seed)
+        best = solve_last_layer(**given, **PRECISE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            hasty = solve_last_layer(**given, tol=0.0, max_iter=max_iter)
+        difference = hasty.objective - best.objective
+        rounding = 1e-13 * hasty.objective
+        assert -best.gap - rounding <= difference <= hasty.gap + rounding
+
+    def test_a_column_of_zeros_is_no_column(self):
+        problem = random_problem(5)
+        bound = np.full((3, 6), np.inf)
+        bound[:, [1, 4]] = 0.0
+        penalties = {"l1_weight": 1e-3, "l2_weight": 0.05, **PRECISE}
+        found = solve_last_layer(**problem, bounds=(-bound, bound), **penalties)
+        kept = [0, 2, 3, 5]
+        problem["coef_init"] = problem["coef_init"][:, kept]
+        problem["similarities"] = problem["similarities"][:, kept]
+        problem["prototype_classes"] = problem["prototype_classes"][kept]
+        without = solve_last_layer(**problem, **penalties)
+        np.testing.assert_allclose(found.coef[:, kept], without.coef, atol=1e-5)
+        assert not found.coef[:, [1, 4]].any()
+        assert found.objective == pytest.approx(without.objective, rel=1e-12)
+
+    def test_no_bound_is_the_same_to_the_last_bit(self):
+        problem = random_problem(6)
+        one = solve_last_layer(**problem, l1_weight=1e-3, l2_weight=0.05)
+        other = solve_last_layer(
+            **problem, l1_weight=1e-3, l2_weight=0.05, bounds=(-np.inf, np.full((3, 6), np.inf))
+        )
+        assert np.array_equal(one.coef, other.coef)
+
+    @pytest.mark.parametrize(
+        "bounds",
+        [
+            (1.0, 0.0),
+            (0.0, 1.0, 2.0),
+            (np.zeros((2, 6)), 1.0),
+            (np.nan, 1.0),
+            ("low", "high"),
+            (np.inf, np.inf),
+            (1e60, np.inf),
+            (-np.inf, -1e60),
+        ],
+        ids=str,
+    )
+    def test_bounds_that_leave_nothing_are_errors(self, bounds):
+        with pytest.raises(ValueError, match="bounds must be two numbers, or arrays of shape"):
+            solve_last_layer(**random_problem(0), l1_weight=0.1, l2_weight=0.1, bounds=bounds)
+
+
 class TestWeights:
     def test_a_weight_counts_like_repetitions(self):
         problem = random_problem(3)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 FORGETTING_WEIGHT: Final = 1.0
-"""With a weight of 1 no prototype was left that follows a spurious square after five epochs, with 0.1
-some were, and with 0 half of those that had (two seeds)."""
+"""With a weight of 1 no prototype was left that follows a spurious square after five epochs, with
+0.1 some were, and with 0 half of those that had (two seeds)."""
 REMEMBERING_WEIGHT: Final = 0.1
 """The projection puts required prototypes back in any case."""
 
