@@ -545,8 +545,10 @@ class ProtoPNetClassifier(
         held_out = X_val, y_val, sample_weight_val
         earlier = Earlier.of(self)
         data = prepare_training(
-            checked, images, y, sample_weight, held_out, standardization=earlier.standardization
-        )
+            checked, images, y, sample_weight, held_out,
+            standardization=earlier.standardization,
+            kept_images=earlier.required_images,
+        )  # fmt: skip
         task = self._task(data, images.shape, earlier)
         checkpoint, ranks = self._checkpoint(task), Ranks.now(task.device)
         shapes = {

@@ -24,6 +24,8 @@ class EditRow:
     train_score_before: float
     train_score: float
     """Accuracy on the images that the last layer is solved for."""
+    train_score_known: float
+    """Accuracy, afterwards, on those images that were there before."""
     validation_score_before: float
     validation_score: float
     """NaN without validation images."""

@@ -161,7 +161,8 @@ class ProtoPNetEnsemble(
             delayed(fit_member)(clone(member), X, y, routed[name])
             for name, member in members.items()
         )
-        named = Bunch(**dict(zip(members, fitted, strict=True)))
+        named = Bunch()
+        named.update(zip(members, fitted, strict=True))  # one may be called "self"
         check_same_classes(named)
         self.named_estimators_ = named
         return self

@@ -20,6 +20,7 @@ from sklearn_protopnet._training import (
     NO_SOURCE,
     HistoryRow,
     Judgements,
+    PrototypeSources,
     Start,
     TrainedNetwork,
     TrainingTask,
@@ -149,27 +150,37 @@ class Earlier:
         """Give the patches that an editor was told of."""
         constraints, network = Constraints(**fitted.state_["constraints"]), fitted_network(fitted)
         images, positions = network.source_patches(constraints.required)
-        numbers = np.concatenate([constraints.forbidden, constraints.required])
-        positions = np.concatenate([constraints.forbidden_positions, positions])
+        numbers = np.concatenate([constraints.patch_prototypes, constraints.required])
+        positions = np.concatenate([constraints.patch_positions, positions])
         is_patch = positions != NO_SOURCE
         return Judgements(
-            np.concatenate([constraints.forbidden_images, images])[is_patch],
+            np.concatenate([constraints.patch_images, images])[is_patch],
             positions[is_patch],
             numbers[is_patch],
-            int(is_patch[: len(constraints.forbidden)].sum()),
+            len(constraints.patch_prototypes),
         )
 
     @property
     def has_forbidden(self) -> bool:
         """Whether an editor was told of patches that no prototype may be."""
         constraints = self.constraints
-        return constraints is not None and len(constraints.forbidden) > 0
+        return constraints is not None and len(constraints.patch_prototypes) > 0
 
-    def names(self, n_prototypes: int) -> NDArray[np.str_]:
-        """Give the names of prototypes, empty ones at first."""
-        if self.classifier is None:
-            return np.zeros(n_prototypes, dtype=np.str_)
-        return self.classifier.prototype_names_
+    @property
+    def required_images(self) -> NDArray[Any] | None:
+        """Images (r, H, W, C) that required prototypes are patches of."""
+        if self.classifier is None or self.constraints is None:
+            return None
+        return self.classifier.prototype_images_[self.constraints.required]
+
+    def names(self, sources: PrototypeSources) -> NDArray[np.str_]:
+        """Give the names of prototypes that are the patches that they were; others have none."""
+        fitted = self.classifier
+        if fitted is None:
+            return np.zeros(len(sources.rows), dtype=np.str_)
+        stays = (sources.boxes == fitted.prototype_boxes_).all(1)
+        stays &= (sources.images == fitted.prototype_images_).all((1, 2, 3))
+        return np.where(stays, fitted.prototype_names_, "")
 
     def row_after(self, row: HistoryRow) -> dict[str, Any]:
         """Count rounds and epochs of a row on from there."""
@@ -234,7 +245,7 @@ def finish(
         prototype_images=sources.images,
         prototype_image_sizes=sources.sizes,
         prototype_distances=trained.source_distances,
-        prototype_names=earlier.names(len(trained.prototypes)),
+        prototype_names=earlier.names(sources),
         similarity_quantiles=similarity_quantiles(
             trained.last_layer.training, trained.prototype_classes
         ),

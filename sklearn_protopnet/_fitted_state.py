@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
 from sklearn_protopnet._training import N_QUANTILES, NO_SOURCE, HistoryRow
+from sklearn_protopnet._validation import class_indices
 
 FITTED: Final = (
     "classes_",
@@ -309,14 +311,20 @@ def _check_rows(name: str, rows: Any, record: type[HistoryRow] | type[EditRow]) 
     for row in rows:
         _require(set(row) == set(kinds), f"Rows of {name} must have {sorted(kinds)}", sorted(row))
         wrong = [name for name, kind in kinds.items() if not isinstance(row[name], kind)]
+        wrong += [name for name in wrong or kinds if _has_no_integers(row[name])]
         _require(not wrong, f"Rows of {name} must be numbers and names", wrong)
+
+
+def _has_no_integers(value: Any) -> bool:
+    return isinstance(value, list) and not all(map(partial(_is_integer, least=0), value))
 
 
 def _check_constraints(estimator: Any, field: ReceptiveField) -> None:
     """Check what an editor has asked for."""
     constraints = Constraints(**estimator.state_["constraints"])
-    images, positions = constraints.forbidden_images, constraints.forbidden_positions
-    n_prototypes, n_forbidden = len(estimator.prototypes_), len(constraints.forbidden)
+    images, positions = constraints.patch_images, constraints.patch_positions
+    owners = constraints.patch_prototypes
+    n_prototypes, n_patches = len(estimator.prototypes_), len(owners)
     _require(
         _is_integer(estimator.state_["n_prototypes_per_class"]),
         "n_prototypes_per_class must be a positive integer",
@@ -333,12 +341,18 @@ def _check_constraints(estimator: Any, field: ReceptiveField) -> None:
         "others",
     )
     _check_array("min_weights", constraints.min_weights, np.float64, constraints.required.shape)
-    shape = n_forbidden, *estimator.input_shape_
-    _check_array("forbidden_images", images, estimator.prototype_images_.dtype, shape)
-    _check_array("forbidden_positions", positions, np.int64, (n_forbidden,))
+    shape = n_patches, *estimator.input_shape_
+    _check_array("patch_images", images, estimator.prototype_images_.dtype, shape)
+    _check_array("patch_positions", positions, np.int64, (n_patches,))
+    _check_array("patch_prototypes", owners, np.int64, (n_patches,))
     n_positions = len(field.rows) * len(field.columns)
-    is_position = (positions >= NO_SOURCE) & (positions < n_positions)
-    _require(is_position.all(), "forbidden_positions must be on the map", "others")
+    is_position = (positions >= 0) & (positions < n_positions)
+    is_owner = (owners >= 0) & (owners < n_prototypes)
+    _require((is_position & is_owner).all(), "Patches must be on the map, of prototypes", "others")
+    classes = class_indices(estimator.prototype_classes_, estimator.classes_)
+    lower, upper = constraints.bounds(classes, len(estimator.classes_))
+    coef = estimator.coef_
+    _require(((lower <= coef) & (coef <= upper)).all(), "coef_ must obey constraints", "others")
 
 
 def _check_standardization(values: Mapping[str, Any], n_channels: int) -> None:

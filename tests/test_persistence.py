@@ -410,7 +410,7 @@ WRONG_VALUES = [
     (("state_", "constraints", "merged"), np.array([0, 0])),
     (("state_", "constraints", "required"), np.array([10**6])),
     (("state_", "constraints", "min_weights"), np.array([1.0])),
-    (("state_", "constraints", "forbidden_positions"), np.array([0])),
+    (("state_", "constraints", "patch_positions"), np.array([0])),
     (("state_", "constraints", "unknown"), np.array([0])),
     ("edits_", None),
     ("edits_", ()),

@@ -74,8 +74,8 @@ def test_forbidden_patches_are_left(edited, trained, data):
     owners = trained.prototype_classes_
     for number, image, position in zip(
         *(
-            edited.state_["constraints"][f"forbidden{name}"]
-            for name in ("", "_images", "_positions")
+            edited.state_["constraints"][f"patch_{name}"]
+            for name in ("prototypes", "images", "positions")
         ),
         strict=True,
     ):
@@ -158,8 +158,45 @@ def test_other_edits_are_another_training(edited, data, tmp_path):
 def test_what_was_forbidden_is_remembered(edited, trained, data):
     """A further training keeps away from the first patches, not from those of now."""
     again = copy.deepcopy(trained).fit(*data)
-    for name in ("forbidden", "forbidden_images", "forbidden_positions"):
+    for name in ("forbidden", "patch_images", "patch_positions", "patch_prototypes"):
         assert_array_equal(again.state_["constraints"][name], edited.state_["constraints"][name])
+
+
+def test_what_was_objected_to_outlives_the_number(edited, trained, data):
+    """A prototype that has become another patch may be used, and the first one stays away."""
+    editor = PrototypeEditor(trained, *data).allow(0)
+    for name in ("patch_images", "patch_positions"):
+        now = editor.classifier_.state_["constraints"][name]
+        assert_array_equal(now, edited.state_["constraints"][name])
+    asked = editor.forbid(0).classifier_.state_["constraints"]
+    assert asked["patch_prototypes"].tolist() == [0, 1, 4, 0]
+    choice = {"schema": "sklearn_protopnet.choice", "schema_version": 1}
+    choice |= {"forbid": [0], "keep": [], "names": {}}
+    again = editor.apply(choice).classifier_.state_["constraints"]
+    assert again["patch_prototypes"].tolist() == [0, 1, 4, 0]
+    assert editor.allow(0).classifier_.state_["constraints"]["patch_prototypes"].tolist() == [
+        0,
+        1,
+        4,
+    ]
+
+
+def test_what_is_pruned_is_no_patch_to_stay_away_from(trained, data):
+    editor = PrototypeEditor(trained, *data).prune(n_nearest=20, min_same_class=20)
+    assert len(editor.log()["prototypes"].iloc[-1]) > 0
+    assert len(editor.classifier_.state_["constraints"]["patch_prototypes"]) == 3
+
+
+def test_names_go_with_the_patches(edited, data):
+    named = PrototypeEditor(edited, *data).rename({0: "moves", 8: "stays"}).classifier_
+    assert named.fit(*data).prototype_names_[[0, 2, 8]].tolist() == ["", "kept", "stays"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_required_images_are_not_set_aside(edited, data, seed):
+    clf = copy.deepcopy(edited).set_params(early_stopping=True, validation_fraction=0.3)
+    trained = clf.set_params(random_state=seed).fit(*data)
+    assert_array_equal(trained.prototype_boxes_[8], edited.prototype_boxes_[8])
 
 
 def test_a_required_image_that_is_missing_is_an_error(edited, data):

@@ -1,7 +1,7 @@
 """What an expert asks of the last layer's weights.
 
-Shapes: m prototypes, K classes, q forbidden prototypes, r required ones, images of H x W pixels
-and C channels.
+Shapes: m prototypes, K classes, q forbidden prototypes, r required ones, c patches, images of H x W
+pixels and C channels.
 """
 
 from __future__ import annotations
@@ -27,35 +27,46 @@ class Constraints:
 
     forbidden: NDArray[np.int64]
     """(q,) numbers of prototypes whose weights are 0."""
-    forbidden_images: NDArray[Any]
-    """(q, H, W, C) what they were patches of when they were forbidden; zeros for none."""
-    forbidden_positions: NDArray[np.int64]
-    """(q,) which patches, -1 for none."""
     merged: NDArray[np.int64]
     """Numbers of prototypes whose weights are 0 since another one has the same latent values."""
     required: NDArray[np.int64]
     """(r,) numbers of prototypes."""
     min_weights: Array
     """(r,) least weights of them to their own classes."""
+    patch_images: NDArray[Any]
+    """(c, H, W, C) images of patches that an expert objects to: a further training keeps away from
+    them, whatever the prototypes become that they were."""
+    patch_positions: NDArray[np.int64]
+    """(c,) which patches of the images."""
+    patch_prototypes: NDArray[np.int64]
+    """(c,) numbers of the prototypes that they were."""
 
     @classmethod
     def none(cls, images: NDArray[Any]) -> Constraints:
         """Ask for nothing, of prototypes that are patches of images (m, H, W, C)."""
         nobody = np.zeros(0, dtype=np.int64)
-        return cls(nobody, images[:0].copy(), nobody, nobody, nobody, np.zeros(0))
+        return cls(nobody, nobody, nobody, np.zeros(0), images[:0].copy(), nobody, nobody)
 
-    def forbid(
-        self, numbers: NDArray[np.int64], images: NDArray[Any], positions: NDArray[np.int64]
-    ) -> Constraints:
-        """Forbid prototypes (q',), which are these patches (q', H, W, C) and (q',)."""
+    def forbid(self, numbers: NDArray[np.int64]) -> Constraints:
+        """Leave prototypes (q',) no weight."""
         _require_none(np.intersect1d(numbers, self.required), "forbidden", "required")
-        is_new = ~np.isin(numbers, self.forbidden)
         return replace(
             self,
-            forbidden=np.concatenate([self.forbidden, numbers[is_new]]),
-            forbidden_images=np.concatenate([self.forbidden_images, images[is_new]]),
-            forbidden_positions=np.concatenate([self.forbidden_positions, positions[is_new]]),
+            forbidden=np.union1d(self.forbidden, numbers),
             merged=np.setdiff1d(self.merged, numbers),
+        )
+
+    def object_to(
+        self, numbers: NDArray[np.int64], images: NDArray[Any], positions: NDArray[np.int64]
+    ) -> Constraints:
+        """Object to the patches (q', H, W, C) and (q',) that prototypes are; -1 for none."""
+        asked = _keys(numbers, images, positions)
+        is_new = (positions >= 0) & [key not in self._keys for key in asked]
+        return replace(
+            self,
+            patch_images=np.concatenate([self.patch_images, images[is_new]]),
+            patch_positions=np.concatenate([self.patch_positions, positions[is_new]]),
+            patch_prototypes=np.concatenate([self.patch_prototypes, numbers[is_new]]),
         )
 
     def require(self, numbers: NDArray[np.int64], min_weights: Array) -> Constraints:
@@ -68,17 +79,29 @@ class Constraints:
             min_weights=np.concatenate([self.min_weights[others], min_weights]),
         )
 
-    def allow(self, numbers: NDArray[np.int64]) -> Constraints:
-        """Ask nothing any more of prototypes."""
-        kept, needed = (~np.isin(each, numbers) for each in (self.forbidden, self.required))
+    def allow(
+        self, numbers: NDArray[np.int64], images: NDArray[Any], positions: NDArray[np.int64]
+    ) -> Constraints:
+        """Ask nothing any more of prototypes, which are these patches now.
+
+        What they were before a training remains objected to.
+        """
+        needed = ~np.isin(self.required, numbers)
+        now = _keys(numbers, images, positions)
+        kept = np.array([key not in now for key in self._keys], dtype=bool)
         return Constraints(
-            self.forbidden[kept],
-            self.forbidden_images[kept],
-            self.forbidden_positions[kept],
+            np.setdiff1d(self.forbidden, numbers),
             np.setdiff1d(self.merged, numbers),
             self.required[needed],
             self.min_weights[needed],
+            self.patch_images[kept],
+            self.patch_positions[kept],
+            self.patch_prototypes[kept],
         )
+
+    @property
+    def _keys(self) -> list[tuple[int, int, bytes]]:
+        return _keys(self.patch_prototypes, self.patch_images, self.patch_positions)
 
     def merge(self, numbers: NDArray[np.int64]) -> Constraints:
         """Leave no weight to prototypes whose weights others have taken over."""
@@ -114,3 +137,11 @@ def _require_none(numbers: NDArray[np.int64], asked: str, found: str) -> None:
             f"Prototypes that are to be {asked} must not be {found}, got {numbers.tolist()}, which "
             "are. allow takes that back."
         )
+
+
+def _keys(
+    numbers: NDArray[np.int64], images: NDArray[Any], positions: NDArray[np.int64]
+) -> list[tuple[int, int, bytes]]:
+    """Give what tells patches of prototypes apart."""
+    contents = (image.tobytes() for image in images)
+    return list(zip(numbers.tolist(), positions.tolist(), contents, strict=True))

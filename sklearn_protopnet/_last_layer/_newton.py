@@ -119,7 +119,10 @@ def _improved(problem: Problem, point: Point, hessian: Hessian, tol: float) -> P
         moving = np.flatnonzero(is_free | joins)
         step = np.zeros_like(point.coef)
         block = hessian.matrix[np.ix_(moving, moving)]
-        step.flat[hessian.index[moving]] = -np.linalg.solve(block, slope[moving])
+        try:
+            step.flat[hessian.index[moving]] = -np.linalg.solve(block, slope[moving])
+        except np.linalg.LinAlgError:  # a ridge that rounding swallows
+            break
         length, found = 1.0, np.inf
         while not found < objective and length >= SHORTEST_STEP:
             proposal = problem.point(_moved(problem, point.coef, subgradient, length * step))

@@ -110,9 +110,12 @@ class JudgedPatches:
     def _vectors(self) -> Tensor:
         """Raw latent values (q, D1) of what is forbidden, as predictions see them."""
         self.network.eval()
-        patches = self.network.raw_patches(self.network.feature_maps(self._images))  # (c, L, D1)
-        found = patches[torch.arange(len(patches), device=patches.device), self._positions]
-        return found[self._is_forbidden].double()
+        images, positions = self._images[self._is_forbidden], self._positions[self._is_forbidden]
+        found = [
+            self.network.raw_patches(self.network.feature_maps(image[None]))[0, position]
+            for image, position in zip(images, positions, strict=True)
+        ]
+        return torch.stack(found).double() if found else torch.zeros(0, 1)
 
     @torch.no_grad()
     def refused(self, patches: Iterable[Chunk], dataset: Dataset, ranks: Ranks) -> list[Refused]:

@@ -192,8 +192,13 @@ def check_two_classes(classes: NDArray[Any], labels: NDArray[np.int64]) -> None:
         )
 
 
-def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Set validation images aside, stratified; equal images of one class stay together."""
+def split_validation(
+    dataset: Dataset, fraction: float, seed: int, is_kept: NDArray[np.bool_] | None = None
+) -> tuple[Dataset, Dataset]:
+    """Set validation images aside, stratified; equal images of one class stay together.
+
+    Those that must be kept (n,) are, whatever is drawn.
+    """
     sizes = np.bincount(dataset.labels)
     sizes = sizes[sizes > 0]
     n_aside = math.ceil(fraction * len(dataset))
@@ -207,4 +212,7 @@ def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Data
     kept, set_aside = train_test_split(
         np.arange(len(dataset)), test_size=fraction, stratify=dataset.labels, random_state=seed
     )
+    if is_kept is not None:
+        kept = np.concatenate([kept, set_aside[is_kept[set_aside]]])
+        set_aside = set_aside[~is_kept[set_aside]]
     return dataset.take(kept), dataset.take(set_aside)

@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_protopnet._images import (
+    ArrayImages,
     Dataset,
     Images,
     ImageSource,
@@ -55,6 +56,7 @@ def prepare_training(
     held_out: tuple[Any, ArrayLike | None, ArrayLike | None],
     *,
     standardization: Standardization | None,
+    kept_images: NDArray[Any] | None = None,
 ) -> TrainingData:
     """Check what else `fit` is given, set images aside if it asks for that, draw the seed.
 
@@ -69,6 +71,8 @@ def prepare_training(
     held_out : (X_val, y_val, sample_weight_val)
     standardization : Standardization or None
         Of an earlier fit; with None, that of these images.
+    kept_images : array of shape (r, H, W, C), default=None
+        Images that are not set aside.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def prepare_training(
     drawn = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     seed = Ranks.now(resolve_device(estimator.device)).from_first(lambda: drawn)
     if estimator.early_stopping and validation is None:
-        training, validation = split_validation(training, estimator.validation_fraction, seed)
+        kept = _rows_of(kept_images, training)
+        training, validation = split_validation(training, estimator.validation_fraction, seed, kept)
     standardization = standardization or _standardization(estimator, training)
     return TrainingData(
         classes,
@@ -92,6 +97,14 @@ def prepare_training(
         validation and validation.standardized(standardization),
         seed,
     )
+
+
+def _rows_of(images: NDArray[Any] | None, dataset: Dataset) -> NDArray[np.bool_]:
+    """Say which images of a dataset (n,) are among others (r, H, W, C)."""
+    wanted = set() if images is None else {*map(bytes, ArrayImages(images).survey.digests)}
+    digests = dataset.source.images.survey.digests[dataset.rows] if wanted else ()
+    found = [bytes(digest) in wanted for digest in digests]
+    return np.array(found, dtype=bool) if wanted else np.zeros(len(dataset), dtype=bool)
 
 
 def _standardization(estimator: BaseEstimator, training: Dataset) -> Standardization:

@@ -5,6 +5,7 @@ Shapes: n images, P prototypes, q new ones, K classes, L patches of an image.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -15,7 +16,12 @@ from sklearn.utils.validation import column_or_1d
 
 from sklearn_protopnet._last_layer import solve_near
 from sklearn_protopnet._training import Similarities, similarity_quantiles, sources_in
-from sklearn_protopnet._validation import check_images, check_positive, class_indices
+from sklearn_protopnet._validation import (
+    check_images,
+    check_positive,
+    check_text,
+    class_indices,
+)
 from sklearn_protopnet.editing._comparison import Comparison
 from sklearn_protopnet.editing._selection import Patches, best_patches
 from sklearn_protopnet.editing._snapshot import Edit, Snapshot
@@ -55,7 +61,9 @@ def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additi
     label = _new_label(y, len(source), clf.classes_)
     draft = _with_class(now, label)
     k = int(class_indices(label, draft.classifier.classes_)[0])
-    images = Comparison.of(draft.fitted, source, np.full(len(source), k))
+    given = now.training.given_weights
+    weights = np.full(len(source), given[given > 0].mean())  # only ratios of weights count
+    images = Comparison.of(draft.fitted, source, np.full(len(source), k), weights)
     draft = replace(draft, training=draft.training.with_images(images))
     solved, _ = solve_near(draft.problem, draft.coef, None)
     draft = draft.with_attributes({"coef_": solved.coef})
@@ -64,6 +72,8 @@ def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additi
     numbers = np.arange(len(now.owners), len(now.owners) + len(chosen.rows))
     names = ("classes_", "prototype_classes_", "state_")
     attributes = {**{name: getattr(draft.classifier, name) for name in names}, **attributes}
+    owners = np.append(draft.owners, np.full(len(chosen.rows), k))
+    attributes["similarity_quantiles_"] = _quantiles(draft, training.similarities, owners)
     coef = attributes.pop("coef_")
     detail = f"label={label[0]}, {len(source)} images"
     edit = Edit("add_class", numbers, detail, None, attributes, coef)
@@ -72,7 +82,8 @@ def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additi
 
 def _known_class(now: Snapshot, label: Any) -> int:
     classes = now.classifier.classes_
-    k = int(class_indices(np.array([label]), classes)[0]) if np.ndim(label) == 0 else -1
+    is_label = np.ndim(label) == 0 and isinstance(label, Hashable)
+    k = int(class_indices(np.array([label]), classes)[0]) if is_label else -1
     if k < 0:
         raise ValueError(f"label must be a class among {classes.tolist()}, got {label!r}.")
     return k
@@ -80,15 +91,18 @@ def _known_class(now: Snapshot, label: Any) -> int:
 
 def _new_label(y: Any, n_images: int, classes: NDArray[Any]) -> NDArray[Any]:
     """Check the label of a class that is not known, (1,)."""
-    labels = np.full(n_images, y) if np.ndim(y) == 0 else column_or_1d(y)
-    found = np.unique(labels)
+    labels = np.array([y] * n_images) if np.ndim(y) == 0 else column_or_1d(y)
+    check_text("Labels in y", labels)
+    found: NDArray[Any] = np.array(list(dict.fromkeys(labels.tolist())))
     if len(labels) != n_images or len(found) != 1:
         raise ValueError(
             f"y must be one new label for all of the {n_images} images, got {len(labels)} of "
             f"{found[:5].tolist()}."
         )
-    is_number = [each.dtype.kind in "biuf" for each in (found, classes)]
-    if is_number[0] != is_number[1]:
+    kinds = {"i": "iu", "u": "iu", "f": "fiu", "U": "UO", "O": "UO"}.get(classes.dtype.kind, "")
+    is_text = all(isinstance(each, str) for each in found.tolist())
+    is_right = found.dtype.kind in kinds and (classes.dtype.kind not in "UO" or is_text)
+    if not is_right or (found.dtype.kind == "f" and not np.isfinite(found[0])):
         raise ValueError(
             f"A new label must be of the kind of {classes.tolist()[:5]}, got {found[0]!r}."
         )
@@ -194,10 +208,7 @@ def _extended(
     """Give the fitted attributes with new prototypes of class k, and the comparisons with them."""
     clf, fitted, n_new = now.classifier, now.fitted, len(chosen.rows)
     similarities, distances = now.training.columns(fitted, chosen.vectors)
-    weighted = now.training.weighted(clf.class_weight, clf.classes_)
-    quantiles = similarity_quantiles(
-        Similarities(similarities, weighted.labels, weighted.weights), np.full(n_new, k)
-    )
+    quantiles = _quantiles(now, similarities, np.full(n_new, k))
     found = [_source(now, chosen, i) for i in range(n_new)]
     boxes, images, sizes, away = (np.concatenate(each) for each in zip(*found, strict=True))
     shape = (n_new, *clf.prototypes_.shape[1:])
@@ -219,6 +230,17 @@ def _extended(
     if validation is not None:
         validation = validation.with_columns(*validation.columns(fitted, chosen.vectors))
     return attributes, now.training.with_columns(similarities, distances), validation
+
+
+def _quantiles(
+    now: Snapshot, similarities: NDArray[np.float64], owners: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Quantiles of similarities (n, P) of prototypes of these classes (P,)."""
+    clf = now.classifier
+    weights = now.training.weighted(clf.class_weight, clf.classes_).weights
+    is_there = weights > 0
+    found = Similarities(similarities[is_there], now.training.labels[is_there], weights[is_there])
+    return similarity_quantiles(found, owners)
 
 
 def _source(now: Snapshot, chosen: Patches, i: int) -> tuple[NDArray[Any], ...]:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_protopnet._last_layer import LastLayer, Problem, solve_near
+from sklearn_protopnet._last_layer import Hessian, LastLayer, Problem, solve_near
 from sklearn_protopnet.editing._snapshot import Snapshot
 
 FINEST: Final = 1e-10
@@ -45,9 +45,9 @@ def costs(
 ) -> list[Cost]:
     """Say what forbidding each of some prototypes would cost.
 
-    Each problem is solved from the weights that there are, less one column, with the Hessian that
-    they have. Its value at the end is an upper bound, and less the certified gap a lower one. That
-    of the optimum now is bounded in the same way.
+    The problem with all prototypes is solved first, which it is already but for merged ones and
+    other images. Each of the others is solved from there, less one column, with the same Hessian.
+    Its value at the end is an upper bound, and less the certified gap a lower one.
 
     Parameters
     ----------
@@ -60,18 +60,19 @@ def costs(
     -------
     list of q Cost
     """
+    now, hessian = solve_near(snapshot.problem, snapshot.coef, snapshot.hessian, tol=FINEST)
+    question = _Question(snapshot.problem, now, hessian, tol, max_increase)
     predicted = snapshot.training.predicted(snapshot.coef)
-    is_open = np.ones(len(snapshot.owners), dtype=bool)
-    is_open[snapshot.constraints.weightless] = False
+    asked = snapshot.constraints
+    is_open = ~np.isin(np.arange(len(snapshot.owners)), asked.weightless)
     n_open = np.bincount(snapshot.owners[is_open], minlength=len(snapshot.coef))
     found = []
     for number in numbers.tolist():
-        solution, can_go = _without(snapshot, number, tol, max_increase)
+        solution, can_go = question.without(number)
         is_last = bool(is_open[number] and n_open[snapshot.owners[number]] == 1)
-        if can_go and (is_last or number in snapshot.constraints.required):
+        if can_go and (is_last or number in asked.required):
             can_go = False
-        lower, upper = _increases(snapshot, solution)
-        after = snapshot.training.predicted(solution.coef)
+        lower, upper = question.increases(solution)
         validation = snapshot.validation
         found.append(
             Cost(
@@ -82,7 +83,7 @@ def costs(
                 increase_upper=upper,
                 train_score=snapshot.training.score(solution.coef),
                 validation_score=np.nan if validation is None else validation.score(solution.coef),
-                n_changed=int((after != predicted).sum()),
+                n_changed=int((snapshot.training.predicted(solution.coef) != predicted).sum()),
                 is_last=is_last,
                 can_go=can_go,
             )
@@ -90,36 +91,44 @@ def costs(
     return found
 
 
-def _without(
-    snapshot: Snapshot, number: int, tol: float, max_increase: float | None
-) -> tuple[LastLayer, bool | None]:
-    """Solve the last layer without a prototype, as closely as the question needs."""
-    if not snapshot.coef[:, number].any():  # the optimum does without it
-        kept = LastLayer(snapshot.coef, snapshot.objective, snapshot.gap, 0, converged=True)
-        return kept, None if max_increase is None else True
-    problem, coef = _forbidding(snapshot.problem, number), snapshot.coef.copy()
-    coef[:, number] = 0.0
-    hessian = snapshot.hessian
-    while True:
-        solution, hessian = solve_near(problem, coef, hessian, tol=tol)
-        if max_increase is None:
-            return solution, None
-        lower, upper = _increases(snapshot, solution)
-        if upper <= max_increase or lower > max_increase:
-            return solution, upper <= max_increase
-        if tol <= FINEST:
-            return solution, None
-        tol, coef = max(FINEST, REFINEMENT * tol), solution.coef
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What is asked of each prototype."""
 
+    problem: Problem
+    now: LastLayer
+    """The optimum with all prototypes."""
+    hessian: Hessian | None
+    """Near to it."""
+    tol: float
+    max_increase: float | None
 
-def _forbidding(problem: Problem, number: int) -> Problem:
-    shape = problem.penalties.shape
-    lower, upper = (np.broadcast_to(each, shape).copy() for each in (problem.lower, problem.upper))
-    lower[:, number] = upper[:, number] = 0.0
-    return replace(problem, lower=lower, upper=upper)
+    def without(self, number: int) -> tuple[LastLayer, bool | None]:
+        """Solve the last layer without a prototype, as closely as the question needs."""
+        if not self.now.coef[:, number].any():  # the optimum does without it
+            return self.now, None if self.max_increase is None else True
+        shape = self.problem.penalties.shape
+        lower, upper = (
+            np.broadcast_to(each, shape).copy() for each in (self.problem.lower, self.problem.upper)
+        )
+        lower[:, number] = upper[:, number] = 0.0
+        problem, tol = replace(self.problem, lower=lower, upper=upper), self.tol
+        coef, hessian = self.now.coef.copy(), self.hessian
+        coef[:, number] = 0.0
+        while True:
+            solution, hessian = solve_near(problem, coef, hessian, tol=tol)
+            if self.max_increase is None:
+                return solution, None
+            least, most = self.increases(solution)
+            if most <= self.max_increase or least > self.max_increase:
+                return solution, most <= self.max_increase
+            if tol <= FINEST:
+                return solution, None
+            tol, coef = max(FINEST, REFINEMENT * tol), solution.coef
 
-
-def _increases(snapshot: Snapshot, solution: LastLayer) -> tuple[float, float]:
-    """Bound how much more an optimum is than the one that there is now."""
-    least = solution.objective - solution.gap - snapshot.objective
-    return max(0.0, least), max(0.0, solution.objective - (snapshot.objective - snapshot.gap))
+    def increases(self, solution: LastLayer) -> tuple[float, float]:
+        """Bound how much more an optimum is than that with all prototypes."""
+        if solution is self.now:
+            return 0.0, 0.0
+        least = solution.objective - solution.gap - self.now.objective
+        return max(0.0, least), max(0.0, solution.objective - self.now.objective + self.now.gap)

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_protopnet._fitted import FittedClassifier, fitted_network
@@ -31,7 +32,7 @@ from sklearn_protopnet.editing._comparison import Comparison
 from sklearn_protopnet.editing._costs import costs
 from sklearn_protopnet.editing._names import check_new_names, prototype_numbers
 from sklearn_protopnet.editing._rules import crowded_out, duplicates
-from sklearn_protopnet.editing._snapshot import Edit, Snapshot
+from sklearn_protopnet.editing._snapshot import Edit, Snapshot, copied_classifier
 
 
 class PrototypeEditor:
@@ -124,6 +125,8 @@ class PrototypeEditor:
         y_val: ArrayLike | None = None,
     ) -> None:
         check_is_fitted(clf)
+        while isinstance(clf, FrozenEstimator):
+            clf = clf.estimator
         if not hasattr(clf, "prototypes_"):
             raise TypeError(
                 f"clf must be a fitted ProtoPNetClassifier, got {type(clf).__name__}. Of a "
@@ -143,13 +146,13 @@ class PrototypeEditor:
                 UserWarning,
                 stacklevel=2,
             )
-        self._snapshots = [Snapshot(clf, training, validation)]
+        self._snapshots = [Snapshot(copied_classifier(clf), training, validation)]
         self._at = 0
 
     @property
     def classifier_(self) -> Any:
         """The classifier after all edits so far, a new copy of it each time."""
-        return self._now.copied_classifier()
+        return copied_classifier(self._now.classifier)
 
     @property
     def _now(self) -> Snapshot:
@@ -175,7 +178,8 @@ class PrototypeEditor:
             nothing has changed.
         """
         numbers = self._numbers(prototypes)
-        return self._edit(Edit("forbid", numbers, constraints=self._forbidding(numbers)))
+        asked = self._forbidding(numbers).object_to(numbers, *self._patches(numbers))
+        return self._edit(Edit("forbid", numbers, constraints=asked))
 
     def require(self, prototypes: Any, *, min_weight: float | ArrayLike) -> Self:
         """Ask for weights of prototypes to their own classes.
@@ -232,14 +236,15 @@ class PrototypeEditor:
                 "Prototypes to allow must be forbidden, merged or required, got "
                 f"{free.tolist()}, which are not."
             )
-        return self._edit(Edit("allow", numbers, constraints=asked.allow(numbers)))
+        asked = asked.allow(numbers, *self._patches(numbers))
+        return self._edit(Edit("allow", numbers, constraints=asked))
 
     def merge_duplicates(self) -> Self:
         """Give the weights of prototypes with equal latent values to the first of each class.
 
         Not one logit changes, but for rounding, and the last layer is not solved for: under the
         ridge penalty one large weight costs more than two small ones, which the log's gap shows.
-        The others have no weight from now on.
+        The others have no weight from now on. What is required has no part in it.
 
         Returns
         -------
@@ -298,7 +303,8 @@ class PrototypeEditor:
         Parameters
         ----------
         names : mapping of int or str to str
-            Names by number, or by the name so far; an empty one takes a name away.
+            Names by number, or by the name so far; an empty one takes a name away. Several
+            prototypes may have one name, which then stands for all of them.
 
         Returns
         -------
@@ -308,8 +314,10 @@ class PrototypeEditor:
         Raises
         ------
         ValueError
-            If there is no such prototype, or a name is no text, longer than 200 characters, a
-            number, or that of another prototype. Then nothing has changed.
+            If there is no such prototype, or a name is no text, longer than 200 characters, or has
+            blanks around it. Then nothing has changed.
+        TypeError
+            If it is no mapping.
         """
         known = self._now.classifier.prototype_names_
         found = check_new_names(names, known)
@@ -339,8 +347,10 @@ class PrototypeEditor:
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
+        OSError
+            If the file cannot be read.
+        TypeError
+            If it is neither a path nor a mapping.
         ValueError
             If it is none that a report saves, or was made for other prototypes, or as by `forbid`,
             `require` and `rename`. Then nothing has changed.
@@ -355,11 +365,12 @@ class PrototypeEditor:
         if len(ticked):
             prototype_numbers(ticked, now.classifier.prototype_names_)
         names = check_new_names(chosen.names, now.classifier.prototype_names_)
-        asked = now.constraints.allow(ticked)
+        asked, held = now.constraints, np.intersect1d(chosen.forbid, now.constraints.required)
+        freed = np.concatenate([chosen.keep, held]).astype(np.int64)
+        asked = self._forbidding(chosen.forbid, asked.allow(freed, *self._patches(freed)))
+        asked = asked.object_to(chosen.forbid, *self._patches(chosen.forbid))
         own = now.coef[now.owners[chosen.keep], chosen.keep]
-        constraints = self._forbidding(chosen.forbid, asked).require(
-            chosen.keep, np.maximum(own, 0.0)
-        )
+        constraints = asked.require(chosen.keep, np.maximum(own, 0.0))
         texts = now.classifier.prototype_names_.tolist()
         for number, name in names.items():
             texts[number] = name
@@ -379,9 +390,9 @@ class PrototypeEditor:
         """Add prototypes of a class, without training.
 
         Either the patch that is nearest to a box in an image becomes one; or `n` patches are
-        chosen, one after the other, each the one, of some 400 of the images of the class that the
-        classifier does worst on, after which the certified objective is lowest. New prototypes have
-        the next numbers.
+        chosen, one after the other, each the one, of 400 that are drawn from images of the class
+        that the classifier does worst on, after which the certified objective is lowest. New
+        prototypes have the next numbers.
 
         Parameters
         ----------
@@ -556,8 +567,9 @@ class PrototypeEditor:
             ``objective_before``, ``objective``, ``gap_before``, ``gap``
                 Of the last layer, on the editor's images, with certified bounds on the distance
                 from the optimum under the constraints.
-            ``train_score_before``, ``train_score``
-                Accuracy on the editor's images.
+            ``train_score_before``, ``train_score``, ``train_score_known``
+                Accuracy on the editor's images; the last, after the edit, on those that were there
+                before it.
             ``validation_score_before``, ``validation_score``
                 Accuracy on its validation images; NaN without any.
             ``n_weights_before``, ``n_weights``
@@ -587,8 +599,11 @@ class PrototypeEditor:
                 "Every class must keep a prototype, none would be left of "
                 f"{now.classifier.classes_[has_none].tolist()}."
             )
-        images, positions = now.fitted.source_patches(numbers)
-        return asked.forbid(numbers, images, positions)
+        return asked.forbid(numbers)
+
+    def _patches(self, numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the images and patches that prototypes are."""
+        return self._now.fitted.source_patches(numbers)
 
     def _edit(
         self,

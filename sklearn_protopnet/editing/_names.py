@@ -33,18 +33,18 @@ def prototype_numbers(prototypes: Any, names: NDArray[np.str_]) -> NDArray[np.in
     given = [np.asarray(prototypes)[()]] if is_one else list(prototypes)
     if not given:
         raise ValueError("There must be a prototype to edit, got none.")
-    return np.array([_number(each, names) for each in given], dtype=np.int64)
+    numbers = [number for each in given for number in _numbers(each, names)]
+    return np.array(numbers, dtype=np.int64)
 
 
-def _number(given: Any, names: NDArray[np.str_]) -> int:
-    is_name = isinstance(given, str) and given != ""
-    found = np.flatnonzero(names == given)
-    if is_name and len(found) == 1:
-        return int(found[0])
+def _numbers(given: Any, names: NDArray[np.str_]) -> list[int]:
+    """Find the prototype of a number, or all of a name."""
+    if isinstance(given, str) and given and (found := np.flatnonzero(names == given)).size:
+        return [int(number) for number in found]
     is_number = isinstance(given, Integral) and not isinstance(given, bool | np.bool_)
     if is_number and 0 <= given < len(names):
-        return int(given)
-    known = [name for name in names.tolist() if name]
+        return [int(given)]
+    known = sorted({name for name in names.tolist() if name})
     raise ValueError(
         f"Prototypes must be numbers from 0 to {len(names) - 1}, or names among {known}, got "
         f"{given!r}."
@@ -63,26 +63,25 @@ def check_new_names(names: Any, known: NDArray[np.str_]) -> dict[int, str]:
 
     Raises
     ------
+    TypeError
+        If it is no mapping.
     ValueError
         If there is no such prototype, or a name cannot be one.
     """
     if not isinstance(names, Mapping):
         raise TypeError(f"names must be a mapping of prototypes to names, got {names!r}.")
-    found = {_number(prototype, known): name for prototype, name in names.items()}
-    for name in found.values():
+    found: dict[int, str] = {}
+    for prototype, name in names.items():
         _check_name(name)
-    after = known.astype(object)
-    after[list(found)] = list(found.values())
-    given = after[after != ""]
-    if len(set(given)) < len(given) or len(found) < len(names):
-        raise ValueError(f"Every name must be that of one prototype, got {dict(names)}.")
+        for number in _numbers(prototype, known):
+            found[number] = name
     return found
 
 
 def _check_name(name: Any) -> None:
     is_text = isinstance(name, str) and not any(category(each) in NO_TEXT for each in name)
-    if not is_text or name != name.strip() or len(name) > LONGEST_NAME or name.isdecimal():
+    if not is_text or name != name.strip() or len(name) > LONGEST_NAME:
         raise ValueError(
             f"A name must be text of up to {LONGEST_NAME} characters, none of them for control, "
-            f"without blanks around it, and no number, got {name!r}."
+            f"and without blanks around it, got {name!r}."
         )

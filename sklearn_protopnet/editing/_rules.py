@@ -24,7 +24,7 @@ def duplicates(
     owners : int64 array of shape (P,)
         Class indices.
     constraints : Constraints
-        What is forbidden or merged has no part in it; what is required is never merged.
+        What is forbidden, merged or required has no part in it.
 
     Returns
     -------
@@ -33,15 +33,13 @@ def duplicates(
     """
     keys = np.column_stack([owners, record.vectors.view(np.uint32)])  # (P, 1 + D1)
     groups = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-    is_open = ~np.isin(np.arange(len(owners)), constraints.weightless)
-    is_required = np.isin(np.arange(len(owners)), constraints.required)
+    asked = np.concatenate([constraints.weightless, constraints.required])
+    is_open = ~np.isin(np.arange(len(owners)), asked)
     heirs, merged = [], []
     for group in np.unique(groups):
-        members = np.flatnonzero((groups == group) & is_open)
-        members = members[np.argsort(~is_required[members], kind="stable")]
-        others = members[1:][~is_required[members[1:]]]
-        heirs += members[:1].tolist() * len(others)
-        merged += others.tolist()
+        members = np.flatnonzero((groups == group) & is_open).tolist()
+        heirs += members[:1] * (len(members) - 1)
+        merged += members[1:]
     return np.array(heirs, dtype=np.int64), np.array(merged, dtype=np.int64)
 
 

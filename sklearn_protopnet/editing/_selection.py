@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sklearn_protopnet._last_layer import Problem, solve_near
@@ -20,7 +19,8 @@ from sklearn_protopnet.editing._snapshot import Snapshot
 N_IMAGES: Final = 200
 """Candidates come from so many images of a class, those of the largest losses."""
 N_CANDIDATES: Final = 400
-"""So many patches of them are candidates, the most different ones."""
+"""So many patches of them are candidates, drawn at random. The most different ones are outliers:
+with them, digits to which the nines were added lost 0.1 points more (five splits)."""
 N_TRIED: Final = 3
 """For so many of them, the best by a step along the gradient, the last layer is solved for."""
 
@@ -44,9 +44,10 @@ def best_patches(now: Snapshot, k: int, n: int) -> Patches:
     """Choose patches of a class's images, one by one, that lower the objective most."""
     candidates = _candidates(now, k)
     if len(candidates.rows) < n:
+        label = now.classifier.classes_.tolist()[k]
         raise ValueError(
-            f"There must be {n} patches of class {now.classifier.classes_[k]!r} that are no "
-            f"prototypes yet, found {len(candidates.rows)}."
+            f"There must be {n} patches of class {label!r} that are no prototypes yet, found "
+            f"{len(candidates.rows)}."
         )
     columns, _ = now.training.columns(now.fitted, candidates.vectors)  # (n, c)
     problem, coef = now.problem, now.coef
@@ -67,42 +68,23 @@ def best_patches(now: Snapshot, k: int, n: int) -> Patches:
 
 
 def _candidates(now: Snapshot, k: int) -> Patches:
-    """Choose the most different patches of images of a class, those of the largest losses."""
+    """Draw patches of images of a class, those of the largest losses, that are no prototypes."""
     training, problem = now.training, now.problem
     point = problem.point(now.coef)
     rows = np.flatnonzero((training.labels == k) & (problem.weights > 0))
     if len(rows) == 0:
-        raise ValueError(f"There must be an image of class {now.classifier.classes_[k]!r}.")
+        label = now.classifier.classes_.tolist()[k]
+        raise ValueError(f"There must be an image of class {label!r} of positive weight, got none.")
     losses = point.log_totals[rows] - point.logits[k, rows]
     rows = rows[np.argsort(-losses, kind="stable")[:N_IMAGES]]
     patches = np.stack([now.fitted.patches(training.image(row)[0])[0] for row in rows.tolist()])
     n_patches = patches.shape[1]
-    vectors = patches.reshape(-1, patches.shape[2])
     known = now.fitted.prototypes.vectors[now.owners == k]
-    index = _farthest(_comparable(now, vectors), _comparable(now, known))
-    return Patches(vectors[index], rows[index // n_patches], index % n_patches)
-
-
-def _comparable(now: Snapshot, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    comparable: NDArray[np.float64] = now.fitted.network.comparable(
-        torch.from_numpy(vectors).double()
-    ).numpy()
-    return comparable
-
-
-def _farthest(vectors: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Take the vector that is farthest from all known and taken ones, again and again, (c,).
-
-    Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance" (1985).
-    """
-    away = np.full(len(vectors), np.inf)
-    for each in known:
-        away = np.minimum(away, np.square(vectors - each).sum(1))
-    chosen: list[int] = []
-    while len(chosen) < min(N_CANDIDATES, len(vectors)) and away.max() > 0:
-        chosen.append(int(away.argmax()))
-        away = np.minimum(away, np.square(vectors - vectors[chosen[-1]]).sum(1))
-    return np.array(chosen, dtype=np.int64)
+    vectors = np.concatenate([known, patches.reshape(-1, patches.shape[2])])
+    _, first = np.unique(vectors, axis=0, return_index=True)
+    new = np.sort(first[first >= len(known)]) - len(known)
+    index = np.sort(np.random.default_rng(0).permutation(new)[:N_CANDIDATES])
+    return Patches(vectors[len(known) + index], rows[index // n_patches], index % n_patches)
 
 
 def _gains(

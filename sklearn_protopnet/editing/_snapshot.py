@@ -9,12 +9,13 @@ import warnings
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_protopnet._compat import CALLBACKS
 from sklearn_protopnet._edits import EditRow
 from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
 from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, solve_near
@@ -22,6 +23,9 @@ from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.editing._comparison import Comparison
 from sklearn_protopnet.inspection._details import prototypes_digest
+
+SHARED: Final = ("backbone", "memory", *CALLBACKS)
+"""Attributes of a classifier that fits leave as they are, and that copies share."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,11 @@ class Snapshot:
         """What the last layer minimises."""
         return self.constrained(self.constraints)
 
-    def copied_classifier(self) -> Any:
-        """Give a classifier that may be changed in any way."""
-        copied = copy(self.classifier)
-        for name, value in vars(self.classifier).items():
-            if name.endswith("_") and not name.startswith("_"):
-                setattr(copied, name, deepcopy(value))
-        return copied
-
     def digests(self) -> set[str]:
         """Digest the prototypes, also those of before some of them were added."""
         record, counts = self.fitted.prototypes, {len(self.owners)}
         for row in self.classifier.edits_:
-            if row["action"].startswith("add_"):
+            if row["action"].startswith("add_") and row["prototypes"]:
                 counts.add(min(row["prototypes"]))
         return {prototypes_digest(record, count) for count in counts}
 
@@ -152,6 +148,8 @@ class Snapshot:
             validation or self.validation,
         )
         coef, gap, hessian = draft.coef, draft.gap, None
+        if edit.coef_init is None and edit.constraints is None:
+            gap = self.classifier.last_layer_gap_  # nothing of the last layer becomes another
         if edit.is_solved:
             known = self.hessian if draft.coef.shape == self.coef.shape else None
             last_layer, hessian = solve_near(draft.problem, draft.coef, known)
@@ -194,6 +192,7 @@ class Snapshot:
             gap=after.gap,
             train_score_before=self.training.score(self.coef),
             train_score=after.training.score(after.coef),
+            train_score_known=after.training.score(after.coef, known),
             validation_score_before=self._validation_score(),
             validation_score=after._validation_score(),
             n_weights_before=int(np.count_nonzero(self.coef)),
@@ -209,3 +208,12 @@ class Snapshot:
 
     def _validation_score(self) -> float:
         return np.nan if self.validation is None else self.validation.score(self.coef)
+
+
+def copied_classifier(classifier: FittedClassifier) -> Any:
+    """Copy a classifier with all that can be changed in place, but for what others share."""
+    copied = copy(classifier)
+    for name, value in vars(classifier).items():
+        if name not in SHARED:
+            setattr(copied, name, deepcopy(value))
+    return copied
