@@ -136,8 +136,9 @@ def times(*, is_quick: bool) -> list[str]:
     X, y, *_ = load_fashion_mnist()
     n_images = 500 if is_quick else 10_000
     clf = ProtoPNetClassifier(random_state=0).fit(X[:3_000], y[:3_000])
+    clf.refit_last_layer(X[:n_images], y[:n_images])
     start = time.perf_counter()
-    editor = PrototypeEditor(clf, X[:n_images], y[:n_images]).rename({0: "first"})
+    editor = PrototypeEditor(clf, X[:n_images], y[:n_images])
     lines = [
         f"Fashion-MNIST, {n_images:,} images, 100 prototypes, 10 classes: to compare all images "
         f"with all prototypes took {time.perf_counter() - start:.1f} s, once.",
@@ -154,7 +155,11 @@ def times(*, is_quick: bool) -> list[str]:
         "merge duplicates": editor.merge_duplicates,
         "prune": editor.prune,
     }
-    editor.require(0, min_weight=0.0).undo()  # the Hessian at the start, once
+    start = time.perf_counter()
+    row = editor.forbid(0).log().iloc[-1]  # computes the Hessian, once
+    cells = f"{time.perf_counter() - start:.3f} | {row['gap'] / row['objective']:.1e}"
+    lines.append(f"| the first edit: forbid one | {cells} | {row['objective']:.4f} |")
+    editor.undo()
     for name, edit in edits.items():
         taken, gaps = [], []
         for _ in range(5):
