@@ -23,7 +23,14 @@ from test_last_layer import random_problem
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier, ProtoPNetEnsemble, load, solve_last_layer
-from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, off_class_mask, solve_near
+from sklearn_protopnet._last_layer import (
+    Constraints,
+    Hessian,
+    Problem,
+    _newton,
+    off_class_mask,
+    solve_near,
+)
 from sklearn_protopnet.editing import PrototypeEditor
 from sklearn_protopnet.editing._costs import costs as costs_of
 from sklearn_protopnet.editing._tables import COST_COLUMNS, LOG_COLUMNS
@@ -749,6 +756,16 @@ class TestAdditions:
         with pytest.raises(ValueError, match="must see a part of the image"):
             PrototypeEditor(clf, *train).add_prototypes(0, sample=0, box=(3, 5, 3, 5))
 
+    def test_a_class_whose_images_weigh_nothing(self, clf, train):
+        X, y = train
+        with pytest.warns(UserWarning, match="No image of classes"):
+            editor = PrototypeEditor(clf, X, y, sample_weight=(y != 2).astype(float))
+        with pytest.raises(ValueError, match="an image of class 2 of positive weight, got none"):
+            editor.add_prototypes(2, n=1)
+        row = int(np.flatnonzero(y == 2)[0])
+        edited = editor.add_prototypes(2, sample=row, box=(1, 4, 4, 7)).classifier_
+        assert np.isnan(edited.similarity_quantiles_[0, 9]).all()
+
     def test_a_patch_becomes_one_prototype_only(self, editor):
         place = {"sample": 0, "box": (2, 6, 2, 6)}
         editor.add_prototypes(0, **place)
@@ -911,6 +928,36 @@ class TestNewton:
         assert_allclose(one.coef, other.coef, atol=np.sqrt(8 * max(one.gap, other.gap) / 1e-2))
         assert (one.coef >= lower).all()
         assert (one.coef <= upper).all()
+
+    def test_too_many_weights_are_left_to_the_solver(self, monkeypatch):
+        monkeypatch.setattr(_newton, "MOST_WEIGHTS", 3)
+        given_problem = random_problem(1)
+        problem = Problem(
+            given_problem["similarities"],
+            given_problem["y"],
+            given_problem["sample_weight"],
+            off_class_mask(given_problem["prototype_classes"], 3),
+            1e-3,
+            1e-2,
+        )
+        solution, hessian = solve_near(problem, given_problem["coef_init"], None)
+        assert hessian is None
+        assert solution.converged
+        assert solution.n_iter > 0
+
+    def test_a_ridge_that_rounding_swallows(self):
+        """Equal columns then have a Hessian that cannot be inverted."""
+        given_problem = random_problem(1, duplicated=True)
+        problem = Problem(
+            given_problem["similarities"],
+            given_problem["y"],
+            given_problem["sample_weight"],
+            off_class_mask(given_problem["prototype_classes"], 3),
+            0.0,
+            1e-17,
+        )
+        solution, _ = solve_near(problem, given_problem["coef_init"], None)
+        assert np.isfinite(solution.objective)
 
     def test_the_hessian_is_the_second_derivative(self):
         given_problem = random_problem(3, n_images=40)

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from sklearn_protopnet._network import SIMILARITIES, PrototypeNetwork
-from sklearn_protopnet._training._projection import Projector
+from sklearn_protopnet._training._projection import Projector, Refused
 
 DEPTH = 3
 
@@ -242,3 +242,42 @@ def test_a_projected_prototype_is_at_distance_exactly_0_of_its_source(similarity
     for p in range(4):
         assert distances[projection.images[p], p] == 0
         assert positions[projection.images[p], p] == projection.positions[p]
+
+
+def test_refused_patches_are_left_out():
+    """Those of the class that are nearer than the radius; other classes may have them."""
+    network, patches = network_of([0, 0, 1]), random_patches(6, 4)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    vector = patches[0, 0].double()
+    away = (patches.double() - vector).square().sum(2)  # (6, 4)
+    radius = float(away[:3].flatten().sort().values[5])
+    projector = Projector(network, [Refused(0, vector, radius)])
+    projector.add(patches, torch.arange(6), labels)
+    found = projector.replace_prototypes()
+    for image, position in zip(found.images[:2], found.positions[:2], strict=True):
+        assert away[image, position] >= radius
+    alone = project(network_of([0, 0, 1]), patches, labels)
+    assert (found.images[2], found.positions[2]) == (alone.images[2], alone.positions[2])
+
+
+def test_a_class_of_which_all_is_refused_is_an_error():
+    network, patches = network_of([0, 1]), random_patches(4, 3)
+    projector = Projector(network, [Refused(1, patches[2, 0].double(), 1e9)])
+    projector.add(patches, torch.arange(4), torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match=r"unlike those that are forbidden, class 1 .* has none"):
+        projector.replace_prototypes()
+
+
+def test_pinned_prototypes_become_their_own_patches_and_others_do_not():
+    network, patches = network_of([0, 0, 1]), random_patches(4, 3)
+    with torch.no_grad():
+        network.prototypes[0] = patches[1, 2].view(DEPTH, 1, 1)  # would take the pinned patch
+    projector = Projector(network, pinned={1: (1, 2), 2: (3, 0)})
+    labels = torch.tensor([0, 0, 1, 1])
+    for rows in (slice(0, 2), slice(2, 4)):
+        projector.add(patches[rows], torch.arange(4)[rows], labels[rows])
+    found = projector.replace_prototypes()
+    assert (found.images[1], found.positions[1]) == (1, 2)
+    assert (found.images[2], found.positions[2]) == (3, 0)
+    assert torch.equal(network.prototypes[1].flatten(), patches[1, 2])
+    assert (found.images[0], found.positions[0]) != (1, 2)
