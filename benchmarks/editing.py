@@ -293,8 +293,8 @@ PARTS: dict[str, tuple[str, str, Callable[..., list[str]]]] = {
         "parts). `prototype_report` accuses; where it accuses all prototypes of the class, the "
         "parts of its first training image are pointed at; those that are accused are forbidden; "
         f"then training goes on for {N_EPOCHS} joint epochs; and all that once more. Test images "
-        "have no square, or have one added. A prototype follows the square if that raises its similarity by a tenth at "
-        "least in most images of other classes.",
+        "have no square, or have one added. A prototype follows the square if that raises its "
+        "similarity by a tenth at least in most images of other classes.",
         spurious_cue,
     ),
     "times": ("Editing: time", "Every edit is solved to a certified gap of 1e-6.", times),
