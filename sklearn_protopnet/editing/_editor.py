@@ -390,7 +390,7 @@ class PrototypeEditor:
         """Add prototypes of a class, without training.
 
         Either the patch that is nearest to a box in an image becomes one; or `n` patches are
-        chosen, one after the other, each the one, of 400 that are drawn from images of the class
+        chosen, one after the other, each the one, of 400 different ones in images of the class
         that the classifier does worst on, after which the certified objective is lowest. New
         prototypes have the next numbers.
 
