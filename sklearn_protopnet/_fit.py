@@ -117,8 +117,8 @@ class Earlier:
         ValueError
             If classes, images or network are others.
         """
-        fitted = self.classifier
-        if fitted is None:
+        fitted, constraints = self.classifier, self.constraints
+        if fitted is None or constraints is None:
             return None
         found = {"image shape": fitted.input_shape_, "classes": fitted.classes_.tolist()}
         asked = {"image shape": architecture.image_shape, "classes": classes.tolist()}
@@ -142,22 +142,8 @@ class Earlier:
             fitted.state_["network"],
             fitted.state_["linear_head"],
             backbone,
-            Constraints(**fitted.state_["constraints"]),
-            self._judgements(fitted),
-        )
-
-    def _judgements(self, fitted: FittedClassifier) -> Judgements:
-        """Give the patches that an editor was told of."""
-        constraints, network = Constraints(**fitted.state_["constraints"]), fitted_network(fitted)
-        images, positions = network.source_patches(constraints.required)
-        numbers = np.concatenate([constraints.patch_prototypes, constraints.required])
-        positions = np.concatenate([constraints.patch_positions, positions])
-        is_patch = positions != NO_SOURCE
-        return Judgements(
-            np.concatenate([constraints.patch_images, images])[is_patch],
-            positions[is_patch],
-            numbers[is_patch],
-            len(constraints.patch_prototypes),
+            constraints,
+            _judgements(fitted, constraints),
         )
 
     @property
@@ -187,6 +173,20 @@ class Earlier:
         n_rounds = max((each["round"] for each in self.history), default=0)
         n_epochs = len(self.loss_curve)
         return asdict(replace(row, round=row.round + n_rounds, epoch=row.epoch + n_epochs))
+
+
+def _judgements(fitted: FittedClassifier, constraints: Constraints) -> Judgements:
+    """Give the patches that an editor was told of."""
+    images, positions = fitted_network(fitted).source_patches(constraints.required)
+    numbers = np.concatenate([constraints.patch_prototypes, constraints.required])
+    positions = np.concatenate([constraints.patch_positions, positions])
+    is_patch = positions != NO_SOURCE
+    return Judgements(
+        np.concatenate([constraints.patch_images, images])[is_patch],
+        positions[is_patch],
+        numbers[is_patch],
+        len(constraints.patch_prototypes),
+    )
 
 
 def _structure(backbone: object) -> tuple[str, dict[str, torch.Size]]:

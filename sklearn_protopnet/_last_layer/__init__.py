@@ -2,7 +2,7 @@
 
 from sklearn_protopnet._last_layer._constraints import UNBOUNDED, Constraints
 from sklearn_protopnet._last_layer._newton import Hessian, solve_near
-from sklearn_protopnet._last_layer._problem import LARGEST, Array, Problem, off_class_mask
+from sklearn_protopnet._last_layer._problem import LARGEST, Array, Point, Problem, off_class_mask
 from sklearn_protopnet._last_layer._solver import MAX_ITER, TOLERANCE, LastLayer, solve
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Constraints",
     "Hessian",
     "LastLayer",
+    "Point",
     "Problem",
     "off_class_mask",
     "solve",

@@ -58,10 +58,10 @@ class Comparison:
         predicted: NDArray[np.int64] = (self.similarities @ coef.T).argmax(1)
         return predicted
 
-    def score(self, coef: NDArray[np.float64], n_first: int | None = None) -> float:
-        """Accuracy, with the weights of the images, of all or of the first so many."""
+    def score(self, predicted: NDArray[np.int64], n_first: int | None = None) -> float:
+        """Accuracy of predictions (n,), weighted, of all images or of the first so many."""
         weights = scaled_weights(self.given_weights, self.labels)
-        is_right = self.predicted(coef) == self.labels
+        is_right = predicted == self.labels
         return float(np.average(is_right[:n_first], weights=weights[:n_first]))
 
     def columns(

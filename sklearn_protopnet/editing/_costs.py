@@ -62,7 +62,6 @@ def costs(
     """
     now, hessian = solve_near(snapshot.problem, snapshot.coef, snapshot.hessian, tol=FINEST)
     question = _Question(snapshot.problem, now, hessian, tol, max_increase)
-    predicted = snapshot.training.predicted(snapshot.coef)
     asked = snapshot.constraints
     is_open = ~np.isin(np.arange(len(snapshot.owners)), asked.weightless)
     n_open = np.bincount(snapshot.owners[is_open], minlength=len(snapshot.coef))
@@ -73,7 +72,10 @@ def costs(
         if can_go and (is_last or number in asked.required):
             can_go = False
         lower, upper = question.increases(solution)
-        validation = snapshot.validation
+        after, validation = snapshot.training.predicted(solution.coef), snapshot.validation
+        validation_score = np.nan
+        if validation is not None:
+            validation_score = validation.score(validation.predicted(solution.coef))
         found.append(
             Cost(
                 prototype=number,
@@ -81,9 +83,9 @@ def costs(
                 objective_upper=solution.objective,
                 increase_lower=lower,
                 increase_upper=upper,
-                train_score=snapshot.training.score(solution.coef),
-                validation_score=np.nan if validation is None else validation.score(solution.coef),
-                n_changed=int((snapshot.training.predicted(solution.coef) != predicted).sum()),
+                train_score=snapshot.training.score(after),
+                validation_score=validation_score,
+                n_changed=int((after != snapshot.predicted).sum()),
                 is_last=is_last,
                 can_go=can_go,
             )

@@ -30,7 +30,7 @@ from sklearn_protopnet.editing import _additions, _tables
 from sklearn_protopnet.editing._choice import Choice
 from sklearn_protopnet.editing._comparison import Comparison
 from sklearn_protopnet.editing._costs import costs
-from sklearn_protopnet.editing._names import check_new_names, prototype_numbers
+from sklearn_protopnet.editing._names import check_new_names, prototype_numbers, renamed
 from sklearn_protopnet.editing._rules import crowded_out, duplicates
 from sklearn_protopnet.editing._snapshot import Edit, Snapshot, copied_classifier
 
@@ -322,11 +322,8 @@ class PrototypeEditor:
         known = self._now.classifier.prototype_names_
         found = check_new_names(names, known)
         numbers = np.array(sorted(found), dtype=np.int64)
-        texts = known.tolist()
-        for number in numbers.tolist():
-            texts[number] = found[number]
         detail = "; ".join(f"{number}: {found[number]}" for number in numbers.tolist())
-        attributes = {"prototype_names_": np.array(texts, dtype=np.str_)}
+        attributes = {"prototype_names_": renamed(known, found)}
         return self._edit(Edit("rename", numbers, detail, None, attributes, is_solved=False))
 
     def apply(self, choice: str | os.PathLike[str] | Mapping[str, Any]) -> Self:
@@ -371,12 +368,9 @@ class PrototypeEditor:
         asked = asked.object_to(chosen.forbid, *self._patches(chosen.forbid))
         own = now.coef[now.owners[chosen.keep], chosen.keep]
         constraints = asked.require(chosen.keep, np.maximum(own, 0.0))
-        texts = now.classifier.prototype_names_.tolist()
-        for number, name in names.items():
-            texts[number] = name
         numbers = np.unique([*ticked, *names]).astype(np.int64)
         detail = f"forbid={chosen.forbid.tolist()}, keep={chosen.keep.tolist()}, names={len(names)}"
-        attributes = {"prototype_names_": np.array(texts, dtype=np.str_)}
+        attributes = {"prototype_names_": renamed(now.classifier.prototype_names_, names)}
         return self._edit(Edit("apply", numbers, detail, constraints, attributes))
 
     def add_prototypes(

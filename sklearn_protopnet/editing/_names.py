@@ -78,6 +78,14 @@ def check_new_names(names: Any, known: NDArray[np.str_]) -> dict[int, str]:
     return found
 
 
+def renamed(known: NDArray[np.str_], names: Mapping[int, str]) -> NDArray[np.str_]:
+    """Give the names (P,) that prototypes have after some were changed, by number."""
+    texts = known.tolist()
+    for number, name in names.items():
+        texts[number] = name
+    return np.array(texts, dtype=np.str_)
+
+
 def _check_name(name: Any) -> None:
     is_text = isinstance(name, str) and not any(category(each) in NO_TEXT for each in name)
     if not is_text or name != name.strip() or len(name) > LONGEST_NAME:

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_protopnet._compat import CALLBACKS
 from sklearn_protopnet._edits import EditRow
 from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
-from sklearn_protopnet._last_layer import Constraints, Hessian, Problem, solve_near
+from sklearn_protopnet._last_layer import Constraints, Hessian, Point, Problem, solve_near
 from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.editing._comparison import Comparison
@@ -83,7 +83,24 @@ class Snapshot:
     @cached_property
     def problem(self) -> Problem:
         """What the last layer minimises."""
-        return self.constrained(self.constraints)
+        clf = self.classifier
+        return self.training.weighted(clf.class_weight, clf.classes_).problem(
+            self.owners,
+            len(clf.classes_),
+            l1_weight=clf.l1_weight_,
+            l2_weight=clf.l2_weight_,
+            constraints=self.constraints,
+        )
+
+    @cached_property
+    def point(self) -> Point:
+        """The weights that there are, with what the images make of them."""
+        return self.problem.point(self.coef)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """Class indices of the images that the last layer is solved for, (n,)."""
+        return self.training.predicted(self.coef)
 
     def digests(self) -> set[str]:
         """Digest the prototypes, also those of before some of them were added."""
@@ -93,31 +110,20 @@ class Snapshot:
                 counts.add(min(row["prototypes"]))
         return {prototypes_digest(record, count) for count in counts}
 
-    def constrained(self, constraints: Constraints) -> Problem:
-        """Say what the last layer would minimise under other constraints."""
-        clf = self.classifier
-        return self.training.weighted(clf.class_weight, clf.classes_).problem(
-            self.owners,
-            len(clf.classes_),
-            l1_weight=clf.l1_weight_,
-            l2_weight=clf.l2_weight_,
-            constraints=constraints,
-        )
-
     @cached_property
     def hessian(self) -> Hessian | None:
         """Second derivatives for the next edit; None where there are too many weights."""
-        return self.known_hessian or Hessian.at(self.problem, self.problem.point(self.coef))
+        return self.known_hessian or Hessian.at(self.problem, self.point)
 
     @cached_property
     def objective(self) -> float:
         """What is minimised, at the weights that there are."""
-        return self.problem.objective(self.problem.point(self.coef))
+        return self.problem.objective(self.point)
 
     @cached_property
     def gap(self) -> float:
         """Certified bound on the objective minus its minimum."""
-        return self.problem.gap(self.problem.point(self.coef))
+        return self.problem.gap(self.point)
 
     def edited(
         self, edit: Edit, training: Comparison | None = None, validation: Comparison | None = None
@@ -147,15 +153,17 @@ class Snapshot:
             training or self.training,
             validation or self.validation,
         )
-        coef, gap, hessian = draft.coef, draft.gap, None
-        if edit.coef_init is None and edit.constraints is None:
-            gap = self.classifier.last_layer_gap_  # nothing of the last layer becomes another
+        hessian = None
         if edit.is_solved:
             known = self.hessian if draft.coef.shape == self.coef.shape else None
             last_layer, hessian = solve_near(draft.problem, draft.coef, known)
             coef, gap = last_layer.coef, last_layer.gap
             if not last_layer.converged:
                 warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=4)
+        elif edit.coef_init is None and edit.constraints is None:
+            coef, gap = draft.coef, self.classifier.last_layer_gap_  # those of the last solution
+        else:
+            coef, gap = draft.coef, draft.gap
         solved = draft.with_attributes({"coef_": coef, "last_layer_gap_": gap}, hessian=hessian)
         rows = [*self.classifier.edits_, asdict(self._row(edit, solved))]
         solved.classifier.edits_ = rows  # nobody else has this copy yet
@@ -178,10 +186,7 @@ class Snapshot:
     def _row(self, edit: Edit, after: Snapshot) -> EditRow:
         """Say what an edit did."""
         known = len(self.training)  # images that were there before
-        before_edit = self.training.predicted(self.coef)
-        changed = before_edit != self._renumbered(
-            after.training.predicted(after.coef)[:known], after
-        )
+        changed = self.predicted != self._renumbered(after.predicted[:known], after)
         return EditRow(
             action=edit.action,
             prototypes=edit.prototypes.tolist(),
@@ -190,9 +195,9 @@ class Snapshot:
             objective=after.objective,
             gap_before=self.gap,
             gap=after.gap,
-            train_score_before=self.training.score(self.coef),
-            train_score=after.training.score(after.coef),
-            train_score_known=after.training.score(after.coef, known),
+            train_score_before=self.training.score(self.predicted),
+            train_score=after.training.score(after.predicted),
+            train_score_known=after.training.score(after.predicted, known),
             validation_score_before=self._validation_score(),
             validation_score=after._validation_score(),
             n_weights_before=int(np.count_nonzero(self.coef)),
@@ -207,7 +212,9 @@ class Snapshot:
         return class_indices(after.classifier.classes_, self.classifier.classes_)[classes]
 
     def _validation_score(self) -> float:
-        return np.nan if self.validation is None else self.validation.score(self.coef)
+        if self.validation is None:
+            return np.nan
+        return self.validation.score(self.validation.predicted(self.coef))
 
 
 def copied_classifier(classifier: FittedClassifier) -> Any:

@@ -60,7 +60,9 @@ def costs_table(snapshot: Snapshot, found: Sequence[Cost]) -> pd.DataFrame:
     found : sequence of Cost
     """
     numbers = np.array([each.prototype for each in found], dtype=np.int64)
-    columns: dict[str, Any] = {name: [getattr(each, name) for each in found] for name in _OF_COST}
+    columns: dict[str, Any] = {
+        name: [getattr(each, name) for each in found] for name in COST_COLUMNS[2:]
+    }
     columns["can_go"] = pd.array(columns["can_go"], dtype="boolean")
     return build_table({**_identity(snapshot.fitted.prototypes, numbers), **columns}, "costs")
 
@@ -85,6 +87,3 @@ def constraints_table(snapshot: Snapshot) -> pd.DataFrame:
 def _identity(record: PrototypeRecord, numbers: NDArray[np.int64]) -> dict[str, Any]:
     identity = {"prototype": numbers, "prototype_class": record.classes[numbers]}
     return identity | (name_column(record, numbers) if record.has_names else {})
-
-
-_OF_COST: Final = COST_COLUMNS[2:]
