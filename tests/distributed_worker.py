@@ -24,6 +24,7 @@ SLOW = {
     "joint_epochs": 3,
     "projection_interval": 2,
     "learning_rate": 1e-5,
+    "precision": "float32",  # bfloat16 has more rounding, where a processor has it
 }
 USUAL = {
     "n_prototypes_per_class": 3,
