@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import nn
 
 from sklearn_protopnet._images import ArrayImages, Images, ImageSource, Standardization
+from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._located_boxes import RECEPTIVE_FIELD, LocatedBoxes
 from sklearn_protopnet._network import (
     Architecture,
@@ -245,6 +246,7 @@ def fitted_network(classifier: FittedClassifier) -> FittedNetwork:
             sizes=attributes["prototype_image_sizes_"],
             quantiles=attributes["similarity_quantiles_"],
             names=attributes["prototype_names_"],
+            constraints=Constraints(**state["constraints"]).of_each(len(attributes["prototypes_"])),
         ),
         memory=check_memory(memory),
     )

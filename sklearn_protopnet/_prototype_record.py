@@ -38,6 +38,8 @@ class PrototypeRecord:
     """(2, P, 101) of the similarities of training images, of the own class and of others."""
     names: NDArray[np.str_]
     """(P,) what an expert calls them; empty for no name."""
+    constraints: NDArray[np.str_]
+    """(P,) what an expert asks of them, as `Constraints.of_each` says it; empty for nothing."""
 
     @property
     def n_duplicates(self) -> NDArray[np.int64]:

@@ -804,13 +804,39 @@ class TestNewClass:
         ]
         assert_allclose(objectives[1], objectives[0], rtol=1e-5)
 
+    def test_a_new_image_counts_a_quarter_of_an_old_one(self, clf, train, threes):
+        editor = PrototypeEditor(clf, *train, sample_weight=np.full(120, 3.0))
+        plain = editor.add_class(threes[:30], 3, n_prototypes=2).classifier_
+        given = editor.undo().add_class(
+            threes[:30], 3, n_prototypes=2, sample_weight=np.full(30, 0.75)
+        )
+        assert_array_equal(given.classifier_.coef_, plain.coef_)
+
+    def test_the_more_new_images_count_the_more_is_taken_for_them(self, editor, threes, held_out):
+        found = []
+        for weight in (0.01, 1.0, 100.0):
+            editor.add_class(threes[:60], 3, n_prototypes=2, sample_weight=np.full(60, weight))
+            edited = editor.classifier_
+            images = np.concatenate([threes[60:], held_out[0].reshape(-1, 8, 8)])
+            found.append(edited.predict_proba(images)[:, 3].mean())
+            editor.undo()
+        assert found[0] < found[1] < found[2]
+
+    @pytest.mark.parametrize("weights", [[1.0] * 9, [-1.0] * 10, [np.nan] * 10, [0.0] * 10, "one"])
+    def test_weights_that_cannot_be_change_nothing(self, editor, threes, weights):
+        before = bits(editor.classifier_)
+        with pytest.raises(ValueError, match="sample_weight must be None or hold a number for"):
+            editor.add_class(threes[:10], 3, sample_weight=weights)
+        assert bits(editor.classifier_) == before
+
     def test_the_log_says_what_the_old_classes_lose(self, editor, clf, threes, train):
         edited = editor.add_class(threes[:60], 3, n_prototypes=2).classifier_
         row = editor.log().iloc[0]
         assert row["train_score_before"] == clf.score(*train)
         assert row["train_score_known"] == edited.score(*train)
         X, y = np.concatenate([train[0], threes[:60]]), np.append(train[1], np.full(60, 3))
-        assert_allclose(row["train_score"], edited.score(X, y))
+        weights = np.where(y == 3, 0.25, 1.0)
+        assert_allclose(row["train_score"], edited.score(X, y, sample_weight=weights))
         most = edited.transform(X[y != 0])[:, 0].max()
         assert_allclose(edited.similarity_quantiles_[1, 0, 100], most, rtol=1e-12)
 
@@ -827,7 +853,7 @@ class TestNewClass:
         assert edited.prototype_classes_[-2:].tolist() == ["delta", "delta"]
         table = edited.prototype_table()
         assert table["prototype_class"].tolist() == ["a", "a", "c", "c", "e", "e", "delta", "delta"]
-        assert (table["weight_delta"][6:] >= 0).all()
+        assert_array_equal(table["weight_delta"], edited.coef_[2])
         assert table["name"][0] == "zero"
         assert editor.log()["validation_score"].notna().all()
         assert_array_equal(editor.undo().classifier_.coef_, before.coef_)
@@ -839,7 +865,8 @@ class TestNewClass:
         X = np.concatenate([train[0], threes[:40]])
         y = np.concatenate([train[1], np.full(40, 3)])
         assert_array_equal(again.predict(X), edited.predict(X))
-        assert_allclose(again.refit_last_layer(X, y).coef_, edited.coef_, atol=2e-2)
+        refitted = again.refit_last_layer(X, y, sample_weight=np.where(y == 3, 0.25, 1.0))
+        assert_allclose(refitted.coef_, edited.coef_, atol=2e-2)
         assert set(edited.explain(threes[:1], classes="all")["class"]) == {0, 1, 2, 3}
 
     @pytest.mark.parametrize(

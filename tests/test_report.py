@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._fitted import fitted_network
+from sklearn_protopnet.editing import PrototypeEditor
 from sklearn_protopnet.editing._choice import LONGEST_NAME, Choice
 from sklearn_protopnet.inspection import explain, write_report
 from sklearn_protopnet.inspection._details import prototypes_digest
@@ -218,6 +219,14 @@ class TestWhatItSays:
         y0, y1, x0, x1 = (table[name] for name in SOURCE_BOX)
         expected = [table["prototype"], x0, y0, x1 - x0, y1 - y0, table["source_sample"]]
         assert_array_equal(found, np.array(expected).T)
+
+    def test_the_gallery_says_what_is_forbidden_and_required(self, fitted, digits, shown, tmp_path):
+        edited = PrototypeEditor(fitted, *digits).forbid([1, 3]).require(4, min_weight=0.5)
+        target = write_report(edited.classifier_, shown[0][:5], tmp_path / "r.html")
+        said = re.findall(r"</span>: weight ([\d.]+)(?: \((\w+)\))?", Parsed(target).html)
+        expected = dict.fromkeys(range(30), "") | {1: "forbidden", 3: "forbidden", 4: "required"}
+        assert [constraint for _, constraint in said] == list(expected.values())
+        assert [weight for weight, constraint in said if constraint][:2] == ["0.000", "0.000"]
 
     def test_boxes_are_those_of_a_localizer(self, fitted, shown, tmp_path):
         target = write_report(fitted, shown[0][:5], tmp_path / "r.html", top_k=2, localizer="prp")

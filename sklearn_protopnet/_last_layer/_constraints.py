@@ -112,6 +112,14 @@ class Constraints:
         """Numbers of prototypes whose weights are 0."""
         return np.concatenate([self.forbidden, self.merged])
 
+    def of_each(self, n_prototypes: int) -> NDArray[np.str_]:
+        """Say what is asked of each prototype, (m,): forbidden, merged, required, or nothing."""
+        asked = np.full(n_prototypes, "", dtype="<U9")
+        asked[self.forbidden] = "forbidden"
+        asked[self.merged] = "merged"
+        asked[self.required] = "required"
+        return asked
+
     def bounds(self, prototype_classes: NDArray[np.int64], n_classes: int) -> Bounds:
         """Give the least and the largest value of each weight.
 

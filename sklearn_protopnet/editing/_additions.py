@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,12 @@ from sklearn_protopnet._validation import (
 from sklearn_protopnet.editing._comparison import Comparison
 from sklearn_protopnet.editing._selection import Patches, best_patches
 from sklearn_protopnet.editing._snapshot import Edit, Snapshot
+
+NEW_WEIGHT: Final = 0.25
+"""What an image of a new class counts. The network was trained on those of the old classes, which
+are therefore told apart better than other images of them. Where a digit was added to the other nine
+(20 splits), these lost 0.5 points of test accuracy with a weight of 1 and 0.3 with this one; the
+accuracy on all ten was the same."""
 
 Additions = tuple[Edit, Comparison | None, Comparison | None]
 """An edit, with images to solve the last layer for and images to score, where they are others."""
@@ -51,7 +57,9 @@ def new_prototypes(
     return edit, training, validation
 
 
-def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additions:
+def new_class(
+    now: Snapshot, X: Any, y: Any, n_prototypes: int | None, sample_weight: ArrayLike | None
+) -> Additions:
     """Take in images of a class that is not known, and choose prototypes of it."""
     clf = now.classifier
     if n_prototypes is None:
@@ -61,9 +69,10 @@ def new_class(now: Snapshot, X: Any, y: Any, n_prototypes: int | None) -> Additi
     label = _new_label(y, len(source), clf.classes_)
     draft = _with_class(now, label)
     k = int(class_indices(label, draft.classifier.classes_)[0])
-    given = now.training.given_weights
-    weights = np.full(len(source), given[given > 0].mean())  # only ratios of weights count
-    images = Comparison.of(draft.fitted, source, np.full(len(source), k), weights)
+    if sample_weight is None:
+        given = now.training.given_weights
+        sample_weight = np.full(len(source), NEW_WEIGHT * given[given > 0].mean())
+    images = Comparison.of(draft.fitted, source, np.full(len(source), k), sample_weight)
     draft = replace(draft, training=draft.training.with_images(images))
     solved, _ = solve_near(draft.problem, draft.coef, None)
     draft = draft.with_attributes({"coef_": solved.coef})

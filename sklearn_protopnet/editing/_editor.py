@@ -414,7 +414,14 @@ class PrototypeEditor:
         edit, training, validation = _additions.new_prototypes(self._now, label, sample, box, n)
         return self._edit(edit, training, validation)
 
-    def add_class(self, X: Any, y: Any, *, n_prototypes: int | None = None) -> Self:
+    def add_class(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        n_prototypes: int | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Add a class that the network was not trained for, without training.
 
         Prototypes are chosen from its images as by `add_prototypes`, and the last layer is solved
@@ -429,6 +436,10 @@ class PrototypeEditor:
         n_prototypes : int, default=None
             Prototypes of the class; with None as many as the classifier's
             `n_prototypes_per_class`.
+        sample_weight : array-like of shape (n_new,), default=None
+            Weights of the images, beside those of the editor's. With None each has a quarter of
+            their mean: the more the new images count, the more of them are recognised, and the
+            more of others are taken for them.
 
         Returns
         -------
@@ -439,9 +450,12 @@ class PrototypeEditor:
         ------
         ValueError
             If the images are not like those of the fit, the labels are not all the same, the class
-            is known, or its label is of another kind than theirs. Then nothing has changed.
+            is known, its label is of another kind than theirs, or weights are not valid. Then
+            nothing has changed.
         """
-        edit, training, validation = _additions.new_class(self._now, X, y, n_prototypes)
+        edit, training, validation = _additions.new_class(
+            self._now, X, y, n_prototypes, sample_weight
+        )
         return self._edit(edit, training, validation)
 
     def undo(self) -> Self:

@@ -70,16 +70,14 @@ def costs_table(snapshot: Snapshot, found: Sequence[Cost]) -> pd.DataFrame:
 def constraints_table(snapshot: Snapshot) -> pd.DataFrame:
     """Build one row per prototype that something was asked of."""
     asked, record = snapshot.constraints, snapshot.fitted.prototypes
-    groups = {"forbidden": asked.forbidden, "merged": asked.merged, "required": asked.required}
-    numbers = np.concatenate(list(groups.values()))
-    weights = np.full(len(numbers), np.nan)
-    weights[len(numbers) - len(asked.required) :] = asked.min_weights
-    order = np.argsort(numbers, kind="stable")
-    kinds = np.repeat(np.array(list(groups), dtype=object), [len(each) for each in groups.values()])
+    kinds = asked.of_each(len(record.samples))
+    numbers = np.flatnonzero(kinds)
+    weights = np.full(len(kinds), np.nan)
+    weights[asked.required] = asked.min_weights
     columns: dict[str, Any] = {
-        **_identity(record, numbers[order]),
-        "constraint": kinds[order],
-        "min_weight": weights[order],
+        **_identity(record, numbers),
+        "constraint": kinds[numbers].astype(object),
+        "min_weight": weights[numbers],
     }
     return build_table(columns, "constraints")
 

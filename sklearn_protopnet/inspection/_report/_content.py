@@ -169,7 +169,7 @@ def confusions(counts: NDArray[np.int64] | None, labels: list[str]) -> dict[str,
 def prototype_facts(
     record: PrototypeRecord, classes: NDArray[Any], member: str | None
 ) -> list[dict[str, Any]]:
-    """Say which part of which training image each prototype of a network is, and its name; (P,)."""
+    """Say which part of which image each prototype is, its name, and what is asked of it; (P,)."""
     return [
         {
             "number": number,
@@ -180,14 +180,16 @@ def prototype_facts(
             "width": int(width),
             "label": int(label),
             "name": str(name),
+            "constraint": str(constraint),
         }
-        for number, (sample, box, (height, width), label, name) in enumerate(
+        for number, (sample, box, (height, width), label, name, constraint) in enumerate(
             zip(
                 record.samples,
                 record.boxes,
                 record.sizes,
                 class_indices(record.classes, classes),
                 record.names,
+                record.constraints,
                 strict=True,
             )
         )
