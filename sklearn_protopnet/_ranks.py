@@ -20,6 +20,9 @@ from sklearn_protopnet._compat import BatchNorm
 
 Value = TypeVar("Value")
 
+LARGE: Final = 2**16
+"""A tensor of so many numbers is a message of its own: to copy it takes longer than to send one."""
+
 LOCAL_RANK: Final = "LOCAL_RANK"
 """``torchrun`` numbers the processes of a machine in this variable."""
 
@@ -51,14 +54,24 @@ class Ranks:
         return index if self.size == 1 else np.array_split(index, self.size)[self.rank]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over the processes, in one message."""
+        """Replace tensors by their sums over the processes: small ones in one message."""
         if self.size == 1:
             return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(self.device)
-        distributed.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        small, sent = [], []
+        for tensor in tensors:
+            is_far = tensor.device != self.device or not tensor.is_contiguous()
+            if is_far or tensor.numel() < LARGE:
+                small.append(tensor)
+            else:
+                sent.append(distributed.all_reduce(tensor, async_op=True))
+        if small:
+            flat = torch.cat([tensor.reshape(-1) for tensor in small]).to(self.device)
+            distributed.all_reduce(flat)
+            parts = flat.split([tensor.numel() for tensor in small])
+            for tensor, part in zip(small, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+        for message in sent:
+            message.wait()
 
     def add_up_arrays(self, *arrays: NDArray[Any]) -> None:
         """Replace arrays by their sums over the processes, each in a message."""
@@ -106,37 +119,34 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        axes = [axis for axis in range(maps.dim()) if axis != 1]
         n_own = maps.numel() / maps.shape[1]
-        variance, mean = (
-            each.double() for each in torch.var_mean(maps.float(), axes, correction=0)
-        )  # (F,) of this part
+        unused = torch.zeros_like(weight)  # running statistics: what comes out has their dtype
+        own = torch.batch_norm_update_stats(maps, unused, unused.clone(), 0.0)
+        mean, variance = (each.double() for each in own)  # (F,) of this part
         sums = torch.stack([mean, variance + mean.square(), torch.ones_like(mean)]) * n_own
         distributed.all_reduce(sums)  # in float64: variances are differences
-        n_values = sums[2].float()
-        whole = (sums[0] / sums[2]).float()
-        whole_variance = (sums[1] / sums[2] - (sums[0] / sums[2]).square()).clamp_min(0).float()
-        ctx.save_for_backward(maps, weight, whole, (whole_variance + eps).rsqrt(), n_values)
+        n_values = sums[2].to(weight.dtype)
+        whole = (sums[0] / sums[2]).to(weight.dtype)
+        squares = sums[1] / sums[2] - (sums[0] / sums[2]).square()
+        whole_variance = squares.clamp_min(0).to(weight.dtype)
+        ctx.save_for_backward(maps, weight, whole, whole_variance, n_values)
+        ctx.eps = eps
         output = nn.functional.batch_norm(maps, whole, whole_variance, weight, bias, eps=eps)
         ctx.mark_non_differentiable(whole, whole_variance, n_values)
         return output, whole, whole_variance, n_values
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        maps, weight, mean, inverse, n_values = ctx.saved_tensors
-        axes = [axis for axis in range(maps.dim()) if axis != 1]
-        shape = [1, -1] + [1] * (maps.dim() - 2)
-        own = gradient.float()
-        of_bias = own.sum(axes)  # (F,)
-        of_weight = ((own * maps).sum(axes) - mean * of_bias) * inverse
+        maps, weight, mean, variance, n_values = ctx.saved_tensors
+        # As if mean and variance were constants; then what they depend on, over the processes.
+        of_maps, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, maps, weight, mean, variance, None, None, False, ctx.eps, [True] * 3
+        )
         totals = torch.stack([of_bias, of_weight]) / n_values
         distributed.all_reduce(totals)
-        scale = weight * inverse
-        slope = -scale * inverse * totals[1]
-        offset = -scale * totals[0] - slope * mean
-        of_maps = torch.addcmul(offset.view(shape), own, scale.view(shape))
-        of_maps.addcmul_(maps.float(), slope.view(shape))
-        return of_maps.to(maps.dtype), of_weight, of_bias, None
+        offset, slope = -weight * (variance + ctx.eps).rsqrt() * totals  # of normalised maps
+        of_maps += nn.functional.batch_norm(maps, mean, variance, slope, offset, eps=ctx.eps)
+        return of_maps, of_weight, of_bias, None
 
 
 class SharedBatchNorm(BatchNorm):

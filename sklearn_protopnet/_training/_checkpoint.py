@@ -36,8 +36,8 @@ class Checkpoint:
     key : str
         Digests all that the training depends on.
     interval : float or "auto"
-        Seconds between two states at least; with ``"auto"`` so many that writing takes no more than
-        `LARGEST_SHARE` of the time.
+        Seconds between two states at least; with ``"auto"`` those after the first one are kept only
+        while writing takes no more than `LARGEST_SHARE` of the time.
 
     Raises
     ------
@@ -52,7 +52,8 @@ class Checkpoint:
         self._paths: list[Path] = []
         self.problems: dict[str, str] = {}
         """What users should know, in sentences, by what it is about."""
-        self._last, self._cost = time.monotonic(), 0.0
+        self._begun = self._last = time.monotonic()
+        self._cost = self._spent = 0.0
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self._paths = [Path(folder, f"{key}.{which}") for which in ("checkpoint", "previous")]
@@ -60,9 +61,12 @@ class Checkpoint:
     @property
     def is_due(self) -> bool:
         """Whether it is time for another state."""
-        interval = self._interval
-        least = self._cost / LARGEST_SHARE if isinstance(interval, str) else interval
-        return bool(self._paths) and time.monotonic() - self._last >= least
+        if not self._paths:
+            return False
+        now = time.monotonic()
+        if isinstance(self._interval, str):  # the first state comes at once, the next has to wait
+            return self._spent + self._cost <= LARGEST_SHARE * (now - self._begun)
+        return now - self._last >= self._interval
 
     def write(self, state: dict[str, Any]) -> None:
         """Keep a state, and the one before it.
@@ -93,6 +97,7 @@ class Checkpoint:
             )
         self._last = time.monotonic()
         self._cost = self._last - start
+        self._spent += self._cost
 
     def read(self) -> dict[str, Any] | None:
         """Give the newest state that is sound; None if there is none.

@@ -146,9 +146,7 @@ class GradientEpochs:
             accuracy = (weights * (logits.argmax(1) == labels)).mean()
             figures = share * torch.stack([loss, *vars(parts).values(), accuracy]).detach()
             interrupted = torch.full_like(figures[:1], float(is_interrupted()))
-            moved = [each for group in optimizer.param_groups for each in group["params"]]
-            gradients = [each.grad for each in moved if each.grad is not None]
-            self.ranks.add_up([*gradients, figures, interrupted])
+            self.ranks.add_up([*optimizer.gradients(), figures, interrupted])
             if not math.isfinite(figures[0].item()):
                 raise ValueError(
                     f"The loss must stay finite; it became {figures[0].item()} in stage "

@@ -63,11 +63,12 @@ class FeatureCache:
     ) -> None:
         self.network, self.source, self.rows, self.memory = network, source, rows, memory
         self._kept: NDArray[np.float32] | _RowsInFile | None = None
+        self._is_kept = np.zeros(len(rows), dtype=bool)
 
     def chunks(self, positions: NDArray[np.int64] | None = None) -> Iterator[Chunk]:
         """Go through the maps of images at these positions, or of all, chunk by chunk."""
         wanted = np.arange(len(self.rows)) if positions is None else positions
-        if self._kept is not None:
+        if self._kept is not None and self._is_kept[wanted].all():
             for index in self.source.chunk_indices(len(wanted)):
                 yield wanted[index], self._filled_up(self._kept[wanted[index]])
             return
@@ -79,19 +80,19 @@ class FeatureCache:
     def batch(self, index: NDArray[np.int64]) -> Tensor:
         """Give the maps (N, F, H, W) of images at these positions, through a frozen backbone."""
         device = self.network.prototypes.device
-        if self._kept is not None:
+        if self._kept is not None and self._is_kept[index].all():
             return _as_maps(self._kept[index]).to(device)
         # As they would have been kept: whether there is room must not show in the results.
         with torch.autocast(device.type, enabled=False):
             chunks = backbone_maps(self.network, self.source.chunks(self.rows[index]))
             return torch.cat([maps[: len(part)] for part, maps in chunks])
 
-    def fill(self) -> None:
-        """Keep the maps, unless they are kept or there is no room for them."""
-        if self._kept is not None:
+    def fill(self, positions: NDArray[np.int64]) -> None:
+        """Keep the maps at these positions, unless they are kept or there is no room for them."""
+        if self._is_kept[positions].all():
             return
-        kept = None
-        for index, maps in self.chunks():
+        kept = self._kept
+        for index, maps in self.chunks(positions):
             values = _as_values(maps[: len(index)])
             try:
                 kept = _room(len(self.rows), values.shape[1:]) if kept is None else kept
@@ -101,10 +102,12 @@ class FeatureCache:
             except OSError:  # no place for files, or the room has gone meanwhile
                 return
         self._kept = kept
+        self._is_kept[positions] = True
 
     def clear(self) -> None:
         """Forget the maps: the backbone is about to move."""
         self._kept = None
+        self._is_kept[:] = False
 
     def _computed(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         return backbone_maps(self.network, self.source.chunks(rows))

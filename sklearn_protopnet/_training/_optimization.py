@@ -39,7 +39,7 @@ class Parts:
         }
         self._trainable = {id(p) for p in network.parameters() if p.requires_grad}
         self._trainable |= {id(p) for p in linear_head.parameters()}
-        self._optimizers: dict[str, torch.optim.Adam] = {}
+        self._optimizers: dict[str, Adam] = {}
 
     @property
     def is_backbone_moving(self) -> bool:
@@ -59,11 +59,11 @@ class Parts:
                 if isinstance(module, BatchNorm):
                     module.eval()
 
-    def optimizer(self, stage: GradientStage) -> torch.optim.Adam:
+    def optimizer(self, stage: GradientStage) -> Adam:
         """Give a stage its optimizer; its rounds go on with the same one."""
         if stage.name not in self._optimizers:
             groups = [self._parameter_group(*item) for item in stage.learning_rates.items()]
-            self._optimizers[stage.name] = torch.optim.Adam(groups)
+            self._optimizers[stage.name] = Adam(groups)
         return self._optimizers[stage.name]
 
     def forget_optimizer(self, stage: GradientStage) -> None:
@@ -90,6 +90,46 @@ class Parts:
             parameters = list(part.parameters())
             return {"params": parameters, "lr": rate, "weight_decay": self.settings.weight_decay}
         return {"params": [part], "lr": rate}  # the paper decays no prototype
+
+
+class Adam(torch.optim.Adam):
+    """Adam on parameters as they lie in memory.
+
+    Weights of networks whose maps have their channels last do not lie in the order of their
+    indices. torch's fast implementation would copy them to and fro: a step of 2.4 million weights
+    took 28 ms and not 10.
+
+    Parameters
+    ----------
+    groups : list of dict
+        As torch's own takes them, of leaves.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        self.parameters: list[Tensor] = [each for group in groups for each in group["params"]]
+        views = [
+            {**group, "params": [_in_memory(each.detach()) for each in group["params"]]}
+            for group in groups
+        ]
+        super().__init__(views, fused=True)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        super().zero_grad(set_to_none)
+
+    def gradients(self) -> list[Tensor]:
+        """Take the gradients of those parameters that have any, as they lie in memory."""
+        views = [each for group in self.param_groups for each in group["params"]]
+        for view, parameter in zip(views, self.parameters, strict=True):
+            view.grad = None if parameter.grad is None else _in_memory(parameter.grad)
+        return [view.grad for view in views if view.grad is not None]
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    """View a tensor as it lies in memory, with its channels last if they are."""
+    return tensor if tensor.dim() < 4 or tensor.is_contiguous() else tensor.movedim(1, -1)
 
 
 class WeightAverage:

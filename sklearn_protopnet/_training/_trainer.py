@@ -150,12 +150,13 @@ class Trainer:
         A gradient stage of augmented images does not ask for those of the plain ones.
         """
         self.parts.freeze_all_but(moving)
-        is_augmented = bool(moving) and self.epochs.is_augmented
         for features in self.feature_caches:
             if self.parts.is_backbone_moving:
                 features.clear()
-            elif features is not self.features or not is_augmented:
-                features.fill()
+            elif features is not self.features or not moving:
+                features.fill(self._own_positions(features))
+            elif not self.epochs.is_augmented:
+                features.fill(np.arange(len(features.rows)))  # whatever batches may ask for
 
     @torch.no_grad()
     def initialize(self, stage: InitializationStage) -> None:
@@ -305,7 +306,10 @@ class Trainer:
 
     def _part(self, features: FeatureCache) -> Iterator[Chunk]:
         """Go through this process's part of maps."""
-        return features.chunks(self.ranks.part(np.arange(len(features.rows))))
+        return features.chunks(self._own_positions(features))
+
+    def _own_positions(self, features: FeatureCache) -> NDArray[np.int64]:
+        return self.ranks.part(np.arange(len(features.rows)))
 
     @property
     def _coef(self) -> NDArray[np.float64]:
