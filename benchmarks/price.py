@@ -196,6 +196,7 @@ def best_rates(names: Iterable[str]) -> None:
 
 def table(rows: pd.DataFrame) -> list[str]:
     """Average rows over the seeds of each set, with standard errors of paired differences."""
+    rows = rows.assign(ratio=rows["seconds"] / rows["linear_seconds"])
     lines = [
         "| images | training | seeds | ours | linear head | price, points | epochs | fit, s "
         "| time ratio | zeros off class | median box, of the image | consistent by removal |",
@@ -212,10 +213,10 @@ def table(rows: pd.DataFrame) -> list[str]:
             f"| {problem.title} | {mean['n_train']:,.0f} | {len(of_set)} | {mean['score']:.4f} "
             f"| {mean['linear']:.4f} | {prices.mean():+.2f} \N{PLUS-MINUS SIGN} "
             f"{prices.sem():.2f} (at most {prices.max():+.2f}) | {mean['epochs']:.0f} "
-            f"| {mean['seconds']:.0f} | {mean['seconds'] / mean['linear_seconds']:.2f} "
+            f"| {of_set['seconds'].median():.0f} | {of_set['ratio'].median():.2f} "
             f"| {mean['zeros']:.0%} | {mean['area']:.2f} | {consistency} |"
         )
-    seconds = rows.groupby("set")[["seconds", "linear_seconds"]].mean().sum()
+    seconds = rows.groupby("set")[["seconds", "linear_seconds"]].median().sum()
     ratio = seconds["seconds"] / seconds["linear_seconds"]
     return [*lines, "", f"All sets together take {ratio:.2f} of the linear heads' time."]
 
@@ -244,9 +245,11 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
         "linear head: as many epochs, all of which train the whole network, at the best of the "
         f"rates {', '.join(f'{rate:g}' for rate in RATES)} (chosen on the first seed by these test "
         "images), with cosine decay, the same weight decay, batches and precision. Means over the "
-        "seeds, which are also those of the splits; the price is the mean of the differences on "
-        "the same seed, with its standard error. Of areas under ROC curves a point is 0.01. Rows come "
-        "from several machines, both classifiers of a row from one; all are in price.csv."
+        "seeds, which are also those of the splits, and medians of times and of their ratios; the "
+        "price is the mean of the differences on the same seed, with its standard error. Beside the "
+        "frozen network the head is a logistic regression. Of areas under ROC curves a point is "
+        "0.01. Rows come from several machines, both classifiers of a row from one; all are in "
+        "price.csv."
     )
     every = pd.concat(measured) if is_quick else pd.read_csv(ROWS)
     publish("The price of the reasons", [head, "", *table(every)], is_quick=is_quick)

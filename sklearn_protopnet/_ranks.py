@@ -59,8 +59,8 @@ class Ranks:
             return
         small, sent = [], []
         for tensor in tensors:
-            is_far = tensor.device != self.device or not tensor.is_contiguous()
-            if is_far or tensor.numel() < LARGE:
+            is_near = self.device is not None and tensor.device.type == self.device.type
+            if tensor.numel() < LARGE or not (is_near and tensor.is_contiguous()):
                 small.append(tensor)
             else:
                 sent.append(distributed.all_reduce(tensor, async_op=True))
@@ -125,7 +125,7 @@ class _Normalise(torch.autograd.Function):
         mean, variance = (each.double() for each in own)  # (F,) of this part
         sums = torch.stack([mean, variance + mean.square(), torch.ones_like(mean)]) * n_own
         distributed.all_reduce(sums)  # in float64: variances are differences
-        n_values = sums[2].to(weight.dtype)
+        n_values = sums[2].float()
         whole = (sums[0] / sums[2]).to(weight.dtype)
         squares = sums[1] / sums[2] - (sums[0] / sums[2]).square()
         whole_variance = squares.clamp_min(0).to(weight.dtype)
@@ -138,15 +138,17 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         maps, weight, mean, variance, n_values = ctx.saved_tensors
+        dtype, maps = maps.dtype, maps.to(weight.dtype)  # bfloat16 is rounded to once, at the end
         # As if mean and variance were constants; then what they depend on, over the processes.
         of_maps, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, maps, weight, mean, variance, None, None, False, ctx.eps, [True] * 3
+            gradient.to(weight.dtype),
+            *(maps, weight, mean, variance, None, None, False, ctx.eps, [True] * 3),
         )
         totals = torch.stack([of_bias, of_weight]) / n_values
         distributed.all_reduce(totals)
         offset, slope = -weight * (variance + ctx.eps).rsqrt() * totals  # of normalised maps
         of_maps += nn.functional.batch_norm(maps, mean, variance, slope, offset, eps=ctx.eps)
-        return of_maps, of_weight, of_bias, None
+        return of_maps.to(dtype), of_weight, of_bias, None
 
 
 class SharedBatchNorm(BatchNorm):
@@ -162,7 +164,8 @@ class SharedBatchNorm(BatchNorm):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if not self.affine:
-            weight = torch.ones(maps.shape[1], device=maps.device)
+            dtype = torch.promote_types(maps.dtype, torch.float32)
+            weight = torch.ones(maps.shape[1], dtype=dtype, device=maps.device)
             bias = torch.zeros_like(weight)
         output, mean, variance, n_values = _Normalise.apply(maps, weight, bias, self.eps)
         self._take_in(mean, variance * n_values / (n_values - 1))

@@ -822,6 +822,46 @@ class TestNewClass:
             editor.undo()
         assert found[0] < found[1] < found[2]
 
+    def test_all_new_classes_count_alike(self, editor, clf, train):
+        X, y = load_digits(return_X_y=True)
+        for label in (3, 4):
+            editor.add_class(X[y == label][:20].reshape(-1, 8, 8), label, n_prototypes=1)
+        said = editor.log()["detail"].tolist()
+        assert said == [f"label={label}, 20 images of weight 0.25" for label in (3, 4)]
+        weights = np.repeat([1.0, 0.25], [120, 40])
+        X = np.concatenate([train[0], *(X[y == k][:20].reshape(-1, 8, 8) for k in (3, 4))])
+        y = np.append(train[1], np.repeat([3, 4], 20))
+        assert_allclose(
+            editor.log()["train_score"][1], editor.classifier_.score(X, y, sample_weight=weights)
+        )
+        later = PrototypeEditor(editor.classifier_, X, y, sample_weight=weights).forbid(0)
+        assert_allclose(later.classifier_.coef_, editor.forbid(0).classifier_.coef_, atol=1e-2)
+
+    def test_one_number_is_the_weight_of_all(self, editor, threes):
+        each = editor.add_class(threes[:30], 3, n_prototypes=1, sample_weight=np.full(30, 2.5))
+        coef = each.classifier_.coef_
+        one = editor.undo().add_class(threes[:30], 3, n_prototypes=1, sample_weight=2.5)
+        assert_array_equal(one.classifier_.coef_, coef)
+        assert one.log()["detail"][0] == "label=3, 30 images of weight 2.5"
+
+    def test_balanced_classes_count_alike_whatever_the_weights(self, clf, train, threes):
+        balanced = copy.deepcopy(clf).set_params(class_weight="balanced")
+        editor = PrototypeEditor(balanced, *train)
+        coefs = []
+        for weight in (0.25, 4.0):
+            given = np.full(30, weight)
+            editor.add_class(threes[:30], 3, n_prototypes=1, sample_weight=given)
+            coefs.append(editor.classifier_.coef_)
+            editor.undo()
+        assert_allclose(coefs[1], coefs[0], atol=1e-6)
+
+    @pytest.mark.parametrize("scale", [1e308, 1e-308])
+    def test_weights_may_be_of_any_size(self, clf, train, threes, scale):
+        plain = PrototypeEditor(clf, *train).add_class(threes[:30], 3, n_prototypes=1)
+        editor = PrototypeEditor(clf, *train, sample_weight=np.full(120, scale))
+        found = editor.add_class(threes[:30], 3, n_prototypes=1)
+        assert_allclose(found.classifier_.coef_, plain.classifier_.coef_, atol=1e-6)
+
     @pytest.mark.parametrize("weights", [[1.0] * 9, [-1.0] * 10, [np.nan] * 10, [0.0] * 10, "one"])
     def test_weights_that_cannot_be_change_nothing(self, editor, threes, weights):
         before = bits(editor.classifier_)

@@ -16,7 +16,7 @@ from torch.optim.optimizer import (
 )
 
 from sklearn_protopnet import ProtoPNetClassifier
-from sklearn_protopnet._training._optimization import WeightAverage
+from sklearn_protopnet._training._optimization import Adam, WeightAverage
 
 STILL = 1e-30
 """A learning rate that moves no float32."""
@@ -283,6 +283,57 @@ class TestRates:
         steps.clear()
         classifier(**{stage: 1}, backbone_learning_rate=0).fit(*images)  # it would teach nothing
         assert LINEAR_HEAD not in steps[0]
+
+
+def strided(kind):
+    """Draw parameters that lie in memory in many ways."""
+    torch.manual_seed(0)
+    maps, volumes = torch.randn(6, 5, 3, 2), torch.randn(3, 4, 2, 2, 2)
+    tensors = [
+        maps,
+        maps.to(memory_format=torch.channels_last),
+        volumes.to(memory_format=torch.channels_last_3d),
+        maps[..., :1, :1].contiguous(),
+        torch.randn(5, 8),
+        torch.randn(7),
+    ]
+    if kind == "with gaps":
+        tensors += [torch.randn(16)[::2], torch.randn(4, 6, 2, 2)[:, ::2]]
+    if kind == "complex":
+        tensors.append(torch.randn(3, dtype=torch.complex64))
+    return [nn.Parameter(each) for each in tensors]
+
+
+class TestAdam:
+    """It takes the steps of torch's own."""
+
+    @pytest.mark.parametrize("kind", ["dense", "with gaps", "complex"])
+    def test_however_parameters_lie_in_memory(self, kind):
+        one = strided(kind)
+        other = [nn.Parameter(each.detach().clone().contiguous()) for each in one]
+        mine = Adam([{"params": one, "lr": 0.1, "weight_decay": 1e-2}])
+        its = torch.optim.Adam([{"params": other, "lr": 0.1, "weight_decay": 1e-2}])
+        for step in range(6):
+            mine.zero_grad()
+            assert all(each.grad is None for each in one)
+            for i, (a, b) in enumerate(zip(one, other, strict=True)):
+                b.grad = torch.randn_like(b).contiguous()
+                if i % 5 == step % 5:
+                    b.grad = None  # of a part that is frozen
+                elif step % 2:
+                    a.grad = b.grad.clone()  # in the order of its indices
+                else:
+                    a.grad = torch.empty_like(a).copy_(b.grad)  # as the parameter lies
+            n_gradients = sum(each.grad is not None for each in one)
+            assert len(mine.gradients()) == n_gradients
+            mine.step()
+            its.step()
+            if step == 2:  # a training that goes on from a file
+                state = mine.state_dict()
+                mine = Adam([{"params": one, "lr": 0.1, "weight_decay": 1e-2}])
+                mine.load_state_dict(state)
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a.detach(), b.detach(), rtol=1e-5, atol=1e-5)
 
 
 class TestAverages:

@@ -1,5 +1,6 @@
 """Caches: maps of a backbone that does not move, trained networks, and the bytes of both."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -19,6 +20,9 @@ from test_classifier import assert_same_bits
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
+from sklearn_protopnet._fitted import fitted_network
+from sklearn_protopnet._training import FeatureCache, _feature_cache
+from sklearn_protopnet._validation import check_images
 
 
 class Backbone(nn.Module):
@@ -313,3 +317,46 @@ def test_augmented_images_pass_the_cache_by(images, memory, steps):
     clf = classifier(memory=memory, augment="paper").fit(X, y)
     assert sum(steps) == 3 * 17
     assert_same_fits(clf, classifier(augment="paper").fit(X, y), X)
+
+
+class TestKeptMaps:
+    """A process keeps the maps of its part, and of all images where batches ask for them."""
+
+    @pytest.fixture
+    def features(self, fitted, digits):
+        network = fitted_network(fitted)
+        source = network.source(check_images(fitted, digits[0][:40]))
+        return FeatureCache(network.network, source, source.rows, joblib.Memory(None))
+
+    def test_kept_or_not_they_are_the_same(self, features):
+        order = np.random.default_rng(0).permutation(40)
+        plain = features.batch(order)
+        for positions in (np.arange(13), np.arange(40), np.arange(5)):
+            features.fill(positions)
+            assert torch.equal(features.batch(order), plain)
+            for index, maps in features.chunks(np.arange(10, 30)):
+                assert torch.equal(maps[: len(index)], features.batch(index))
+
+    def test_what_is_kept_is_not_computed(self, features, monkeypatch):
+        features.fill(np.arange(20))
+        monkeypatch.setattr(_feature_cache, "backbone_maps", None)
+        assert len(features.batch(np.arange(5, 15))) == 10
+        features.fill(np.arange(20))
+        with pytest.raises(TypeError, match="not callable"):
+            features.fill(np.arange(21))
+        features.clear()
+        with pytest.raises(TypeError, match="not callable"):
+            features.batch(np.arange(5))
+
+    def test_where_the_room_has_gone_nothing_is_kept(self, features, monkeypatch):
+        class Full:
+            def __setitem__(self, index, values):
+                if index[-1] >= 20:
+                    raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(_feature_cache, "_room", lambda *_: Full())
+        plain = features.batch(np.arange(40))
+        features.fill(np.arange(10))
+        features.fill(np.arange(40))
+        assert torch.equal(features.batch(np.arange(40)), plain)
+        assert torch.equal(features.batch(np.arange(10)), plain[:10])

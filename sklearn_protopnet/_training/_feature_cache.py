@@ -100,6 +100,7 @@ class FeatureCache:
                     return
                 kept[index] = values
             except OSError:  # no place for files, or the room has gone meanwhile
+                self.clear()
                 return
         self._kept = kept
         self._is_kept[positions] = True

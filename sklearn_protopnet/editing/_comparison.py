@@ -42,7 +42,8 @@ class Comparison:
     ) -> Comparison:
         """Compare labelled images (n,) with the prototypes."""
         scaled_weights(sample_weight, labels)  # which checks them
-        weights = np.ones(len(labels)) if sample_weight is None else np.array(sample_weight, float)
+        given = np.asarray(1.0 if sample_weight is None else sample_weight, float)
+        weights = np.broadcast_to(given, len(labels)).copy()
         return cls((source,), labels, weights, *fitted.gather(source, "similarities", "distances"))
 
     def __len__(self) -> int:

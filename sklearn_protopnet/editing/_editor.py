@@ -437,9 +437,11 @@ class PrototypeEditor:
             Prototypes of the class; with None as many as the classifier's
             `n_prototypes_per_class`.
         sample_weight : array-like of shape (n_new,), default=None
-            Weights of the images, beside those of the editor's. With None each has a quarter of
+            Weights of the images, beside those of the editor's X. With None each has a quarter of
             their mean: the more the new images count, the more of them are recognised, and the
-            more of others are taken for them.
+            more of others are taken for them. The log names it; later editors and refits need it
+            again. Where the classifier's `class_weight` is "balanced", all classes count alike,
+            whatever the weights.
 
         Returns
         -------
@@ -576,8 +578,8 @@ class PrototypeEditor:
                 Of the last layer, on the editor's images, with certified bounds on the distance
                 from the optimum under the constraints.
             ``train_score_before``, ``train_score``, ``train_score_known``
-                Accuracy on the editor's images; the last, after the edit, on those that were there
-                before it.
+                Accuracy on the editor's images, weighted; the last, after the edit, on those that
+                were there before it.
             ``validation_score_before``, ``validation_score``
                 Accuracy on its validation images; NaN without any.
             ``n_weights_before``, ``n_weights``
