@@ -246,7 +246,7 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
         f"rates {', '.join(f'{rate:g}' for rate in RATES)} (chosen on the first seed by these test "
         "images), with cosine decay, the same weight decay, batches and precision. Means over the "
         "seeds, which are also those of the splits, and medians of times and of their ratios; the "
-        "price is the mean of the differences on the same seed, with its standard error. Beside the "
+        "price is the mean of the differences on the same seed, with its standard error. Beside a "
         "frozen network the head is a logistic regression. Of areas under ROC curves a point is "
         "0.01. Rows come from several machines, both classifiers of a row from one; all are in "
         "price.csv."
