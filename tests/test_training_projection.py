@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from sklearn_protopnet._network import SIMILARITIES, PrototypeNetwork
+from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._projection import Projector, Refused
 
 DEPTH = 3
@@ -258,6 +259,50 @@ def test_refused_patches_are_left_out():
         assert away[image, position] >= radius
     alone = project(network_of([0, 0, 1]), patches, labels)
     assert (found.images[2], found.positions[2]) == (alone.images[2], alone.positions[2])
+
+
+@pytest.mark.parametrize("n_pooled", [1, 2])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_candidates_that_are_more_like_a_refused_patch_than_like_other_classes(
+    similarity, n_pooled
+):
+    """Other classes would become more similar to them by it."""
+    network = network_of([0, 0, 1], similarity=similarity)
+    network.n_pooled_patches = n_pooled
+    patches, labels = random_patches(9, 4, seed=3), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    refused = Refused(0, patches[0, 0].double(), 1e-9)
+
+    def similarities(vectors, images):
+        wanted, given = (network.comparable(each.double()) for each in (vectors, images))
+        squared = (given[:, :, None] - wanted).square().sum(3)  # (n, L, q)
+        nearest = squared.topk(min(n_pooled, len(images[0])), dim=1, largest=False).values
+        return network.similarity(nearest).mean(1)  # (n, q)
+
+    own = patches[:4].flatten(0, 1)  # (16, D1)
+    usual = similarities(own, patches[4:]).median(0).values
+    to_refused = network.similarity(
+        (network.comparable(own.double()) - network.comparable(refused.vector)).square().sum(1)
+    )
+    is_like = to_refused > usual
+    assert is_like.sum() > 1  # the patch itself, and others
+    assert (~is_like).sum() > 2
+    projector = Projector(network, [refused])
+    projector.add(patches, torch.arange(9), labels)
+    chunks = [(np.arange(3), patches[:3]), (np.arange(3, 9), patches[3:])]
+    projector.compare(chunks, labels.numpy(), Ranks())
+    found = projector.replace_prototypes()
+    chosen = found.images[:2] * 4 + found.positions[:2]
+    assert not is_like[torch.from_numpy(chosen)].any()
+
+
+def test_so_many_as_are_wanted_remain():
+    network = network_of([0, 0, 0, 1])
+    patches = torch.rand(2, 3, DEPTH, generator=torch.Generator().manual_seed(0)) * 1e-3
+    patches[1] += 1.0  # the other class is far away from all patches
+    projector = Projector(network, [Refused(0, torch.zeros(DEPTH).double(), 0.0)])
+    projector.add(patches, torch.arange(2), torch.tensor([0, 1]))
+    projector.compare([(np.arange(2), patches)], np.array([0, 1]), Ranks())
+    assert sorted(projector.replace_prototypes().positions[:3]) == [0, 1, 2]
 
 
 def test_a_class_of_which_all_is_refused_is_an_error():

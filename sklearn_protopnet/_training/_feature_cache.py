@@ -65,9 +65,14 @@ class FeatureCache:
         self._kept: NDArray[np.float32] | _RowsInFile | None = None
         self._is_kept = np.zeros(len(rows), dtype=bool)
 
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """All positions, (n,)."""
+        return np.arange(len(self.rows))
+
     def chunks(self, positions: NDArray[np.int64] | None = None) -> Iterator[Chunk]:
         """Go through the maps of images at these positions, or of all, chunk by chunk."""
-        wanted = np.arange(len(self.rows)) if positions is None else positions
+        wanted = self.positions if positions is None else positions
         if self._kept is not None and self._is_kept[wanted].all():
             for index in self.source.chunk_indices(len(wanted)):
                 yield wanted[index], self._filled_up(self._kept[wanted[index]])

@@ -107,15 +107,28 @@ class JudgedPatches:
             remembering(stays[~is_forbidden], n_required) / share,
         )
 
-    def _vectors(self) -> Tensor:
-        """Raw latent values (q, D1) of what is forbidden, as predictions see them."""
-        self.network.eval()
-        images, positions = self._images[self._is_forbidden], self._positions[self._is_forbidden]
-        found = [
-            self.network.raw_patches(self.network.feature_maps(image[None]))[0, position]
-            for image, position in zip(images, positions, strict=True)
-        ]
-        return torch.stack(found).double() if found else torch.zeros(0, 1)
+    def _seen(self) -> tuple[list[int], Tensor]:
+        """Give what is forbidden as predictions see it, and what is seen a step beside it.
+
+        Returns
+        -------
+        list of v int
+            The classes that it is forbidden to.
+        Tensor of shape (v, D1)
+            Raw latent values.
+        """
+        network = self.network.eval()
+        labels, vectors = [], [torch.zeros(0, network.prototypes[0].numel())]
+        for i in torch.nonzero(self._is_forbidden)[:, 0].tolist():
+            maps = network.feature_maps(self._images[[i]])
+            n_rows, n_columns = functional.patch_grid(maps.shape[2:], network.prototype_size)
+            patches = network.raw_patches(maps)[0].unflatten(0, (n_rows, n_columns))
+            row, column = divmod(int(self._positions[i]), n_columns)
+            beside = slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2)
+            vectors.append(patches[beside].flatten(0, 1).cpu())
+            label = int(network.prototype_classes[self._numbers[i]])
+            labels += [label] * len(vectors[-1])
+        return labels, torch.cat(vectors).double().to(network.prototypes.device)
 
     @torch.no_grad()
     def refused(self, patches: Iterable[Chunk], dataset: Dataset, ranks: Ranks) -> list[Refused]:
@@ -130,13 +143,12 @@ class JudgedPatches:
         dataset : Dataset
         ranks : Ranks
         """
-        vectors = self._vectors()
-        labels = self.network.prototype_classes[self._numbers[self._is_forbidden]].tolist()
+        labels, vectors = self._seen()
         nearest = np.zeros((len(dataset), len(labels)))
         for index, chunk in patches if labels else ():
             found = self.network.comparable(chunk.double())
             distances = functional.squared_distances(found, self.network.comparable(vectors))
-            nearest[index] = distances.amin(2).cpu().numpy()  # (N, q)
+            nearest[index] = distances.amin(2).cpu().numpy()  # (N, v)
         ranks.add_up_arrays(nearest)
         return [
             Refused(int(label), vector, float(np.median(away[dataset.labels != label])))

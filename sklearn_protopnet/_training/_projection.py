@@ -5,7 +5,7 @@ Shapes: q patches, p prototypes, D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sklearn_protopnet._network import PrototypeNetwork, functional
+from sklearn_protopnet._network import Chunk, PrototypeNetwork, functional
 from sklearn_protopnet._ranks import Ranks
 
 NO_SOURCE: Final = -1
@@ -85,6 +85,7 @@ class Projector:
         self.refused, self.pinned = refused, pinned or {}
         self.candidates: dict[int, _Patches] = {}
         self.kept_patches: dict[int, Tensor] = {}
+        self.usual: dict[int, NDArray[np.float64]] = {}
 
     @torch.no_grad()
     def add(self, patches: Tensor, images: Tensor, labels: Tensor) -> None:
@@ -103,13 +104,19 @@ class Projector:
 
     def _permitted(self, patches: _Patches, label: int) -> _Patches:
         """Leave out what is refused."""
-        vectors = self.network.comparable(patches.vectors.double())  # (q, D1)
-        for refused in self.refused:
-            if refused.label == label:
-                wanted = self.network.comparable(refused.vector[None])
-                away = functional.squared_distances(vectors[None], wanted)[0, 0]  # (q,)
-                patches, vectors = patches[away >= refused.radius], vectors[away >= refused.radius]
-        return patches
+        refused = [each for each in self.refused if each.label == label]
+        if not refused:
+            return patches
+        radii = torch.tensor([each.radius for each in refused], dtype=torch.float64)  # (r,)
+        away = self._from_refused(patches, label)  # (r, q)
+        return patches[(away >= radii.to(away.device)[:, None]).all(0)]
+
+    def _from_refused(self, patches: _Patches, label: int) -> Tensor:
+        """Distances of patches from those that are refused to a class, (r, q)."""
+        comparable = self.network.comparable
+        wanted = torch.stack([each.vector for each in self.refused if each.label == label])
+        vectors = comparable(patches.vectors.double())
+        return functional.squared_distances(vectors[None], comparable(wanted))[0]
 
     def gather(self, ranks: Ranks) -> None:
         """Take in what the projectors of other processes have found in their images."""
@@ -127,6 +134,55 @@ class Projector:
                 image, position = patches.origins.cpu().T.numpy()
                 patches = patches[torch.from_numpy(np.lexsort((position, image)))]
                 self.candidates[label] = self._prune(_first_of_each(patches), label)
+
+    @torch.no_grad()
+    def compare(self, patches: Iterable[Chunk], labels: NDArray[np.int64], ranks: Ranks) -> None:
+        """Note how similar images of other classes are to candidates, where some are refused.
+
+        Parameters
+        ----------
+        patches : iterable of Chunk
+            Raw patches (N, L, D1) of this process's images, which have all been taken in.
+        labels : int64 array of shape (n,)
+            Of all images.
+        ranks : Ranks
+        """
+        classes = {each.label for each in self.refused if self._has_candidates(each.label)}
+        found: dict[int, list[NDArray[np.float64]]] = {label: [] for label in classes}
+        network = self.network
+        for index, chunk in patches if classes else ():
+            for label in classes:
+                others = chunk[torch.from_numpy(labels[index] != label).to(chunk.device)]
+                if not len(others):
+                    continue
+                distances, _ = functional.nearest_patches(
+                    others,
+                    self.candidates[label].vectors,
+                    network.comparable,
+                    network.n_pooled_patches,
+                )  # (N', q, k)
+                found[label].append(network.similarity(distances).mean(2).cpu().numpy())
+        parts = ranks.gather(found)
+        for label in classes:
+            every = np.concatenate([each for part in parts for each in part[label]])  # (n', q)
+            if len(every):
+                self.usual[label] = np.median(every, axis=0)
+
+    def _has_candidates(self, label: int) -> bool:
+        return label in self.candidates and len(self.candidates[label].vectors) > 0
+
+    def _unlike(self, patches: _Patches, label: int, n_wanted: int) -> _Patches:
+        """Leave out candidates to which a refused patch would make other classes more similar.
+
+        They are more similar to it than the median image of the other classes is to them. So many
+        as are wanted remain, if there are.
+        """
+        if label not in self.usual:
+            return patches
+        similarities = self.network.similarity(self._from_refused(patches, label))  # (r, q)
+        excess = similarities.amax(0).cpu().numpy() - self.usual[label]
+        kept = np.argsort(excess, kind="stable")[: max(n_wanted, int((excess <= 0).sum()))]
+        return patches[torch.from_numpy(np.sort(kept)).to(patches.vectors.device)]
 
     def _prune(self, patches: _Patches, label: int) -> _Patches:
         """Keep the patches that are among the k nearest of some of the class's k prototypes."""
@@ -167,6 +223,7 @@ class Projector:
                     "Every class must have patches that are unlike those that are forbidden, class "
                     f"{label} (counted from 0) has none."
                 )
+            patches = self._unlike(patches, label, len(members))
             distances = self._distances(patches, label)
             is_free = torch.ones_like(members, dtype=torch.bool)
             for i, prototype in enumerate(members.tolist()):

@@ -135,13 +135,11 @@ class Trainer:
     def copy(self) -> Trainer:
         """Give one whose network can be changed while this one stays as it is."""
         network = copy.deepcopy(self.network)
-        generator = torch.Generator()
-        other = Trainer(network, self.task, generator, memory=self.memory, ranks=self.ranks)
+        other = Trainer(network, self.task, torch.Generator(), memory=self.memory, ranks=self.ranks)
         other.linear_head.load_state_dict(self.linear_head.state_dict())
-        generator.set_state(self.generator.get_state())
+        other.generator.set_state(self.generator.get_state())
         other.history, other.loss_curve = self.history.copy(), self.loss_curve.copy()
-        other.round, other.epoch = self.round, self.epoch
-        other.projection = self.projection
+        other.round, other.epoch, other.projection = self.round, self.epoch, self.projection
         return other
 
     def _begin(self, moving: Collection[str]) -> None:
@@ -154,9 +152,9 @@ class Trainer:
             if self.parts.is_backbone_moving:
                 features.clear()
             elif features is not self.features or not moving:
-                features.fill(self._own_positions(features))
+                features.fill(self.ranks.part(features.positions))
             elif not self.epochs.is_augmented:
-                features.fill(np.arange(len(features.rows)))  # whatever batches may ask for
+                features.fill(features.positions)  # whatever batches may ask for
 
     @torch.no_grad()
     def initialize(self, stage: InitializationStage) -> None:
@@ -236,6 +234,8 @@ class Trainer:
         self.ranks.add_up_arrays(predicted)
         before = self.dataset.accuracy(predicted)
         projector.gather(self.ranks)
+        again = latent_patches(self.network, self._part(self.features))
+        projector.compare(again, self.dataset.labels, self.ranks)
         self.projection = projector.replace_prototypes()
         return self._record(stage, time.perf_counter() - start, accuracy_before=before)
 
@@ -292,24 +292,20 @@ class Trainer:
         if self.validation is None:
             return math.nan
         dataset, features = self.validation
-        predicted = np.zeros(len(dataset), dtype=np.int64)
+        predicted, part = np.zeros(len(dataset), dtype=np.int64), self._part(features)
         if stage.is_pretraining:
             self.pretrained.eval()
-            for index, maps in self._part(features):
+            for index, maps in part:
                 predicted[index] = self.linear_head(maps)[: len(index)].argmax(1).cpu().numpy()
         else:
-            chunks = chunks_of_evidence(self.network, self._part(features), self._coef)
-            for index, evidence in chunks:
+            for index, evidence in chunks_of_evidence(self.network, part, self._coef):
                 predicted[index] = evidence.logits.argmax(1)
         self.ranks.add_up_arrays(predicted)
         return dataset.accuracy(predicted)
 
     def _part(self, features: FeatureCache) -> Iterator[Chunk]:
         """Go through this process's part of maps."""
-        return features.chunks(self._own_positions(features))
-
-    def _own_positions(self, features: FeatureCache) -> NDArray[np.int64]:
-        return self.ranks.part(np.arange(len(features.rows)))
+        return features.chunks(self.ranks.part(features.positions))
 
     @property
     def _coef(self) -> NDArray[np.float64]:
