@@ -46,6 +46,18 @@ from sklearn_protopnet.metrics import prototype_report
 N_CLASSES, PER_CLASS = 3, 3
 
 
+def problem_of(given_problem, l1_weight, l2_weight):
+    """Give a random problem of three classes with these penalties."""
+    return Problem(
+        given_problem["similarities"],
+        given_problem["y"],
+        given_problem["sample_weight"],
+        off_class_mask(given_problem["prototype_classes"], 3),
+        l1_weight,
+        l2_weight,
+    )
+
+
 @pytest.fixture(scope="module")
 def data():
     X, y = load_digits(n_class=N_CLASSES, return_X_y=True)
@@ -568,14 +580,7 @@ class TestCosts:
     def test_bounds_hold_on_any_problem(self, seed, l1):
         """Against cold solves without the column, through what costs are made of."""
         given_problem = random_problem(seed)
-        problem = Problem(
-            given_problem["similarities"],
-            given_problem["y"],
-            given_problem["sample_weight"],
-            off_class_mask(given_problem["prototype_classes"], 3),
-            l1,
-            1e-2,
-        )
+        problem = problem_of(given_problem, l1, 1e-2)
         start, hessian = solve_near(problem, given_problem["coef_init"], None)
         for number in range(3):
             kept = np.delete(np.arange(6), number)
@@ -999,14 +1004,7 @@ class TestNewton:
     def test_too_many_weights_are_left_to_the_solver(self, monkeypatch):
         monkeypatch.setattr(_newton, "MOST_WEIGHTS", 3)
         given_problem = random_problem(1)
-        problem = Problem(
-            given_problem["similarities"],
-            given_problem["y"],
-            given_problem["sample_weight"],
-            off_class_mask(given_problem["prototype_classes"], 3),
-            1e-3,
-            1e-2,
-        )
+        problem = problem_of(given_problem, 1e-3, 1e-2)
         solution, hessian = solve_near(problem, given_problem["coef_init"], None)
         assert hessian is None
         assert solution.converged
@@ -1015,27 +1013,13 @@ class TestNewton:
     def test_a_ridge_that_rounding_swallows(self):
         """Equal columns then have a Hessian that cannot be inverted."""
         given_problem = random_problem(1, duplicated=True)
-        problem = Problem(
-            given_problem["similarities"],
-            given_problem["y"],
-            given_problem["sample_weight"],
-            off_class_mask(given_problem["prototype_classes"], 3),
-            0.0,
-            1e-17,
-        )
+        problem = problem_of(given_problem, 0.0, 1e-17)
         solution, _ = solve_near(problem, given_problem["coef_init"], None)
         assert np.isfinite(solution.objective)
 
     def test_the_hessian_is_the_second_derivative(self):
         given_problem = random_problem(3, n_images=40)
-        problem = Problem(
-            given_problem["similarities"],
-            given_problem["y"],
-            given_problem["sample_weight"],
-            off_class_mask(given_problem["prototype_classes"], 3),
-            0.0,
-            1e-2,
-        )
+        problem = problem_of(given_problem, 0.0, 1e-2)
         point = problem.point(given_problem["coef_init"])
         hessian = Hessian.at(problem, point)
         assert hessian.index.tolist() == list(range(18))

@@ -165,8 +165,7 @@ class Projector:
         parts = ranks.gather(found)
         for label in classes:
             every = np.concatenate([each for part in parts for each in part[label]])  # (n', q)
-            if len(every):
-                self.usual[label] = np.median(every, axis=0)
+            self.usual[label] = np.median(every, axis=0)
 
     def _has_candidates(self, label: int) -> bool:
         return label in self.candidates and len(self.candidates[label].vectors) > 0
