@@ -1031,6 +1031,37 @@ class TestNewton:
             up, down = (problem.smooth_gradient(problem.point(coef)) for coef in moved)
             assert_allclose(hessian.matrix[i], (up - down).ravel() / (2 * step), atol=1e-8)
 
+    def test_weights_that_bounds_hold_are_not_in_it(self):
+        given_problem = random_problem(3, n_images=40)
+        free = problem_of(given_problem, 0.0, 1e-2)
+        bound = np.full((3, 6), np.inf)
+        bound[:, 2] = 0.0
+        point = free.point(given_problem["coef_init"])
+        whole = Hessian.at(free, point)
+        part = Hessian.at(replace(free, lower=-bound, upper=bound), point)
+        assert part.index.tolist() == np.flatnonzero(bound).tolist()
+        assert_allclose(part.matrix, whole.matrix[np.ix_(part.index, part.index)], rtol=1e-12)
+
+    def test_it_takes_in_the_weights_that_it_lacks(self):
+        """Where the others rest, at the point that it is of: as if it had known of them then."""
+        given_problem = random_problem(3, n_images=40)
+        problem = problem_of(given_problem, 0.0, 1e-2)
+        bound = np.full((3, 6), np.inf)
+        bound[:, 2] = 0.0
+        held = replace(problem, lower=-bound, upper=bound)
+        start, hessian = solve_near(held, given_problem["coef_init"], None, tol=1e-12)
+        renewed = hessian.renewed(problem, problem.point(start.coef))
+        assert renewed.point is hessian.point
+        assert renewed.index.tolist() == [*hessian.index, 2, 8, 14]
+        whole = Hessian.at(problem, hessian.point)
+        assert_allclose(
+            renewed.matrix, whole.matrix[np.ix_(renewed.index, renewed.index)], rtol=1e-9
+        )
+        moved = problem.point(2 * start.coef)  # where the others do not rest
+        anew = hessian.renewed(problem, moved)
+        assert anew.point is moved
+        assert_allclose(anew.matrix, Hessian.at(problem, moved).matrix, rtol=1e-12)
+
 
 def test_costs_are_of_arrays_alone(editor):
     """What the table is made of, without a network."""

@@ -10,6 +10,7 @@ Shapes: n images, m prototypes, K classes, a weights in use.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -33,7 +34,13 @@ CHUNK: Final = 2_048
 """So many images at a time add to a Hessian."""
 MAX_STEPS: Final = 15
 """After so many steps with one Hessian another one is worth its time."""
-MAX_HESSIANS: Final = 3
+MAX_HESSIANS: Final = 4
+"""Computed, or with weights that were missing."""
+MOST_MISSING: Final = 50
+"""One by one, so many weights take as long as the Hessian of some hundreds."""
+RESTING: Final = 0.2
+"""Newton's steps have done their part when the derivatives that they lower are below this share of
+those that they do not know of."""
 SHORTEST_STEP: Final = 2.0**-6
 
 
@@ -42,31 +49,63 @@ class Hessian:
     """Second derivatives of cross-entropy and ridge with respect to the weights in use."""
 
     index: NDArray[np.int64]
-    """(a,) which weights, as positions in (K, m), ascending."""
+    """(a,) which weights, as positions in (K, m)."""
     matrix: Array
     """(a, a)"""
+    point: Point
+    """Where it is that of."""
 
     @classmethod
     def at(cls, problem: Problem, point: Point) -> Hessian | None:
         """Compute it at a point; None if too many weights are in use."""
         pull = np.abs(problem.smooth_gradient(point))
-        index = np.flatnonzero((point.coef != 0) | (pull > NEAR * problem.penalties))
+        is_used = (point.coef != 0) | (pull > NEAR * problem.penalties)
+        index = np.flatnonzero(is_used & (problem.lower < problem.upper))
         if len(index) > MOST_WEIGHTS:
             return None
         classes, prototypes = np.divmod(index, point.coef.shape[1])
+        ends = np.searchsorted(classes, np.arange(len(point.coef) + 1))
+        blocks = [slice(*each) for each in pairwise(ends)]  # the weights of each class
         matrix = np.diag(np.full(len(index), problem.l2_weight))
         for start in range(0, len(problem.labels), CHUNK):
-            part = slice(start, start + CHUNK)
-            similarities = problem.similarities[part].T[prototypes]  # (a, chunk)
-            probabilities = point.probabilities[classes, part]
-            masses = probabilities * problem.shares[part]
-            scaled = similarities * probabilities * np.sqrt(problem.shares[part])
+            rows = slice(start, start + CHUNK)
+            similarities = problem.similarities[rows].T.copy()  # (m, chunk)
+            shares = problem.shares[rows]
+            scaled = np.empty((len(index), len(shares)))
+            for block, probabilities in zip(blocks, point.probabilities[:, rows], strict=True):
+                used = similarities[prototypes[block]] * np.sqrt(shares * probabilities)
+                matrix[block, block] += used @ used.T
+                scaled[block] = used * np.sqrt(probabilities)
             matrix -= scaled @ scaled.T
-            for k in np.unique(classes):
-                mine = classes == k
-                block = (similarities[mine] * masses[mine]) @ similarities[mine].T
-                matrix[np.ix_(mine, mine)] += block
-        return cls(index, matrix)
+        return cls(index, matrix, point)
+
+    def renewed(self, problem: Problem, point: Point) -> Hessian | None:
+        """Compute it at a point, or go on with it and with weights that are about to join."""
+        slope = np.abs(problem.subgradient(point)).ravel()
+        missing = np.setdiff1d(np.flatnonzero(slope), self.index)
+        n_weights = len(self.index) + len(missing)
+        if len(missing) > MOST_MISSING or n_weights > MOST_WEIGHTS or not self.is_done(slope):
+            return Hessian.at(problem, point)
+        # At the same point as the others: from two points they might not be positive definite.
+        columns = np.stack([_second_derivatives(problem, self.point, each) for each in missing])
+        between, among = columns[:, self.index], columns[:, missing]
+        matrix = np.block([[self.matrix, between.T], [between, among]])
+        return Hessian(np.concatenate([self.index, missing]), matrix, self.point)
+
+    def is_done(self, slope: Array) -> bool:
+        """Say whether other weights hold more back, by sizes of derivatives (K * m,)."""
+        return bool(slope[self.index].max(initial=0) < RESTING * slope.max())
+
+
+def _second_derivatives(problem: Problem, point: Point, weight: int) -> Array:
+    """Differentiate the smooth part's gradient with respect to one weight, (K * m,)."""
+    k, j = divmod(weight, point.coef.shape[1])
+    moves = problem.shares * point.probabilities[k] * problem.similarities[:, j]  # (n,)
+    residuals = -point.probabilities * moves  # (K, n)
+    residuals[k] += moves
+    derivatives: Array = residuals @ problem.similarities
+    derivatives[k, j] += problem.l2_weight
+    return derivatives.ravel()
 
 
 def solve_near(
@@ -100,7 +139,7 @@ def solve_near(
             point = _improved(problem, point, hessian, tol)
             if problem.gap(point) <= tol * problem.objective(point):
                 break
-            hessian = Hessian.at(problem, point)
+            hessian = hessian.renewed(problem, point)
     return solve(problem, point.coef, tol=tol), hessian
 
 
@@ -111,6 +150,8 @@ def _improved(problem: Problem, point: Point, hessian: Hessian, tol: float) -> P
         subgradient = problem.subgradient(point)
         slope = subgradient.ravel()[hessian.index]  # (a,)
         if np.square(slope).sum() <= problem.l2_weight * tol * objective:  # half of the gap
+            break
+        if hessian.is_done(np.abs(subgradient).ravel()):
             break
         # Weights that were free come to rest before others join them: at the start nearly every
         # weight of 0 is pulled away from it, and in the end few are.
