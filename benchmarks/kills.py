@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from common import publish
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -86,6 +87,7 @@ def fit(case: tuple[str, str, int], folder: Path, states: Path | None, results: 
         clf = ProtoPNetClassifier(**settings).fit(X, y)
     seconds = time.perf_counter() - start
     results.put((digest(clf), seconds, [str(each.message) for each in caught]))
+    get_reusable_executor().shutdown()  # or joblib's processes would hold up the end for 300 s
 
 
 class Fit:
