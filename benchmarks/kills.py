@@ -126,8 +126,9 @@ def kill_fits(n_kills: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
     for number, case in zip(range(n_kills), cases(), strict=False):
         states = folder / f"killed {number}"
         expected, seconds, _ = wholes[case]
-        was_running = Fit(case, folder, states).kill(float(draws.uniform(0, seconds)))
-        counts["killed while they ran"] += was_running
+        while not Fit(case, folder, states).kill(float(draws.uniform(0, seconds))):
+            counts["had ended before, and were fitted again"] += 1
+        counts["killed while they ran"] += 1
         counts["had left a checkpoint"] += bool(files_in(states))
         found, _, caught = Fit(case, folder, states).end()
         counts["ended with the same bits"] += found == expected
@@ -135,9 +136,10 @@ def kill_fits(n_kills: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
         counts["left a checkpoint"] += bool(files_in(states))
         print(number, case, dict(counts), flush=True)
     return [
-        f"| {what} | {counts[what]} of {n_kills} |"
+        f"| {what} | {counts[what]} |"
         for what in (
             "killed while they ran",
+            "had ended before, and were fitted again",
             "had left a checkpoint",
             "ended with the same bits",
             "with a warning",
@@ -189,7 +191,7 @@ def main(*, is_quick: bool) -> None:
             f"reading processes, and {', '.join(VARIANTS)}, in turn. A fit is killed (SIGKILL) "
             "after a time drawn from its own length, and a new process goes on.",
             "",
-            "| what | how many |",
+            f"| of {n_kills} | fits |",
             "|---|---|",
             *kill_fits(n_kills, folder, wholes),
             *damage(n_damaged, folder, wholes),
