@@ -255,6 +255,7 @@ class TestWhatIsRefused:
             ({"names": {b"7": "a"}}, NUMBER + "'names', found b'7'"),
             ({"forbid": np.array([1.0])}, NUMBER + "'forbid', found "),
             ({"forbid": np.array([True])}, NUMBER + "'forbid', found "),
+            ({"forbid": np.array(7)}, r"numbers of prototypes as 'forbid', found array\(7"),
             ({"forbid": np.array([[1]])}, NUMBER + "'forbid', found "),
             ({"forbid": b"12"}, "must list numbers of prototypes as 'forbid', found b'12'"),
             ({1: 2}, rf"must have no keys but {KEYS}\[1\]"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from pandas.testing import assert_frame_equal
 from quick import QUICK
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -89,6 +90,11 @@ def editor(clf, train, held_out):
 @pytest.fixture
 def owners(clf):
     return np.searchsorted(clf.classes_, clf.prototype_classes_)
+
+
+def one_each():
+    """Give a classifier with a prototype of each class, to be fitted in no time."""
+    return ProtoPNetClassifier(**{**QUICK, "n_prototypes_per_class": 1})
 
 
 def bits(clf):
@@ -341,6 +347,7 @@ class TestNames:
         ("names", "kind", "message"),
         [
             ({9: "x"}, ValueError, "Prototypes must be numbers"),
+            ({"a": "x", 0: "y"}, ValueError, "Prototype 0 must have one name, got 'x' and 'y'"),
             ({1: 7}, ValueError, "A name must be text"),
             ({1: " x"}, ValueError, "A name must be text"),
             ({1: "a\nb"}, ValueError, "A name must be text"),
@@ -349,6 +356,7 @@ class TestNames:
         ],
     )
     def test_bad_names_are_errors(self, editor, names, kind, message):
+        editor.rename({0: "a", 1: "a"})
         before = bits(editor.classifier_)
         with pytest.raises(kind, match=message):
             editor.rename(names)
@@ -616,6 +624,16 @@ def choice(**changes):
 
 
 class TestApply:
+    @pytest.mark.parametrize("changes", [{"keep": [6]}, {"names": {"6": "foot"}}, {}])
+    def test_nothing_need_be_forbidden(self, editor, clf, changes):
+        edited = editor.apply(choice(**changes)).classifier_
+        assert edited.prototype_names_[6] == changes.get("names", {}).get("6", "")
+        if "keep" in changes:
+            assert editor.constraints()["prototype"].tolist() == [6]
+            assert edited.coef_[2, 6] >= max(clf.coef_[2, 6], 0)
+        else:
+            assert_allclose(edited.coef_, clf.coef_, atol=1e-3)
+
     def test_one_edit_does_all_of_it(self, editor, clf, owners):
         edited = editor.apply(choice(forbid=[0], keep=[1], names={"2": "two"})).classifier_
         assert_array_equal(edited.coef_[:, 0], 0.0)
@@ -860,6 +878,63 @@ class TestNewClass:
             editor.undo()
         assert_allclose(coefs[1], coefs[0], atol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("dtype", "shift", "label", "expected"),
+        [
+            (np.uint64, 0, 300, np.uint64),
+            (np.uint64, 2**60, 2**60 + 9, np.uint64),
+            (np.int64, 2**60, 2**60 + 9, np.int64),
+            (np.int64, 2**60, 2**63, np.uint64),
+            (np.uint8, 0, 300, np.int64),
+            (np.uint64, 0, -1, np.int64),
+        ],
+    )
+    def test_integers_stay_what_they_are(self, train, threes, dtype, shift, label, expected):
+        X, y = train[0], train[1].astype(dtype) + dtype(shift)
+        clf = one_each().fit(X, y)
+        edited = PrototypeEditor(clf, X, y).add_class(threes[:30], label).classifier_
+        assert edited.classes_.dtype == edited.prototype_classes_.dtype == expected
+        assert edited.classes_.tolist() == sorted([shift, shift + 1, shift + 2, label])
+        assert edited.prototype_classes_.tolist() == [shift, shift + 1, shift + 2, label]
+        assert set(edited.predict(X).tolist()) <= {shift, shift + 1, shift + 2, label}
+        assert edited.predict(X).dtype == expected
+
+    def test_integers_that_no_dtype_holds(self, train, threes):
+        X, y = train[0], train[1] - 1
+        clf = one_each().fit(X, y)
+        editor = PrototypeEditor(clf, X, y)
+        with pytest.raises(
+            ValueError, match=r"No type of integers holds the labels \[-1, 0, 1, 92"
+        ):
+            editor.add_class(threes[:30], 2**63)
+        assert editor.log().empty
+
+    def test_weights_beside_which_the_others_are_none(self, clf, train, threes):
+        editor = PrototypeEditor(clf, *train, sample_weight=np.full(120, 1e-300))
+        with pytest.raises(ValueError, match="needs images of at least 2 classes with positive"):
+            editor.add_class(threes[:30], 3, sample_weight=1e308)
+        assert editor.log().empty
+
+    def test_the_log_has_the_whole_weight(self, clf, train, threes):
+        weights = np.ones(120)
+        weights[:80] = 0.1
+        editor = PrototypeEditor(clf, *train, sample_weight=weights)
+        found = editor.add_class(threes[:30], 3, n_prototypes=1)
+        said = float(found.log()["detail"][0].split()[-1])
+        again = PrototypeEditor(clf, *train, sample_weight=weights).add_class(
+            threes[:30], 3, n_prototypes=1, sample_weight=said
+        )
+        assert_array_equal(again.classifier_.coef_, found.classifier_.coef_)
+
+    def test_class_weights_of_some_classes(self, clf, train, threes):
+        """What a dict leaves out counts 1, also where a class has no images here."""
+        named = copy.deepcopy(clf).set_params(class_weight={0: 1.0, 1: 2.0, 2: 3.0})
+        X, y = train[0][train[1] > 0], train[1][train[1] > 0]
+        with pytest.warns(UserWarning, match="No image of classes"):
+            editor = PrototypeEditor(named, X, y)
+        edited = editor.add_class(threes[:30], 3, n_prototypes=1).classifier_
+        assert edited.classes_.tolist() == [0, 1, 2, 3]
+
     @pytest.mark.parametrize("scale", [1e308, 1e-308])
     def test_weights_may_be_of_any_size(self, clf, train, threes, scale):
         plain = PrototypeEditor(clf, *train).add_class(threes[:30], 3, n_prototypes=1)
@@ -1061,6 +1136,11 @@ class TestNewton:
         anew = hessian.renewed(problem, moved)
         assert anew.point is moved
         assert_allclose(anew.matrix, Hessian.at(problem, moved).matrix, rtol=1e-12)
+
+
+def test_costs_no_closer_than_rounding(editor):
+    """And in no more iterations than that takes."""
+    assert_frame_equal(editor.costs([0, 4], tol=1e-300), editor.costs([0, 4], tol=1e-10))
 
 
 def test_costs_are_of_arrays_alone(editor):

@@ -68,6 +68,11 @@ class TestWeights:
             np.array(expected) / np.sum(expected), rel=1e-14
         )
 
+    def test_a_class_that_a_dict_names_may_have_no_images(self):
+        labels = LABELS[LABELS > 0]
+        found = effective_weights(None, {"a": 5.0}, CLASSES, labels)
+        assert len(set(found.tolist())) == 1  # as they stand to each other
+
     @pytest.mark.parametrize(
         ("sample_weight", "class_weight"), [(None, {"a": 0, "b": 0}), ([1, 1, 1, 0], {"a": 0.0})]
     )

@@ -61,7 +61,8 @@ class Constraints:
     ) -> Constraints:
         """Object to the patches (q', H, W, C) and (q',) that prototypes are; -1 for none."""
         asked = _keys(numbers, images, positions)
-        is_new = (positions >= 0) & [key not in self._keys for key in asked]
+        known = self._keys
+        is_new = (positions >= 0) & np.array([key not in known for key in asked], dtype=bool)
         return replace(
             self,
             patch_images=np.concatenate([self.patch_images, images[is_new]]),

@@ -132,12 +132,14 @@ def solve_near(
     """
     with blas_threads(problem):
         point = starting_point(problem, coef_init)
+        hessian = hessian or Hessian.at(problem, point)
+        gap = problem.gap(point)
         for _ in range(MAX_HESSIANS):
-            hessian = hessian or Hessian.at(problem, point)
             if hessian is None:
                 break
-            point = _improved(problem, point, hessian, tol)
-            if problem.gap(point) <= tol * problem.objective(point):
+            before, point = gap, _improved(problem, point, hessian, tol)
+            gap = problem.gap(point)
+            if gap <= tol * problem.objective(point) or gap > before / 2:
                 break
             hessian = hessian.renewed(problem, point)
     return solve(problem, point.coef, tol=tol), hessian

@@ -131,11 +131,12 @@ def _weights_of_classes(
     """Give every image (n,) the weight of its class."""
     per_class = np.ones(len(classes))
     here = weights > 0  # a row of weight 0 is no row, and counts in no balance
-    present = np.unique(labels[here])
+    # Only present classes can be balanced; a dict may leave out any, present or not.
+    named = np.unique(labels[here]) if isinstance(class_weight, str) else np.arange(len(classes))
     try:
-        per_class[present] = compute_class_weight(
+        per_class[named] = compute_class_weight(
             class_weight,
-            classes=classes[present],
+            classes=classes[named],
             y=classes[labels[here]],
             sample_weight=weights[here],
         )

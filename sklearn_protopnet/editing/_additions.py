@@ -20,6 +20,7 @@ from sklearn_protopnet._validation import (
     check_images,
     check_positive,
     check_text,
+    check_two_classes,
     class_indices,
 )
 from sklearn_protopnet.editing._comparison import Comparison
@@ -75,8 +76,8 @@ def new_class(
         mean = largest * np.mean(given[given > 0] / largest)  # 1e308 is a weight, too
         sample_weight = np.full(len(source), NEW_WEIGHT * mean)
     images = Comparison.of(draft.fitted, source, np.full(len(source), k), sample_weight)
-    weights = images.given_weights
     draft = replace(draft, training=draft.training.with_images(images))
+    _check_weights(draft)
     solved, _ = solve_near(draft.problem, draft.coef, None)
     draft = draft.with_attributes({"coef_": solved.coef})
     chosen = best_patches(draft, k, int(n_prototypes))
@@ -87,10 +88,18 @@ def new_class(
     owners = np.append(draft.owners, np.full(len(chosen.rows), k))
     attributes["similarity_quantiles_"] = _quantiles(draft, training.similarities, owners)
     coef = attributes.pop("coef_")
-    counted = "..".join(dict.fromkeys(f"{each:g}" for each in (weights.min(), weights.max())))
+    weights = images.given_weights.tolist()
+    counted = "..".join(dict.fromkeys(map(repr, (min(weights), max(weights)))))
     detail = f"label={label[0]}, {len(source)} images of weight {counted}"
     edit = Edit("add_class", numbers, detail, None, attributes, coef)
     return edit, training, validation
+
+
+def _check_weights(draft: Snapshot) -> None:
+    """Raise if the weights of new images leave the others none that rounding does not swallow."""
+    clf, training = draft.classifier, draft.training
+    is_counted = training.weighted(clf.class_weight, clf.classes_).weights > 0
+    check_two_classes(clf.classes_, training.labels[is_counted])
 
 
 def _known_class(now: Snapshot, label: Any) -> int:
@@ -127,7 +136,7 @@ def _new_label(y: Any, n_images: int, classes: NDArray[Any]) -> NDArray[Any]:
 def _with_class(now: Snapshot, label: NDArray[Any]) -> Snapshot:
     """Let the classifier have a class more, of no images and no prototypes."""
     clf = now.classifier
-    classes = np.unique(np.concatenate([clf.classes_, label]))
+    classes = np.unique(_joined(clf.classes_, label))
     places = class_indices(clf.classes_, classes)  # of the old ones among all
     coef = np.zeros((len(classes), now.coef.shape[1]))
     coef[places] = now.coef
@@ -150,6 +159,18 @@ def _with_class(now: Snapshot, label: NDArray[Any]) -> Snapshot:
         training=now.training.with_labels(places),
         validation=None if now.validation is None else now.validation.with_labels(places),
     )
+
+
+def _joined(classes: NDArray[Any], label: NDArray[Any]) -> NDArray[Any]:
+    """Put labels together; integers of several dtypes would become floats, which are fewer."""
+    if classes.dtype.kind not in "iu":
+        return np.concatenate([classes, label])
+    values = [*classes.tolist(), *label.tolist()]
+    for dtype in (classes.dtype, np.dtype(np.int64), np.dtype(np.uint64)):
+        limits = np.iinfo(dtype)
+        if limits.min <= min(values) and max(values) <= limits.max:
+            return np.array(values, dtype=dtype)
+    raise ValueError(f"No type of integers holds the labels {values}.")
 
 
 def _patch_at(now: Snapshot, k: int, sample: Any, box: Any) -> tuple[Patches, list[int]]:

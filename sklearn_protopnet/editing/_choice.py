@@ -156,7 +156,7 @@ class _Reader:
 
     def _numbers(self, name: str, values: Any) -> list[int]:
         """Read a list of prototypes, ascending."""
-        is_list = isinstance(values, Sequence | np.ndarray)
+        is_list = isinstance(values, Sequence | np.ndarray) and getattr(values, "ndim", 1) > 0
         if not is_list or isinstance(values, str | bytes | bytearray):
             self.refuse(f"list numbers of prototypes as {name!r}", short(values))
         numbers = [self._number(name, value) for value in values]

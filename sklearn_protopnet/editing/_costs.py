@@ -61,7 +61,7 @@ def costs(
     list of q Cost
     """
     now, hessian = solve_near(snapshot.problem, snapshot.coef, snapshot.hessian, tol=FINEST)
-    question = _Question(snapshot.problem, now, hessian, tol, max_increase)
+    question = _Question(snapshot.problem, now, hessian, max(tol, FINEST), max_increase)
     asked = snapshot.constraints
     is_open = ~np.isin(np.arange(len(snapshot.owners)), asked.weightless)
     n_open = np.bincount(snapshot.owners[is_open], minlength=len(snapshot.coef))

@@ -314,8 +314,8 @@ class PrototypeEditor:
         Raises
         ------
         ValueError
-            If there is no such prototype, or a name is no text, longer than 200 characters, or has
-            blanks around it. Then nothing has changed.
+            If there is no such prototype, one is given two names, or a name is no text, longer than
+            200 characters, or has blanks around it. Then nothing has changed.
         TypeError
             If it is no mapping.
         """
@@ -508,7 +508,8 @@ class PrototypeEditor:
         max_increase : float, default=None
             A loss to allow: `can_go` says which prototypes can be forbidden within it.
         tol : float, default=1e-4
-            How close the bounds on an objective are, relative to it.
+            How close the bounds on an objective are, relative to it; as 1e-10 if it is smaller,
+            beyond which is rounding. They are less close where 5,000 iterations do not do.
 
         Returns
         -------

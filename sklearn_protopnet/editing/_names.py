@@ -66,7 +66,7 @@ def check_new_names(names: Any, known: NDArray[np.str_]) -> dict[int, str]:
     TypeError
         If it is no mapping.
     ValueError
-        If there is no such prototype, or a name cannot be one.
+        If there is no such prototype, a name cannot be one, or one prototype is given two.
     """
     if not isinstance(names, Mapping):
         raise TypeError(f"names must be a mapping of prototypes to names, got {names!r}.")
@@ -74,7 +74,10 @@ def check_new_names(names: Any, known: NDArray[np.str_]) -> dict[int, str]:
     for prototype, name in names.items():
         _check_name(name)
         for number in _numbers(prototype, known):
-            found[number] = name
+            if found.setdefault(number, name) != name:
+                raise ValueError(
+                    f"Prototype {number} must have one name, got {found[number]!r} and {name!r}."
+                )
     return found
 
 
