@@ -2,8 +2,8 @@
 
 ``python benchmarks/kills.py`` kills 100 fits (SIGKILL) that images in memory or in files, one or
 two reading processes, rounds, augmentation and early stopping differ in, goes on with each, and
-counts those that end with other bits than a fit that ran through. Then it flips or cuts 50
-checkpoints. ``--quick`` is a smoke run that writes nothing.
+counts those that end with other bits than a fit that ran through. Then it flips or cuts the
+checkpoints of 50. ``--parts`` does one of the two; ``--quick`` is a smoke run that writes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import multiprocessing
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +29,7 @@ from sklearn.datasets import load_digits
 from sklearn_protopnet import ProtoPNetClassifier
 
 N_KILLS, N_DAMAGED = 100, 50
+POLL_SECONDS = 0.01
 CONTEXT = multiprocessing.get_context("forkserver")
 SETTINGS: dict[str, Any] = {
     "n_prototypes_per_class": 3,
@@ -45,6 +46,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "augmented": {"augment": "no_flip"},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 2},
 }
+
+
+FITS = (
+    "200 digits of 8x8 pixels, 14 epochs; images in memory and in files, one and two reading "
+    f"processes, and {', '.join(VARIANTS)}, in turn."
+)
 
 
 def images(kind: str, folder: Path) -> tuple[Any, Any]:
@@ -136,15 +143,22 @@ def kill_fits(n_kills: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
         counts["left a checkpoint"] += bool(files_in(states))
         print(number, case, dict(counts), flush=True)
     return [
-        f"| {what} | {counts[what]} |"
-        for what in (
-            "killed while they ran",
-            "had ended before, and were fitted again",
-            "had left a checkpoint",
-            "ended with the same bits",
-            "with a warning",
-            "left a checkpoint",
-        )
+        f"{FITS} A fit is killed (SIGKILL) after a time drawn from its own length, and a new "
+        "process goes on.",
+        "",
+        f"| of {n_kills} | fits |",
+        "|---|---|",
+        *(
+            f"| {what} | {counts[what]} |"
+            for what in (
+                "killed while they ran",
+                "had ended before, and were fitted again",
+                "had left a checkpoint",
+                "ended with the same bits",
+                "with a warning",
+                "left a checkpoint",
+            )
+        ),
     ]
 
 
@@ -156,8 +170,11 @@ def damage(n_damaged: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
         states = folder / f"damaged {number}"
         expected, seconds, _ = wholes[case]
         files: list[Path] = []
-        while len(files) < 2:
-            Fit(case, folder, states).kill(float(draws.uniform(0.3, 0.9)) * seconds)
+        while len(files) < 2:  # a fit that has ended has none
+            begun = Fit(case, folder, states)
+            while begun.process.is_alive() and len(files_in(states)) < 2:
+                time.sleep(POLL_SECONDS)
+            begun.kill(float(draws.uniform(0, 0.5)) * seconds)
             files = files_in(states)
         for path in files[: 1 + number % 2]:
             data = bytearray(path.read_bytes())
@@ -172,34 +189,35 @@ def damage(n_damaged: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
         counts["named"] += sum(str(path) in " ".join(caught) for path in files[: 1 + number % 2])
         print(number, case, dict(counts), flush=True)
     return [
-        f"| fits of which one or both checkpoints were damaged, with the same bits | "
-        f"{counts['same']} of {n_damaged} |",
-        f"| damaged files that a warning names | {counts['named']} of {counts['damaged']} |",
+        f"{FITS} When a fit has left two checkpoints it is killed, a bit of one or both is "
+        "flipped or their ends are cut off, and a new process goes on.",
+        "",
+        f"* Fits with the same bits: {counts['same']} of {n_damaged}.",
+        f"* Damaged files that a warning names: {counts['named']} of {counts['damaged']}.",
     ]
 
 
-def main(*, is_quick: bool) -> None:
+PARTS: dict[str, tuple[str, Callable[[int, Path, dict[Any, Any]], list[str]], int]] = {
+    "kills": ("Kills", kill_fits, N_KILLS),
+    "damage": ("Damaged checkpoints", damage, N_DAMAGED),
+}
+"""Title, function and how many fits."""
+
+
+def main(parts: Sequence[str], *, is_quick: bool) -> None:
     """Kill and damage."""
     CONTEXT.set_forkserver_preload(["sklearn_protopnet"])
-    n_kills, n_damaged = (3, 2) if is_quick else (N_KILLS, N_DAMAGED)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        wanted = set(itertools.islice(cases(), min(16, max(n_kills, n_damaged))))
-        wholes = {case: Fit(case, folder, None).end() for case in sorted(wanted)}
-        lines = [
-            "200 digits of 8x8 pixels, 14 epochs; images in memory and in files, one and two "
-            f"reading processes, and {', '.join(VARIANTS)}, in turn. A fit is killed (SIGKILL) "
-            "after a time drawn from its own length, and a new process goes on.",
-            "",
-            f"| of {n_kills} | fits |",
-            "|---|---|",
-            *kill_fits(n_kills, folder, wholes),
-            *damage(n_damaged, folder, wholes),
-        ]
-    publish("Kills", lines, is_quick=is_quick)
+        wholes = {case: Fit(case, folder, None).end() for case in itertools.islice(cases(), 16)}
+        for part in parts:
+            title, measure, n_fits = PARTS[part]
+            publish(title, measure(3 if is_quick else n_fits, folder, wholes), is_quick=is_quick)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true")
-    main(is_quick=parser.parse_args().quick)
+    given = parser.parse_args()
+    main(given.parts, is_quick=given.quick)
