@@ -174,7 +174,7 @@ def damage(n_damaged: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
             begun = Fit(case, folder, states)
             while begun.process.is_alive() and len(files_in(states)) < 2:
                 time.sleep(POLL_SECONDS)
-            begun.kill(float(draws.uniform(0, 0.5)) * seconds)
+            begun.kill(float(draws.uniform(0, 0.05)) * seconds)
             files = files_in(states)
         for path in files[: 1 + number % 2]:
             data = bytearray(path.read_bytes())
