@@ -28,7 +28,6 @@ from sklearn.datasets import load_digits
 
 from sklearn_protopnet import ProtoPNetClassifier
 
-N_KILLS, N_DAMAGED = 100, 50
 POLL_SECONDS = 0.01
 CONTEXT = multiprocessing.get_context("forkserver")
 SETTINGS: dict[str, Any] = {
@@ -198,8 +197,8 @@ def damage(n_damaged: int, folder: Path, wholes: dict[Any, Any]) -> list[str]:
 
 
 PARTS: dict[str, tuple[str, Callable[[int, Path, dict[Any, Any]], list[str]], int]] = {
-    "kills": ("Kills", kill_fits, N_KILLS),
-    "damage": ("Damaged checkpoints", damage, N_DAMAGED),
+    "kills": ("Kills", kill_fits, 100),
+    "damage": ("Damaged checkpoints", damage, 50),
 }
 """Title, function and how many fits."""
 
@@ -209,7 +208,8 @@ def main(parts: Sequence[str], *, is_quick: bool) -> None:
     CONTEXT.set_forkserver_preload(["sklearn_protopnet"])
     with TemporaryDirectory() as name:
         folder = Path(name)
-        wholes = {case: Fit(case, folder, None).end() for case in itertools.islice(cases(), 16)}
+        known = itertools.islice(cases(), 3 if is_quick else 16)
+        wholes = {case: Fit(case, folder, None).end() for case in known}
         for part in parts:
             title, measure, n_fits = PARTS[part]
             publish(title, measure(3 if is_quick else n_fits, folder, wholes), is_quick=is_quick)

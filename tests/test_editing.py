@@ -1139,7 +1139,6 @@ class TestNewton:
 
 
 def test_costs_no_closer_than_rounding(editor):
-    """And in no more iterations than that takes."""
     assert_frame_equal(editor.costs([0, 4], tol=1e-300), editor.costs([0, 4], tol=1e-10))
 
 

@@ -223,7 +223,8 @@ class TestWhatItSays:
     def test_the_gallery_says_what_is_forbidden_and_required(self, fitted, digits, shown, tmp_path):
         edited = PrototypeEditor(fitted, *digits).forbid([1, 3]).require(4, min_weight=0.5)
         target = write_report(edited.classifier_, shown[0][:5], tmp_path / "r.html")
-        said = re.findall(r"</span>: weight ([^ ,(<]+)(?: \((\w+)\))?", Parsed(target).html)
+        pattern = r"</span>: weight (\N{MINUS SIGN}?[\d.]+)(?: \((\w+)\))?"
+        said = re.findall(pattern, Parsed(target).html)
         expected = dict.fromkeys(range(30), "") | {1: "forbidden", 3: "forbidden", 4: "required"}
         assert [constraint for _, constraint in said] == list(expected.values())
         assert [weight for weight, constraint in said if constraint][:2] == ["0.000", "0.000"]

@@ -133,7 +133,7 @@ def solve_near(
     with blas_threads(problem):
         point = starting_point(problem, coef_init)
         hessian = hessian or Hessian.at(problem, point)
-        gap = problem.gap(point)
+        gap = 0.0 if hessian is None else problem.gap(point)
         for _ in range(MAX_HESSIANS):
             if hessian is None:
                 break

@@ -20,7 +20,6 @@ from sklearn_protopnet._validation import (
     check_images,
     check_positive,
     check_text,
-    check_two_classes,
     class_indices,
 )
 from sklearn_protopnet.editing._comparison import Comparison
@@ -77,7 +76,7 @@ def new_class(
         sample_weight = np.full(len(source), NEW_WEIGHT * mean)
     images = Comparison.of(draft.fitted, source, np.full(len(source), k), sample_weight)
     draft = replace(draft, training=draft.training.with_images(images))
-    _check_weights(draft)
+    draft.training.check_present(clf.class_weight, draft.classifier.classes_)
     solved, _ = solve_near(draft.problem, draft.coef, None)
     draft = draft.with_attributes({"coef_": solved.coef})
     chosen = best_patches(draft, k, int(n_prototypes))
@@ -93,13 +92,6 @@ def new_class(
     detail = f"label={label[0]}, {len(source)} images of weight {counted}"
     edit = Edit("add_class", numbers, detail, None, attributes, coef)
     return edit, training, validation
-
-
-def _check_weights(draft: Snapshot) -> None:
-    """Raise if the weights of new images leave the others none that rounding does not swallow."""
-    clf, training = draft.classifier, draft.training
-    is_counted = training.weighted(clf.class_weight, clf.classes_).weights > 0
-    check_two_classes(clf.classes_, training.labels[is_counted])
 
 
 def _known_class(now: Snapshot, label: Any) -> int:

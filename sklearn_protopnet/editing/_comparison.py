@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._images import ImageSource
 from sklearn_protopnet._training import Similarities
-from sklearn_protopnet._validation import effective_weights, scaled_weights
+from sklearn_protopnet._validation import check_two_classes, effective_weights, scaled_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,13 @@ class Comparison:
         """Give what a last layer depends on, with weights of the classes."""
         weights = effective_weights(self.given_weights, class_weight, classes, self.labels)
         return Similarities(self.similarities, self.labels, weights)
+
+    def check_present(self, class_weight: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
+        """Give the class indices of images that count, ascending, if there are two or more."""
+        weights = self.weighted(class_weight, classes).weights
+        present = np.unique(self.labels[weights > 0])
+        check_two_classes(classes, present)
+        return present
 
     def predicted(self, coef: NDArray[np.float64]) -> NDArray[np.int64]:
         """Class indices (n,) that the weights (K, P) of a last layer lead to."""

@@ -24,7 +24,6 @@ from sklearn_protopnet._validation import (
     check_images,
     check_labels,
     check_positive,
-    check_two_classes,
 )
 from sklearn_protopnet.editing import _additions, _tables
 from sklearn_protopnet.editing._choice import Choice
@@ -135,9 +134,7 @@ class PrototypeEditor:
         check_given_together(X_val, y_val)
         training = _compared(clf, X, y, "", sample_weight)
         validation = None if X_val is None else _compared(clf, X_val, y_val, "_val")
-        weights = training.weighted(clf.class_weight, clf.classes_).weights
-        present = np.unique(training.labels[weights > 0])
-        check_two_classes(clf.classes_, present)
+        present = training.check_present(clf.class_weight, clf.classes_)
         missing = np.setdiff1d(np.arange(len(clf.classes_)), present)
         if len(missing):
             warnings.warn(
