@@ -34,7 +34,7 @@ docs: $(STAMP)-docs
 
 bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/price.py
-	$(BIN)/python benchmarks/digits.py
+	$(BIN)/python benchmarks/alternatives.py
 	$(BIN)/python benchmarks/last_layer.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/throughput.py

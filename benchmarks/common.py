@@ -7,13 +7,14 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import sklearn
 import torch
 from numpy.typing import NDArray
@@ -247,6 +248,57 @@ def _family(process: int) -> Iterator[int]:
     for thread in Path(f"/proc/{process}/task").glob("*"):
         for child in _text_of(thread / "children").split():
             yield from _family(int(child))
+
+
+class Journal:
+    """Rows of a measurement that takes days: what a file has is not measured again.
+
+    Several processes may add rows, each of what the others do not measure.
+
+    Parameters
+    ----------
+    path : Path or None
+        A CSV file; with None the rows are kept in memory, for a smoke run.
+    columns : sequence of str
+    keys : sequence of str
+        The columns that say what a row is of.
+    places : dict of str to int
+        Decimals that are kept.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        columns: Sequence[str],
+        keys: Sequence[str],
+        places: dict[str, int],
+    ) -> None:
+        self.path, self.columns, self.keys = path, list(columns), list(keys)
+        self.places = places
+        self.rows = pd.DataFrame(columns=self.columns)
+        if path is not None and path.exists():
+            self.rows = pd.read_csv(path)
+
+    def __contains__(self, key: tuple[Hashable, ...]) -> bool:
+        return key in set(self.rows[self.keys].itertuples(index=False, name=None))
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Print a row, and append it to the file."""
+        print(row, flush=True)
+        added = pd.DataFrame([row], columns=self.columns).round(self.places)
+        self.rows = added if self.rows.empty else pd.concat([self.rows, added], ignore_index=True)
+        if self.path is not None:
+            added.to_csv(self.path, mode="a", header=not self.path.exists(), index=False)
+
+    def table(self) -> pd.DataFrame:
+        """Give all rows, those of other processes too."""
+        return self.rows if self.path is None else pd.read_csv(self.path)
+
+    def drop(self, column: str, values: Sequence[Hashable]) -> None:
+        """Forget the rows that have one of these values."""
+        self.rows = self.rows[~self.rows[column].isin(values)]
+        if self.path is not None:
+            self.rows.to_csv(self.path, index=False)
 
 
 def publish(title: str, lines: list[str], *, is_quick: bool) -> None:

@@ -212,7 +212,8 @@ def fit(
     with watch.phase("last_layer"):
         _train_last_layer(network, X, y)
         watch.look(network)
-    return Fit(test(network), {**watch.seconds, "total": watch.now}, watch.curve)
+    seconds = {**watch.seconds, "total": watch.now}
+    return Fit(test(network), seconds, watch.curve)
 
 
 @torch.no_grad()
@@ -278,7 +279,8 @@ def linear_head(
             optimizer.step()
         scheduler.step()
         watch.look(network)
-    return Fit(test(network), {"joint": watch.now, "total": watch.now}, watch.curve)
+    seconds = watch.now
+    return Fit(test(network), {"joint": seconds, "total": seconds}, watch.curve)
 
 
 def _shuffled_batches(size: int) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import solar_cells
 from common import (
+    Journal,
     linear_head_accuracy,
     load_fashion_mnist,
     median_box,
@@ -223,23 +224,13 @@ def table(rows: pd.DataFrame) -> list[str]:
 
 def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
     """Measure the rows that are missing, and write the table of all of them."""
-    known: set[tuple[str, int]] = set()
-    if ROWS.exists() and not is_quick:
-        rows = pd.read_csv(ROWS)
-        if again:
-            rows = rows[~rows["set"].isin(names)]
-            rows.to_csv(ROWS, index=False)
-        known = set(zip(rows["set"], rows["seed"], strict=True))
-    measured: list[pd.DataFrame] = []
+    journal = Journal(None if is_quick else ROWS, COLUMNS, ("set", "seed"), PLACES)
+    if again:
+        journal.drop("set", names)
     for name in names:
         for seed in PROBLEMS[name].seeds[: 1 if is_quick else None]:
-            if (name, seed) in known:
-                continue
-            row = {"set": name, "seed": seed, **PROBLEMS[name].measure(seed)}
-            print(row, flush=True)
-            measured.append(pd.DataFrame([row], columns=COLUMNS).round(PLACES))
-            if not is_quick:  # another process may measure other sets meanwhile
-                measured[-1].to_csv(ROWS, mode="a", header=not ROWS.exists(), index=False)
+            if (name, seed) not in journal:
+                journal.add({"set": name, "seed": seed, **PROBLEMS[name].measure(seed)})
     head = (
         "`ProtoPNetClassifier` as it comes, beside the same backbone with average pooling and a "
         "linear head: as many epochs, all of which train the whole network, at the best of the "
@@ -251,8 +242,8 @@ def main(names: Sequence[str], *, again: bool, is_quick: bool) -> None:
         "0.01. Rows come from several machines, both classifiers of a row from one; all are in "
         "price.csv."
     )
-    every = pd.concat(measured) if is_quick else pd.read_csv(ROWS)
-    publish("The price of the reasons", [head, "", *table(every)], is_quick=is_quick)
+    lines = [head, "", *table(journal.table())]
+    publish("The price of the reasons", lines, is_quick=is_quick)
 
 
 if __name__ == "__main__":
