@@ -43,28 +43,20 @@ from sklearn_protopnet._network import (
     BACKBONES,
     PRECISIONS,
     SIMILARITIES,
-    Architecture,
-    resolve_device,
-    resolve_precision,
     working_conditions,
 )
+from sklearn_protopnet._plan import checkpoint_of, training_task
 from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training import (
-    TRAINED_BACKBONE_RATE,
-    Checkpoint,
     HistoryRow,
     LastLayerTask,
     Observers,
-    Settings,
     TrainedNetwork,
     TrainingProgress,
-    TrainingTask,
     dataset_similarities,
     train_network,
-    usual_pretraining,
 )
 from sklearn_protopnet._validation import (
-    TrainingData,
     check_images,
     check_labels,
     check_training_images,
@@ -549,8 +541,8 @@ class ProtoPNetClassifier(
             standardization=earlier.standardization,
             kept_images=earlier.required_images,
         )  # fmt: skip
-        task = self._task(data, images.shape, earlier)
-        checkpoint, ranks = self._checkpoint(task), Ranks.now(task.device)
+        task = training_task(self, data, images.shape, earlier)
+        checkpoint, ranks = checkpoint_of(self, task), Ranks.now(task.device)
         shapes = {
             "backbone_": None,  # of an earlier fit
             "feature_names_in_": getattr(checked, "feature_names_in_", None),
@@ -939,90 +931,6 @@ class ProtoPNetClassifier(
     @property
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
-
-    def _task(
-        self, data: TrainingData, image_shape: tuple[int, int, int], earlier: Earlier
-    ) -> TrainingTask:
-        n_classes, per_class = len(data.classes), int(self.n_prototypes_per_class)
-        owners = earlier.prototype_classes(n_classes, per_class)
-        architecture = self._architecture(image_shape, n_classes, owners)
-        device = resolve_device(self.device)
-        return TrainingTask(
-            architecture,
-            self._settings(len(data.training), earlier),
-            data.training,
-            data.validation,
-            self.augment,
-            data.seed,
-            device,
-            resolve_precision(self.precision, device, is_small=architecture.is_small),
-            earlier.start(architecture, data.classes),
-        )
-
-    def _checkpoint(self, task: TrainingTask) -> Checkpoint:
-        if self.checkpoint is None:
-            return Checkpoint(None, "", 0.0)
-        if not os.fspath(self.checkpoint):
-            raise ValueError("checkpoint must name a directory, got an empty name.")
-        is_reproducible = isinstance(self.random_state, Integral)
-        if not is_reproducible:
-            raise ValueError(
-                "checkpoint needs an integer random_state, since another seed is another training, "
-                f"got {self.random_state!r}."
-            )
-        return Checkpoint(self.checkpoint, task.key(), self.checkpoint_interval)
-
-    def _architecture(
-        self, image_shape: tuple[int, int, int], n_classes: int, owners: tuple[int, ...]
-    ) -> Architecture:
-        size = tuple(self.prototype_size)
-        if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
-            raise ValueError(
-                "prototype_size must be (height, width) in positive integers, got "
-                f"{self.prototype_size!r}."
-            )
-        return Architecture(
-            backbone=self.backbone,
-            image_shape=image_shape,
-            n_classes=n_classes,
-            prototype_classes=owners,
-            prototype_depth=int(self.prototype_depth),
-            prototype_size=(int(size[0]), int(size[1])),
-            similarity=self.similarity,
-            n_pooled_patches=int(self.n_pooled_patches),
-            feature_stride=self.feature_stride and int(self.feature_stride),
-            weights=self.weights,
-        )
-
-    def _settings(self, n_images: int, earlier: Earlier) -> Settings:
-        is_warm_start = earlier.is_warm_start
-        is_trained = isinstance(self.backbone, nn.Module) or self.weights is not None
-        pretraining_epochs, backbone_rate = self.pretraining_epochs, self.backbone_learning_rate
-        if pretraining_epochs == "auto":
-            usual = usual_pretraining(n_images, self.batch_size)
-            pretraining_epochs = 0 if is_trained else usual
-        if backbone_rate == "auto":
-            backbone_rate = TRAINED_BACKBONE_RATE if is_trained else self.learning_rate
-        return Settings(
-            pretraining_epochs=0 if is_warm_start else int(pretraining_epochs),
-            warmup_epochs=0 if is_warm_start else self.warmup_epochs,
-            joint_epochs=self.joint_epochs,
-            projection_interval=self.projection_interval,
-            learning_rate=float(self.learning_rate),
-            backbone_learning_rate=float(backbone_rate),
-            weight_decay=float(self.weight_decay),
-            batch_size=self.batch_size,
-            cluster_weight=float(self.cluster_weight),
-            separation_weight=float(self.separation_weight),
-            linear_head_weight=float(self.linear_head_weight),
-            l1_weight=float(self.l1_weight),
-            l2_weight=float(self.l2_weight),
-            is_trained=is_trained,
-            freeze_statistics=self.weights is not None,
-            is_warm_start=is_warm_start,
-            has_forbidden=earlier.has_forbidden,
-            patience=self.n_iter_no_change if self.early_stopping else None,
-        )
 
     def _logits(self, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
         fitted, source = self._fitted(X)
