@@ -132,6 +132,11 @@ class Browser:
         self.send("Target.closeTarget", targetId=target)
 
 
+NEXT_FRAME = """
+    for (const _ of [1, 2]) await new Promise((done) => requestAnimationFrame(done));
+"""
+
+
 class Page:
     def __init__(self, browser, session):
         self._browser, self._session = browser, session
@@ -147,9 +152,7 @@ class Page:
             deviceScaleFactor=1,
             mobile=width < 500,
         )
-        # Media queries are looked at with the next frame.
-        frame = "new Promise((done) => requestAnimationFrame(done))"
-        self.run(f"await {frame}; await {frame};")
+        self.run(NEXT_FRAME)  # with which media queries are looked at
 
     def run(self, code):
         """Run a function's body in the page and give what it returns."""
@@ -190,6 +193,7 @@ class Page:
         x, y = self.run(f"""
             const element = document.querySelector('{selector}');
             element.scrollIntoView({{ block: "center", behavior: "instant" }});
+            {NEXT_FRAME}  // a click hits what was drawn last
             const {{ left, top, width, height }} = element.getBoundingClientRect();
             return [left + width / 2, top + height / 2];
         """)
