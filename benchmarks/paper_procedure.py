@@ -3,7 +3,8 @@
 It does what the original code does, without its figures and logs: float32, features recomputed
 in every epoch, the expanded distance by convolutions, a projection that loops over prototypes on
 the CPU, 20 passes of the whole network for the last layer. Nothing is slower than it must be for
-that: what is frozen gets no gradient and is in ``eval()``, costs without one are not computed.
+that: what is frozen gets no gradient, costs without one are not computed. One thing is other than
+in the original: the frozen backbone is in ``eval()``, its statistics those that it started with.
 
 Shapes: N images of a batch, P prototypes, K classes, D depth, H x W feature map.
 """
@@ -234,6 +235,7 @@ def linear_head(
     *,
     test: Callable[[nn.Module], float],
     look: Callable[[nn.Module], float],
+    build: Callable[[], nn.Module] = resnet18_without_head,
     epochs: int = 10,
     rate: float = 1e-4,
     channels_last: bool = False,
@@ -246,6 +248,8 @@ def linear_head(
     ----------
     X, y, test, look
         As in `fit`.
+    build : callable
+        Gives the network whose maps have 512 channels.
     epochs : int
     rate : float
         Adam's, for all layers; it goes down along a cosine.
@@ -261,7 +265,7 @@ def linear_head(
     torch.manual_seed(seed)
     n_classes = int(y.max()) + 1
     network = nn.Sequential(
-        resnet18_without_head(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, n_classes)
+        build(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, n_classes)
     )
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
