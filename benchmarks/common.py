@@ -26,7 +26,7 @@ import sklearn_protopnet
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
-from sklearn_protopnet._network import resolve_precision, working_conditions
+from sklearn_protopnet._network import FewCellProducts, resolve_precision, working_conditions
 from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -152,7 +152,8 @@ def linear_head_accuracy(
         for _ in range(n_epochs):
             network.train()
             for batch in torch.randperm(len(rows)).split(like.batch_size):
-                with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                autocast = torch.autocast("cpu", precision, enabled=precision != torch.float32)
+                with autocast, FewCellProducts():
                     logits = network(source.batch(batch.numpy()))
                 loss = nn.functional.cross_entropy(logits.float(), labels[batch])
                 optimizer.zero_grad()
@@ -293,12 +294,6 @@ class Journal:
     def table(self) -> pd.DataFrame:
         """Give all rows, those of other processes too."""
         return self.rows if self.path is None else pd.read_csv(self.path)
-
-    def drop(self, column: str, values: Sequence[Hashable]) -> None:
-        """Forget the rows that have one of these values."""
-        self.rows = self.rows[~self.rows[column].isin(values)]
-        if self.path is not None:
-            self.rows.to_csv(self.path, index=False)
 
 
 def publish(title: str, lines: list[str], *, is_quick: bool) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -235,10 +235,10 @@ def linear_head(
     *,
     test: Callable[[nn.Module], float],
     look: Callable[[nn.Module], float],
-    build: Callable[[], nn.Module] = resnet18_without_head,
     epochs: int = 10,
     rate: float = 1e-4,
     channels_last: bool = False,
+    convolutions: Callable[[], AbstractContextManager[object]] = nullcontext,
     bfloat16: bool = False,
     seed: int = 0,
 ) -> Fit:
@@ -248,13 +248,13 @@ def linear_head(
     ----------
     X, y, test, look
         As in `fit`.
-    build : callable
-        Gives the network whose maps have 512 channels.
     epochs : int
     rate : float
         Adam's, for all layers; it goes down along a cosine.
     channels_last, bfloat16 : bool
         Memory format, and autocast of the forward pass.
+    convolutions : callable
+        Gives the context of forward passes.
     seed : int
 
     Returns
@@ -265,7 +265,7 @@ def linear_head(
     torch.manual_seed(seed)
     n_classes = int(y.max()) + 1
     network = nn.Sequential(
-        build(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, n_classes)
+        resnet18_without_head(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, n_classes)
     )
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
@@ -275,7 +275,7 @@ def linear_head(
     for _ in range(epochs):
         for batch in _shuffled_batches(len(X)):
             images = X[batch].contiguous(memory_format=layout)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), convolutions():
                 logits = network(images)
             loss = nn.functional.cross_entropy(logits.float(), y[batch])
             optimizer.zero_grad()

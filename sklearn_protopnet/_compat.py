@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import torch
 from joblib.hashing import NumpyHasher
 from joblib.parallel import BACKENDS, get_active_backend
 from sklearn.base import _fit_context as fit_context
@@ -34,6 +35,7 @@ __all__ = [
     "count_writes",
     "fit_context",
     "get_active_backend",
+    "has_hooks_for_saved_tensors",
     "is_loky",
     "is_mutable",
     "storage_key",
@@ -70,3 +72,8 @@ def storage_key(tensor: Tensor) -> int:
 def count_writes(tensor: Tensor) -> int:
     """Count how often a tensor has been written to in place."""
     return int(tensor._version)
+
+
+def has_hooks_for_saved_tensors() -> bool:
+    """Tell whether what a forward pass saves goes through hooks, as with checkpoints of torch."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None

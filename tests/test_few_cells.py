@@ -1,18 +1,19 @@
 """Convolutions that train as matrix products: the same numbers, and only where they are quick."""
 
 import copy
-import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
-from sklearn_protopnet._network._efficientnet_lite import SameConv2d
-from sklearn_protopnet._network._few_cells import FewCellsConv2d
+from sklearn_protopnet._network import FewCellProducts
 
 
 class Convolutions(TorchFunctionMode):
@@ -26,22 +27,16 @@ class Convolutions(TorchFunctionMode):
 
 
 def count_convolutions(module, maps):
-    with Convolutions() as convolutions:
+    with Convolutions() as convolutions, FewCellProducts():
         module(maps)
     return convolutions.count
 
 
-def quick(module):
-    copied = copy.deepcopy(module)
-    FewCellsConv2d.take_over(copied)
-    assert type(copied) is FewCellsConv2d
-    return copied
-
-
-def outcome(module, maps):
+def outcome(module, maps, context=nullcontext):
     """What a convolution gives, and the gradients of what depends on all of it."""
-    maps = maps.clone().requires_grad_()
-    found = module(maps)
+    maps, module = maps.clone().requires_grad_(), copy.deepcopy(module)
+    with context():
+        found = module(maps)
     weights = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).reshape(found.shape)
     (found.double() * weights).sum().backward()
     return [found, maps.grad, *(each.grad for each in module.parameters())]
@@ -59,22 +54,26 @@ def outcome(module, maps):
 )
 def test_a_product_is_the_convolution(kernel, how, size):
     torch.manual_seed(0)
-    usual = nn.Conv2d(4, 6, kernel, **how).double()
+    convolution = nn.Conv2d(4, 6, kernel, **how).double()
     maps = torch.randn(3, 4, *size, dtype=torch.float64)
-    assert count_convolutions(quick(usual), maps) == 0
-    for found, wanted in zip(outcome(quick(usual), maps), outcome(usual, maps), strict=True):
+    assert count_convolutions(convolution, maps) == 0
+    pairs = zip(
+        outcome(convolution, maps, FewCellProducts), outcome(convolution, maps), strict=True
+    )
+    for found, wanted in pairs:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_rounding_in_bfloat16_is_that_of_a_convolution():
     torch.manual_seed(0)
-    usual = nn.Conv2d(64, 64, 3, padding=1, bias=False)
+    convolution = nn.Conv2d(64, 64, 3, padding=1, bias=False)
     maps = torch.randn(16, 64, 2, 2)
-    exact = outcome(copy.deepcopy(usual).double(), maps.double())
+    exact = outcome(convolution.double(), maps.double())
+    convolution.float()
     errors = []
-    for module in (quick(usual), usual):
+    for context in (FewCellProducts, nullcontext):
         with torch.autocast("cpu", torch.bfloat16):
-            found = outcome(module, maps)
+            found = outcome(convolution, maps, context)
         errors.append(
             [(a.double() - b).norm() / b.norm() for a, b in zip(found, exact, strict=True)]
         )
@@ -82,48 +81,94 @@ def test_rounding_in_bfloat16_is_that_of_a_convolution():
     assert all(ours <= 2 * usual for ours, usual in zip(*errors, strict=True))
 
 
-def test_only_small_maps_in_training_are_products():
-    convolution = quick(nn.Conv2d(2, 2, 3, padding=1))
+def test_maps_of_more_cells_are_convolutions():
+    convolution = nn.Conv2d(2, 2, 3, padding=1)
     assert count_convolutions(convolution, torch.randn(2, 2, 3, 3)) == 0
     assert count_convolutions(convolution, torch.randn(2, 2, 2, 5)) == 1
-    assert count_convolutions(convolution.eval(), torch.randn(2, 2, 3, 3)) == 1
 
 
 def test_a_map_that_is_too_small_is_refused_as_ever():
-    convolution = quick(nn.Conv2d(2, 2, 5))
-    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
-        convolution(torch.randn(2, 2, 3, 3))
+    with FewCellProducts(), pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        nn.Conv2d(2, 2, 5)(torch.randn(2, 2, 3, 3))
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "shape"),
     [
-        {"kernel_size": 1},
-        {"kernel_size": 3, "groups": 2},
-        {"kernel_size": 3, "dilation": 2},
-        {"kernel_size": 3, "padding": "same"},
-        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+        ({"kernel_size": 1}, (2, 2, 2, 2)),
+        ({"kernel_size": 3, "groups": 2, "padding": 1}, (2, 2, 2, 2)),
+        ({"kernel_size": 2, "dilation": 2, "padding": 1}, (2, 2, 2, 2)),
+        ({"kernel_size": 3, "padding": "same"}, (2, 2, 2, 2)),
+        ({"kernel_size": 3, "padding": 1}, (2, 2, 2)),  # one image, not a batch
     ],
 )
-def test_others_stay_as_they_are(how):
-    convolution = nn.Conv2d(2, 2, **how)
-    FewCellsConv2d.take_over(convolution)
-    assert type(convolution) is nn.Conv2d
+def test_others_stay_convolutions(how, shape):
+    assert count_convolutions(nn.Conv2d(2, 2, **how), torch.randn(shape)) == 1
 
 
-def test_networks_that_have_a_name_have_them():
-    backbone = build_backbone("resnet18")
-    kinds = [type(each) for each in backbone.modules() if isinstance(each, nn.Conv2d)]
-    assert kinds.count(FewCellsConv2d) == 17  # all but the three of 1 x 1 beside a stride
-    shapes = [each.shape for each in backbone.state_dict().values()]
-    assert shapes == [each.shape for each in resnet18().state_dict().values()][: len(shapes)]
-    assert repr(pickle.loads(pickle.dumps(backbone))) == repr(backbone)
-    kinds = [type(each) for each in build_backbone("efficientnet_lite0").modules()]
-    assert kinds.count(SameConv2d) == 5
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_borders_of_pixels_are_products_too(mode):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(2, 3, 3, padding=1, padding_mode=mode).double()
+    maps = torch.randn(2, 2, 2, 2, dtype=torch.float64)
+    assert count_convolutions(convolution, maps) == 0
+    with FewCellProducts():
+        found = convolution(maps)
+    torch.testing.assert_close(found, convolution(maps), rtol=1e-12, atol=1e-12)
 
 
-def test_a_module_of_the_users_is_left_alone():
-    backbone = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+def test_numbers_that_stand_for_pairs():
+    maps, weight = torch.randn(2, 2, 4, 4), torch.randn(3, 2, 3, 3)
+    for how in ({}, {"stride": 2, "padding": 1}, {"stride": [2], "padding": [1]}):
+        with Convolutions() as convolutions, FewCellProducts():
+            found = nn.functional.conv2d(maps, weight, **how)
+        assert convolutions.count == 0
+        torch.testing.assert_close(found, nn.functional.conv2d(maps, weight, **how))
+
+
+class Again(nn.Module):
+    """A backbone that computes its maps a second time in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+
+    def forward(self, images):
+        return checkpoint(self.layers, images, use_reentrant=False)
+
+
+class Kinds(nn.Module):
+    """Notes which kinds of operations follow its convolution, in training and outside of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.products = {True: set(), False: set()}
+
+    def forward(self, images):
+        maps = self.convolution(images)
+        with torch.enable_grad():
+            is_product = "Permute" in type(self.convolution(images).grad_fn).__name__
+        self.products[self.training].add(is_product)
+        return maps
+
+
+@pytest.mark.parametrize("backbone", [Again(), Kinds()])
+def test_steps_of_any_backbone_have_products(backbone):
     X = np.random.default_rng(0).random((8, 3, 3))
-    clf = ProtoPNetClassifier(backbone=backbone, n_prototypes_per_class=1, joint_epochs=1)
-    assert type(clf.fit(X, np.arange(8) % 2).backbone_[0]) is nn.Conv2d
+    clf = ProtoPNetClassifier(
+        backbone=backbone, n_prototypes_per_class=1, pretraining_epochs=1, joint_epochs=1
+    ).fit(X, np.arange(8) % 2)
+    clf.predict(X)
+    if isinstance(backbone, Kinds):
+        assert True in clf.backbone_.products[True]
+        assert clf.backbone_.products[False] == {False}
+
+
+def test_a_network_that_has_a_name_is_as_torch_has_it():
+    backbone = build_backbone("resnet18").eval()
+    kinds = {type(each) for each in backbone.modules()}
+    usual = {type(each) for each in resnet18().modules()}
+    assert kinds <= usual | {nn.Sequential}
+    features = create_feature_extractor(backbone, ["5"])(torch.zeros(1, 3, 32, 32))
+    assert features["5"].shape == (1, 128, 4, 4)

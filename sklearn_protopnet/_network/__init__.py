@@ -16,6 +16,7 @@ from sklearn_protopnet._network._evidence import (
     evidence_of,
     latent_patches,
 )
+from sklearn_protopnet._network._few_cells import FewCellProducts
 from sklearn_protopnet._network._linear_head import LinearHead
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
@@ -36,6 +37,7 @@ __all__ = [
     "Backbone",
     "Chunk",
     "Evidence",
+    "FewCellProducts",
     "LinearHead",
     "PrototypeNetwork",
     "ReceptiveField",

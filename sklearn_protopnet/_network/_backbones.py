@@ -23,7 +23,6 @@ from sklearn_protopnet._network._efficientnet_lite import (
     imagenet_state,
     with_own_names,
 )
-from sklearn_protopnet._network._few_cells import FewCellsConv2d
 from sklearn_protopnet._network._weights import (
     IMAGENET,
     Backbone,
@@ -121,7 +120,6 @@ def build_backbone(
     built = record.features(network)
     if record.channels is not None and channels != record.channels:
         _adapt_channels(built, channels, weights)
-    FewCellsConv2d.take_over(built)
     return built if feature_stride is None else _cut(built, channels, feature_stride)
 
 

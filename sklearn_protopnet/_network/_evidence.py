@@ -19,7 +19,7 @@ from sklearn_protopnet._images import fill_up
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 
 NARROW: Final = 16
-FEW_CELLS: Final = 2**10
+FEWEST_CELLS: Final = 2**10
 """Convolutions to fewer channels than this take another way for fewer cells than that, and round
 differently: by 1e-6 in feature maps of a size of 1."""
 
@@ -74,7 +74,7 @@ def latent_patches(network: PrototypeNetwork, maps: Iterable[Chunk]) -> Iterator
     for index, chunk in maps:
         filled = chunk.to(network.prototypes.device)
         if network.prototypes.shape[1] < NARROW:
-            filled = fill_up(filled, -(-FEW_CELLS // filled[0, 0].numel()))
+            filled = fill_up(filled, -(-FEWEST_CELLS // filled[0, 0].numel()))
         yield index, network.raw_patches(filled)[: len(index)]
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_protopnet._images import Changes, Dataset, Transform, transform_by
+from sklearn_protopnet._network import FewCellProducts
 from sklearn_protopnet._ranks import Ranks
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._judged_patches import JudgedPatches
@@ -179,7 +180,7 @@ class GradientEpochs:
                 yield torch.cat([self.features.batch(batch), *more])
             return
         for images in source.batches([rows[batch] for batch in batches], changes):
-            with self.autocast():
+            with self.autocast(), FewCellProducts():
                 maps = self.network.feature_maps(torch.cat([images.to(self.device), *more]))
             yield maps
 
