@@ -108,7 +108,7 @@ class ProtoPNetClassifier(
         size, in which a cell sees a part of the image: 5 of 8 pixels, 16 of 28, 36 of 96. By
         name: ``"efficientnet_lite0"``, and torchvision's, such as ``"resnet34"``; the user guide's
         page on images lists all. A module maps images ``(n, C, H, W)`` to feature maps
-        ``(n, F, H', W')`` and is copied.
+        ``(n, F, H', W')``, in ``eval()`` each image by itself, and is copied.
     weights : {"imagenet"} or str, default=None
         What the backbone starts from. With None, random weights, or those of the module. With
         ``"imagenet"`` those that the network was published with: torchvision fetches its own

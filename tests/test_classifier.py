@@ -320,7 +320,7 @@ class TestErrors:
             ({"prototype_size": (9, 1)}, r"which is 8 x 8 for .* 'auto', got \(9, 1\)"),
             ({"prototype_size": (1,)}, r"prototype_size must be .* got \(1,\)"),
             ({"backbone": "resnet19"}, r"'backbone' parameter .* Got 'resnet19'"),
-            ({"backbone": "vgg11"}, r"must accept images of 8 x 8 pixels and 1 channels"),
+            ({"backbone": "vgg11"}, r"must accept images of 8 x 8 pixels and 1 channel,"),
             ({"backbone": nn.Flatten()}, r"must map float32 images .* got shape \(2, 64\)"),
             ({"device": "abacus"}, r"device must be 'auto' or .* got 'abacus'"),
             (

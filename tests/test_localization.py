@@ -38,6 +38,22 @@ def clf(images):
     return ProtoPNetClassifier(**QUICK, **changes).fit(images, np.arange(24) % 2)
 
 
+@pytest.mark.parametrize("localizer", LOCALIZERS)
+def test_a_backbone_may_write_to_its_images(localizer):
+    X = np.random.default_rng(0).normal(size=(12, 8, 8))
+    y, before = np.arange(12) % 2, X.copy()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        convolution = nn.Conv2d(1, 4, 3)
+    found = []
+    for is_inplace in (True, False):
+        backbone = nn.Sequential(nn.ReLU(is_inplace), convolution)
+        clf = ProtoPNetClassifier(backbone=backbone, **QUICK).fit(X, y)
+        found.append(clf.explain(X[:2], localizer=localizer))
+    pd.testing.assert_frame_equal(*found)
+    assert_array_equal(X, before)
+
+
 class TestRelevanceBox:
     def test_it_leaves_out_five_percent_on_each_side(self):
         """Of 100 in all, 5 may be left out on each side."""

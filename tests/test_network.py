@@ -426,6 +426,12 @@ class TestFeatureStride:
         ]
         assert not any(value.any() for value in statistics)  # measuring strides moves none
 
+    @pytest.mark.parametrize("name", ["auto", "resnet18", "efficientnet_lite0"])
+    @pytest.mark.parametrize("stride", [None, 2])
+    def test_it_is_ready_to_be_trained(self, name, stride):
+        backbone = build_backbone(name, image_size=(28, 28), feature_stride=stride)
+        assert all(module.training for module in backbone.modules())
+
     @pytest.mark.parametrize(("stride", "n_layers", "map_size"), [(1, 6, 28), (2, 13, 14)])
     def test_the_small_network_may_be_cut_too(self, stride, n_layers, map_size):
         backbone = build_backbone("auto", channels=1, image_size=(28, 28), feature_stride=stride)
@@ -502,6 +508,30 @@ class TestErrors:
     def test_an_error_of_a_module_is_that_of_the_backbone(self, module):
         message = "8 x 9 pixels and 2 channels, got an error from Conv2d"
         with pytest.raises(ValueError, match=message):
+            architecture(backbone=module).build()
+
+    @pytest.mark.parametrize(
+        "module",
+        [
+            nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+            Changed(lambda maps: maps - maps.mean((0, 2, 3), keepdim=True)),
+            Changed(lambda maps: nn.functional.dropout(maps, 0.5)),
+        ],
+    )
+    def test_an_image_must_have_its_own_maps(self, module):
+        message = "the same maps in any call, got others from (Sequential|Changed) for an image"
+        with pytest.raises(ValueError, match=message):
+            architecture(backbone=module).build()
+
+    def test_a_module_that_fails_on_one_image_is_named(self):
+        squeezed = Changed(lambda maps: maps.squeeze(0))
+        with pytest.raises(ValueError, match="pixels and 2 channels, got an error from Changed"):
+            architecture(backbone=squeezed).build()
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+    def test_a_module_that_cannot_be_copied_is_refused(self):
+        module = torch.nn.utils.weight_norm(nn.Conv2d(2, 4, 1))
+        with pytest.raises(ValueError, match="can be copied, got an error from copy"):
             architecture(backbone=module).build()
 
     @pytest.mark.parametrize("door", ["fit", "predict"])

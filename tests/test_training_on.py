@@ -199,6 +199,15 @@ def test_required_images_are_not_set_aside(edited, data, seed):
     assert_array_equal(trained.prototype_boxes_[8], edited.prototype_boxes_[8])
 
 
+def test_images_are_set_aside_where_none_is_required(data):
+    clf = ProtoPNetClassifier(**SETTINGS, early_stopping=True).fit(*data)
+    forbidden = PrototypeEditor(clf, *data).forbid(0).classifier_
+    for earlier in (clf, forbidden):
+        n_rows = len(earlier.history_)
+        added = copy.deepcopy(earlier).fit(*data).history_table().iloc[n_rows:]
+        assert added["validation_accuracy"].notna().any()
+
+
 def test_a_required_image_that_is_missing_is_an_error(edited, data):
     X, y = data
     kept = np.arange(len(X)) != edited.prototype_sample_indices_[8]

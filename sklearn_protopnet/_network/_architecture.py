@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sklearn_protopnet._images import describe
 from sklearn_protopnet._network._backbones import BACKBONES, build_backbone
 from sklearn_protopnet._network._functional import patch_grid
 from sklearn_protopnet._network._prototype_network import PrototypeNetwork, initial_head
@@ -18,6 +19,9 @@ from sklearn_protopnet._network._receptive_field import ReceptiveField, trace_re
 from sklearn_protopnet._network._runtime import TINY_IMAGE, seeded_construction
 from sklearn_protopnet._network._similarity import SIMILARITIES
 from sklearn_protopnet._network._weights import Backbone, weights_digest
+
+RELATIVE: Final = 1e-3
+"""Maps that differ by no more than that differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ class Architecture:
         ImportError, OSError
             If the weights cannot be had.
         ValueError
-            If the weights do not fit, the backbone does not accept the images, or its feature
-            map is smaller than a prototype.
+            If the weights do not fit, the backbone does not accept the images or maps one by what
+            the others are, or its feature map is smaller than a prototype.
         """
         with seeded_construction(seed):
             backbone = self._backbone(self.weights)
@@ -152,13 +156,23 @@ class Architecture:
 
     def _trace(self, backbone: nn.Module) -> ReceptiveField:
         height, width, channels = self.image_shape
+        is_own = isinstance(self.backbone, nn.Module)
         try:
-            return trace_receptive_field(backbone, channels, (height, width))
+            field = trace_receptive_field(backbone, channels, (height, width))
+            keeps_apart = not is_own or _keeps_apart(backbone, channels, (height, width))
         except Exception as error:  # a module of the user's may fail in any way
             raise ValueError(
-                f"The backbone must accept images of {height} x {width} pixels and {channels} "
-                f"channels, got an error from {self._name}: {error}"
+                f"The backbone must accept images of {describe(self.image_shape)}, got an error "
+                f"from {self._name}: {error}"
             ) from error
+        if not keeps_apart:
+            raise ValueError(
+                "The backbone must give an image the same maps in any call, got others from "
+                f"{self._name} for an image alone than beside another one, in eval(). "
+                "Normalisation needs statistics of its own (track_running_stats), and dropout "
+                "must heed the module's mode (training=self.training)."
+            )
+        return field
 
     def _check_prototype_size(self, field: ReceptiveField) -> None:
         size, map_size = self.prototype_size, field.map_size
@@ -175,3 +189,14 @@ class Architecture:
         return (
             repr(self.backbone) if isinstance(self.backbone, str) else type(self.backbone).__name__
         )
+
+
+@torch.no_grad()
+def _keeps_apart(backbone: nn.Module, channels: int, image_size: tuple[int, int]) -> bool:
+    """Tell whether an image has the same maps alone and beside another one."""
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    images = torch.randn(2, channels, *image_size, generator=generator, device="cpu")
+    together = backbone(images.clone())
+    alone = torch.cat([backbone(image[None].clone()) for image in images])
+    scale = together.abs().amax().item()
+    return torch.allclose(alone, together, RELATIVE, RELATIVE * scale, equal_nan=True)

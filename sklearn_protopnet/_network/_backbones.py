@@ -84,7 +84,8 @@ def build_backbone(
     TypeError
         If the module is one of TorchScript.
     ValueError
-        If there is no such network or no map of that stride, or the weights do not fit.
+        If there is no such network or no map of that stride, the weights do not fit, or the
+        module cannot be copied.
 
     See Also
     --------
@@ -100,7 +101,7 @@ def build_backbone(
     """
     if isinstance(backbone, nn.Module):
         _check_module(backbone)
-        built = copy.deepcopy(backbone).cpu()
+        built = _copied(backbone).cpu()
         if weights is not None:
             load_module_weights(built, weights)
         if feature_stride is not None:
@@ -134,6 +135,16 @@ def _check_module(backbone: nn.Module) -> None:
             "backbone must have numbers for parameters, got some on the device 'meta', which has "
             "none: build it on another one."
         )
+
+
+def _copied(backbone: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(backbone)
+    except Exception as error:  # a module of the user's may fail in any way
+        raise ValueError(
+            "backbone must be a module that can be copied, got an error from copy.deepcopy: "
+            f"{error}"
+        ) from error
 
 
 def published_standardization(
@@ -285,7 +296,7 @@ def _cut(backbone: nn.Module, channels: int, feature_stride: int) -> nn.Sequenti
             f"feature_stride must be a stride of the backbone, {found}, got {feature_stride}."
         )
     last = len(strides) - strides[::-1].index(feature_stride)
-    return nn.Sequential(*layers[:last])
+    return nn.Sequential(*layers[:last]).train()
 
 
 @torch.no_grad()

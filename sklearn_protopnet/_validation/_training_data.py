@@ -101,10 +101,11 @@ def prepare_training(
 
 def _rows_of(images: NDArray[Any] | None, dataset: Dataset) -> NDArray[np.bool_]:
     """Say which images of a dataset (n,) are among others (r, H, W, C)."""
-    wanted = set() if images is None else {*map(bytes, ArrayImages(images).survey.digests)}
-    digests = dataset.source.images.survey.digests[dataset.rows] if wanted else ()
-    found = [bytes(digest) in wanted for digest in digests]
-    return np.array(found, dtype=bool) if wanted else np.zeros(len(dataset), dtype=bool)
+    if images is None or not len(images):
+        return np.zeros(len(dataset), dtype=bool)
+    wanted = {*map(bytes, ArrayImages(images).survey.digests)}
+    digests = dataset.source.images.survey.digests[dataset.rows]
+    return np.array([bytes(digest) in wanted for digest in digests], dtype=bool)
 
 
 def _standardization(estimator: BaseEstimator, training: Dataset) -> Standardization:

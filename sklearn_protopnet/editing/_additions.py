@@ -118,10 +118,12 @@ def _new_label(y: Any, n_images: int, classes: NDArray[Any]) -> NDArray[Any]:
     is_right = found.dtype.kind in kinds and (classes.dtype.kind not in "UO" or is_text)
     if not is_right or (found.dtype.kind == "f" and not np.isfinite(found[0])):
         raise ValueError(
-            f"A new label must be of the kind of {classes.tolist()[:5]}, got {found[0]!r}."
+            f"A new label must be of the kind of {classes.tolist()[:5]}, got {found.tolist()[0]!r}."
         )
     if class_indices(found, classes)[0] >= 0:
-        raise ValueError(f"y must be a class that is not known, got {found[0]!r}, which is.")
+        raise ValueError(
+            f"y must be a class that is not known, got {found.tolist()[0]!r}, which is."
+        )
     return found
 
 
@@ -178,9 +180,10 @@ def _patch_at(now: Snapshot, k: int, sample: Any, box: Any) -> tuple[Patches, li
         )
     row = int(sample)
     if now.training.labels[row] != k:
+        wanted_label, label = classes[[k, now.training.labels[row]]].tolist()
         raise ValueError(
-            f"sample must be an image of class {classes[k]!r}, got {row}, which is one of class "
-            f"{classes[now.training.labels[row]]!r}."
+            f"sample must be an image of class {wanted_label!r}, got {row}, which is one of class "
+            f"{label!r}."
         )
     source, _ = now.training.image(row)
     wanted = _check_box(box, source.sizes[0])

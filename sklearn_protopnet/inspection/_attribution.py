@@ -135,8 +135,10 @@ def relevance(network: PrototypeNetwork, image: Tensor, queries: Queries) -> Att
     queries : Queries
     """
     pixels = image.detach().clone().requires_grad_()
-    with torch.enable_grad(), Propagation(pixels):
-        patches = network.raw_patches(network.feature_maps(pixels))  # (1, L, D1)
+    with torch.enable_grad():
+        inputs = pixels.clone()  # no leaf: a module may write to it
+        with Propagation(inputs):
+            patches = network.raw_patches(network.feature_maps(inputs))  # (1, L, D1)
     with torch.no_grad():
         chosen = patches[0, queries.positions]  # (Q, D1)
         wanted = network.comparable(network.prototypes.flatten(1)[queries.prototypes])

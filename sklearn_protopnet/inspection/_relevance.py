@@ -69,7 +69,7 @@ class Propagation(TorchFunctionMode):
         # Borders of zeros count as pixels: the range holds 0, so that low <= 0 <= high.
         self._low = pixels.amin((0, 2, 3), keepdim=True).clamp(max=0)  # (1, C, 1, 1)
         self._high = pixels.amax((0, 2, 3), keepdim=True).clamp(min=0)
-        self._raw = [images]
+        self._raw = [(images, count_writes(images))]
         self._convolutions: list[tuple[Tensor, int, _Linear]] = []
 
     def __torch_function__(
@@ -92,11 +92,12 @@ class Propagation(TorchFunctionMode):
             return _PassedThrough.apply(before, after)
         result = func(*args, **given)
         if func is F.pad and self._is_raw(args[0]):
-            self._raw.append(result)
+            self._raw.append((result, count_writes(result)))
         return result
 
     def _is_raw(self, tensor: Tensor) -> bool:
-        return any(tensor is each for each in self._raw)
+        # After `relu_` it is the same tensor, and no longer what came in.
+        return any(tensor is each and count_writes(each) == n for each, n in self._raw)
 
     def _convolution(self, given: dict[str, Any]) -> Tensor:
         inputs, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
