@@ -113,6 +113,12 @@ def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def precision_of(clf: ProtoPNetClassifier) -> torch.dtype:
+    """Give the precision of a fitted classifier's training steps."""
+    architecture = fitted_network(clf).architecture
+    return resolve_precision(clf.precision, torch.device("cpu"), is_small=architecture.is_small)
+
+
 def linear_head_accuracy(
     like: ProtoPNetClassifier,
     train: tuple[NDArray[Any], NDArray[Any]],
@@ -144,11 +150,8 @@ def linear_head_accuracy(
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=like.weight_decay)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
-    architecture = fitted_network(like).architecture
-    precision = resolve_precision(
-        like.precision, torch.device("cpu"), is_small=architecture.is_small
-    )
-    with working_conditions(tiny=architecture.is_tiny):
+    precision = precision_of(like)
+    with working_conditions(tiny=fitted_network(like).architecture.is_tiny):
         for _ in range(n_epochs):
             network.train()
             for batch in torch.randperm(len(rows)).split(like.batch_size):

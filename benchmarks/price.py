@@ -23,6 +23,7 @@ from common import (
     linear_head_accuracy,
     load_fashion_mnist,
     median_box,
+    precision_of,
     publish,
     split_digits,
     zeros_off_class,
@@ -50,6 +51,7 @@ COLUMNS = [
     "zeros",
     "area",
     "consistency",
+    "precision",
 ]
 RATES = (1e-3, 3e-3, 1e-2)
 """Of which the linear head of every set gets the best, on the first seed."""
@@ -104,6 +106,7 @@ class Problem:
             "zeros": zeros_off_class(clf),
             "area": median_box(clf, data.X.shape[1:3]),
             "consistency": np.nan if data.parts is None else causal_consistency(clf, data.parts),
+            "precision": str(precision_of(clf)).removeprefix("torch."),
         }
 
 
@@ -220,7 +223,7 @@ def table(rows: pd.DataFrame) -> list[str]:
         if of_set.empty:
             continue
         fresh = rows[(rows["set"] == name) & is_fresh]
-        mean = of_set.drop(columns="set").mean()
+        mean = of_set.mean(numeric_only=True)
         consistency = "" if np.isnan(mean["consistency"]) else f"{mean['consistency']:.3f}"
         lines.append(
             f"| {problem.title} | {mean['n_train']:,.0f} | {len(of_set)} | {mean['score']:.4f} "
@@ -263,7 +266,8 @@ def main(names: Sequence[str], *, is_fresh: bool, is_quick: bool) -> None:
         "0.01. The defaults were chosen on these sets; the last column has the price on fresh "
         f"data: other splits, and images of Fashion-MNIST that are not among the first {N_SEEN:,} "
         "for training and for a test of 10,000 others, drawn by the seed. Rows come from several "
-        "machines, both classifiers of a row from one; all are in price.csv."
+        "machines, both classifiers of a row from one; all are in price.csv, with the precision of "
+        "the training steps, where it was noted."
     )
     lines = [head, "", *table(journal.table())]
     publish("The price of the reasons", lines, is_quick=is_quick)

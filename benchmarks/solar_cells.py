@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import load_solar_cells, median_box, zeros_off_class
+from common import load_solar_cells, median_box, precision_of, zeros_off_class
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -82,6 +82,7 @@ def measure(seed: int, *, is_frozen: bool) -> dict[str, Any]:
         "linear_seconds": linear_seconds,
         "zeros": zeros_off_class(clf),
         "area": median_box(clf, X.shape[1:3]),
+        "precision": str(precision_of(clf)).removeprefix("torch."),
     }
 
 
