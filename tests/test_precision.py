@@ -45,6 +45,8 @@ class TestChoice:
         [
             ({"avx512_bf16": True}, torch.bfloat16, torch.float32),
             ({"amx_bf16": True}, torch.bfloat16, torch.bfloat16),
+            ({"avx512_bf16": True, "avx512_fp16": True}, *[torch.float32] * 2),
+            ({"avx512_fp16": True, "amx_bf16": True}, *[torch.bfloat16] * 2),
             ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16, torch.bfloat16),
             ({"avx512_bf16": False, "amx_bf16": False}, torch.float32, torch.float32),
             ({"avx512_fp16": True, "amx_int8": True, "avx512_f": True}, *[torch.float32] * 2),

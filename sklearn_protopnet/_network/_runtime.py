@@ -18,6 +18,8 @@ digits took 0.6 s on one thread and 0.8 s on two, a step on 28 x 28 images 190 m
 BFLOAT16_VECTORS: Final = "avx512_bf16"
 BFLOAT16_MATRICES: Final = "amx_bf16"
 """torch knows processors that multiply vectors, or matrices, of bfloat16 by these names."""
+FLOAT16_VECTORS: Final = "avx512_fp16"
+"""Processors of this name too multiply vectors of bfloat16 no faster than of float32."""
 
 PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -26,8 +28,9 @@ def resolve_precision(precision: str, device: torch.device, *, is_small: bool) -
     """Find the precision of training steps that a parameter names.
 
     ``"auto"`` is bfloat16 where that is faster. A step of ResNet-18 on 64 x 64 pixels took 318 ms
-    and not 620 on a processor that multiplies vectors of bfloat16, and 29,650 ms and not 1,449 on
-    one that knows none. The small network gains where matrices are multiplied in it: a fit to 3,000
+    and not 620 on a processor that multiplies vectors of bfloat16, 900 ms and not 610 on one that
+    multiplies vectors of float16 as well, and 29,650 ms and not 1,449 on one that knows none. The
+    small network gains where matrices are multiplied in it: a fit to 3,000
     images of 28 x 28 pixels took 57 s and not 156. Accuracy stays (benchmarks/results.md).
 
     Parameters
@@ -44,8 +47,9 @@ def resolve_precision(precision: str, device: torch.device, *, is_small: bool) -
         is_faster = not is_small and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         able: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        wanted = (BFLOAT16_MATRICES,) if is_small else (BFLOAT16_VECTORS, BFLOAT16_MATRICES)
-        is_faster = device.type == "cpu" and any(able.get(name) for name in wanted)
+        has_vectors = able.get(BFLOAT16_VECTORS) and not able.get(FLOAT16_VECTORS)
+        is_able = able.get(BFLOAT16_MATRICES) or (has_vectors and not is_small)
+        is_faster = device.type == "cpu" and bool(is_able)
     return torch.bfloat16 if is_faster else torch.float32
 
 
