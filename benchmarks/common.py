@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -17,6 +20,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
+from linear_head import train as train_head
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -26,7 +30,7 @@ import sklearn_protopnet
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
-from sklearn_protopnet._network import FewCellProducts, resolve_precision, working_conditions
+from sklearn_protopnet._network import resolve_precision, working_conditions
 from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -149,20 +153,16 @@ def linear_head_accuracy(
         backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, len(like.classes_))
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=like.weight_decay)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
-    precision = precision_of(like)
     with working_conditions(tiny=fitted_network(like).architecture.is_tiny):
-        for _ in range(n_epochs):
-            network.train()
-            for batch in torch.randperm(len(rows)).split(like.batch_size):
-                autocast = torch.autocast("cpu", precision, enabled=precision != torch.float32)
-                with autocast, FewCellProducts():
-                    logits = network(source.batch(batch.numpy()))
-                loss = nn.functional.cross_entropy(logits.float(), labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            scheduler.step()
+        train_head(
+            network.train(),
+            lambda batch: source.batch(batch.numpy()),
+            labels,
+            optimizer,
+            n_epochs=n_epochs,
+            batch_size=like.batch_size,
+            precision=precision_of(like),
+        )
     seconds = time.perf_counter() - start
     network.eval()
     held_out = ImageSource(ArrayImages(_with_channels(test[0])), standard)
@@ -178,6 +178,14 @@ def linear_head_accuracy(
 
 def _with_channels(images: NDArray[Any]) -> NDArray[Any]:
     return images if images.ndim == 4 else images[..., None]
+
+
+def in_a_process(script: str, *arguments: object) -> dict[str, float]:
+    """Run a script in a fresh process, and read the JSON that it prints."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def machine() -> str:

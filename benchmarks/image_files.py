@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from common import PeakMemory, load_fashion_mnist, publish
+from common import PeakMemory, in_a_process, load_fashion_mnist, publish
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image
@@ -67,14 +65,6 @@ def measure(folder: Path, n_files: int) -> None:
     print(json.dumps(figures))
 
 
-def in_a_process(folder: Path, n_files: int) -> dict[str, float]:
-    """Measure in a fresh process."""
-    command = [sys.executable, __file__, "--folder", str(folder), "--measure", str(n_files)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    figures: dict[str, float] = json.loads(printed)
-    return figures
-
-
 def main() -> None:
     """Measure every size."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,7 +78,7 @@ def main() -> None:
     sizes = QUICK_SIZES if options.quick else SIZES
     with tempfile.TemporaryDirectory() as name:
         write_files(Path(name), max(sizes))
-        rows = [in_a_process(Path(name), n_files) for n_files in sizes]
+        rows = [in_a_process(__file__, "--folder", name, "--measure", n_files) for n_files in sizes]
     peaks = [max(row["fit_mb"], row["predict_mb"]) for row in rows]
     decoded = 3 * SIDE**2 * (sizes[-1] - sizes[0]) / 1e6
     lines = [

@@ -8,7 +8,6 @@ in a process of its own, whose peak memory it prints.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from common import load_fashion_mnist, report, resident_memory, split_digits
+from common import in_a_process, load_fashion_mnist, report, resident_memory, split_digits
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
@@ -263,8 +262,7 @@ def large_targets() -> list[str]:
     ]
     first = 0.0
     for name, size in sizes.items():
-        command = [sys.executable, __file__, *map(str, size)]
-        found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        found = in_a_process(__file__, *size)
         assert found["gap"] <= 1e-4 * found["objective"]
         assert found["gigabytes"] < 4
         first = first or found["seconds"]

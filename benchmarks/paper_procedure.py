@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,64 +227,6 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor) -> float:
         logits = output[0] if isinstance(output, tuple) else output
         n_correct += int((logits.argmax(1) == labels).sum())
     return n_correct / len(y)
-
-
-def linear_head(
-    X: Tensor,
-    y: Tensor,
-    *,
-    test: Callable[[nn.Module], float],
-    look: Callable[[nn.Module], float],
-    epochs: int = 10,
-    rate: float = 1e-4,
-    channels_last: bool = False,
-    convolutions: Callable[[], AbstractContextManager[object]] = nullcontext,
-    bfloat16: bool = False,
-    seed: int = 0,
-) -> Fit:
-    """Train the bare backbone with average pooling and a linear head.
-
-    Parameters
-    ----------
-    X, y, test, look
-        As in `fit`.
-    epochs : int
-    rate : float
-        Adam's, for all layers; it goes down along a cosine.
-    channels_last, bfloat16 : bool
-        Memory format, and autocast of the forward pass.
-    convolutions : callable
-        Gives the context of forward passes.
-    seed : int
-
-    Returns
-    -------
-    Fit
-    """
-    watch = Stopwatch(look)
-    torch.manual_seed(seed)
-    n_classes = int(y.max()) + 1
-    network = nn.Sequential(
-        resnet18_without_head(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, n_classes)
-    )
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = network.to(memory_format=layout)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    network.train()
-    for _ in range(epochs):
-        for batch in _shuffled_batches(len(X)):
-            images = X[batch].contiguous(memory_format=layout)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), convolutions():
-                logits = network(images)
-            loss = nn.functional.cross_entropy(logits.float(), y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        scheduler.step()
-        watch.look(network)
-    seconds = watch.now
-    return Fit(test(network), {"joint": seconds, "total": seconds}, watch.curve)
 
 
 def _shuffled_batches(size: int) -> tuple[Tensor, ...]:

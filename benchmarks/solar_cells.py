@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import load_solar_cells, median_box, precision_of, zeros_off_class
+from linear_head import train
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -123,12 +124,10 @@ def fine_tuned_head(X: NDArray[np.uint8], y: NDArray[np.int64], seed: int) -> An
     """
     torch.manual_seed(seed)
     backbone, head = new_backbone(), nn.Linear(2 * 112, 1)
-    precision = resolve_precision("auto", torch.device("cpu"), is_small=False)
 
     def logits_of(images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            return head(mean_and_maximum(backbone(images)))[:, 0].float()
+        return head(mean_and_maximum(backbone(images)))[:, 0]
 
     inputs, targets = standardized(X), torch.from_numpy(y).float()
     with working_conditions(tiny=False):
@@ -137,16 +136,16 @@ def fine_tuned_head(X: NDArray[np.uint8], y: NDArray[np.int64], seed: int) -> An
             groups = [{"params": head.parameters(), "lr": RATE}]
             if rate:
                 groups.append({"params": backbone.parameters(), "lr": rate})
-            optimizer = torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-            for _ in range(epochs):
-                for batch in torch.randperm(len(inputs)).split(BATCH_SIZE):
-                    logits = logits_of(torch.stack([FLIPS(image) for image in inputs[batch]]))
-                    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[batch])
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                schedule.step()
+            train(
+                logits_of,
+                lambda batch: torch.stack([FLIPS(image) for image in inputs[batch]]),
+                targets,
+                torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY),
+                n_epochs=epochs,
+                batch_size=BATCH_SIZE,
+                precision=resolve_precision("auto", torch.device("cpu"), is_small=False),
+                loss_of=nn.functional.binary_cross_entropy_with_logits,
+            )
 
     @torch.no_grad()
     def decide(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +19,13 @@ from unittest import mock
 import numpy as np
 import paper_procedure
 import torch
-from common import forget_peak_memory, load_fashion_mnist, publish, resident_memory
+from common import (
+    forget_peak_memory,
+    in_a_process,
+    load_fashion_mnist,
+    publish,
+    resident_memory,
+)
 from speed import resized
 from torch import Tensor
 
@@ -95,7 +99,7 @@ def projections(sizes: Sequence[int]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for n_images in sizes:
-        found = in_a_process("--project", str(n_images))
+        found = in_a_process(__file__, "--project", n_images)
         lines.append(
             f"| {n_images:,} | {found['projection']:.2f} | {n_images / found['projection']:,.0f} | "
             f"{found['last_layer']:.2f} | {found['fit']:.2f} | {found['before']:.0f} | "
@@ -126,15 +130,6 @@ def export_all(n_images: int) -> None:
     print(json.dumps(found))
 
 
-def in_a_process(*arguments: str) -> dict[str, float]:
-    """Run this script in a fresh process, and read what it prints."""
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True
-    )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
 def exports(sizes: Sequence[int]) -> list[str]:
     """Time and memory of an export by the number of images, each in a fresh process."""
     lines = [
@@ -146,7 +141,7 @@ def exports(sizes: Sequence[int]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for n_images in sizes:
-        found = in_a_process("--export", str(n_images))
+        found = in_a_process(__file__, "--export", n_images)
         lines.append(
             f"| {n_images:,} | {found['rows']:,} | {found['seconds']:.1f} | {found['file']:.0f} | "
             f"{found['before']:.0f} | {found['peak'] - found['before']:.0f} |"

@@ -208,7 +208,7 @@ class ProtoPNetClassifier(
     device : str, default="auto"
         Torch device. ``"auto"`` is CUDA where there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the training steps. ``"auto"`` is bfloat16 where the device multiplies in it,
+        Precision of the training steps. ``"auto"`` is bfloat16 where the device is faster in it,
         for the backbone ``"auto"`` where the processor multiplies whole matrices in it (AMX), else
         float32. Projection, last layer and all that is reported are in float32, with distances in
         float64.

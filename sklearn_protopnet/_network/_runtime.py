@@ -30,8 +30,8 @@ def resolve_precision(precision: str, device: torch.device, *, is_small: bool) -
     ``"auto"`` is bfloat16 where that is faster. A step of ResNet-18 on 64 x 64 pixels took 318 ms
     and not 620 on a processor that multiplies vectors of bfloat16, 900 ms and not 610 on one that
     multiplies vectors of float16 as well, and 29,650 ms and not 1,449 on one that knows none. The
-    small network gains where matrices are multiplied in it: a fit to 3,000
-    images of 28 x 28 pixels took 57 s and not 156. Accuracy stays (benchmarks/results.md).
+    small network gains where matrices are multiplied in it: a fit to 3,000 images of 28 x 28 pixels
+    took 57 s and not 156. Accuracy stays (benchmarks/results.md).
 
     Parameters
     ----------
