@@ -156,10 +156,7 @@ CHANGES = {
     "prototypes start at random patches of their class": Change(
         patch=partial(training_starts, "random patches")
     ),
-    "latent channels start as PyTorch draws them": Change(
-        patch=partial(training_starts, "latents as drawn")
-    ),
-    "these and the prototypes start as drawn, as in the paper": Change(
+    "prototypes start as uniform numbers, as in the paper": Change(
         patch=partial(training_starts, "paper")
     ),
     "three patches": Change({"n_pooled_patches": 3}),

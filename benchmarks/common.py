@@ -97,9 +97,8 @@ def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
 
     Parameters
     ----------
-    how : {"defaults", "random patches", "latents as drawn", "paper"}
-        Prototypes at patches of their class that are drawn at random; latent channels as PyTorch
-        draws them; or that and uniform prototypes, as in the paper.
+    how : {"defaults", "random patches", "paper"}
+        Prototypes at patches of their class that are drawn at random, or uniform ones.
     seed : int, default=0
         Draws the patches.
     """
@@ -110,8 +109,6 @@ def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
             return draws.random(own.shape[1])
 
         return mock.patch.object(_initialization, "sensitivity", score)
-    if how == "latents as drawn":
-        return mock.patch.object(_trainer, "standardize_latents")
     if how == "paper":  # so the network was built
         return mock.patch.object(_trainer.Trainer, "initialize")
     return nullcontext()

@@ -47,7 +47,6 @@ PLACES = ("as found", "centre", "random")
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "the defaults": ("defaults", {}),
     "prototypes start at random patches of their class": ("random patches", {}),
-    "latent channels start as PyTorch draws them": ("latents as drawn", {}),
     "15 epochs of pretraining, not 40": ("defaults", {"pretraining_epochs": 15}),
 }
 """What becomes of consistency without each of the things that it takes."""

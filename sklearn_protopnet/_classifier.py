@@ -90,9 +90,8 @@ class ProtoPNetClassifier(
     patches of an image; the backbone starts from a short training of its own unless `weights` are
     given, and then learns as fast as the prototypes, from a linear head too; every stage ends with
     an average over its steps; prototypes start at latent patches that tell their class from another
-    one, not at uniform numbers; latent channels start so that all vary alike over the training
-    images; and images are augmented only if `augment` says so. What each costs or gains is in
-    benchmarks/results.md, and in the user guide's page on accuracy.
+    one, not at uniform numbers; and images are augmented only if `augment` says so. What each costs
+    or gains is in benchmarks/results.md, and in the user guide's page on accuracy.
 
     Parameters
     ----------

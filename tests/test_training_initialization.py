@@ -1,4 +1,4 @@
-"""Where prototypes start: a latent space that varies, patches that tell their class."""
+"""Where prototypes start: patches that tell their class."""
 
 import math
 
@@ -9,11 +9,9 @@ from torch import nn
 
 from sklearn_protopnet._network import SIMILARITIES, PrototypeNetwork
 from sklearn_protopnet._training._initialization import (
-    DEVIATION,
     draw_images,
     initial_prototypes,
     sensitivity,
-    standardize_latents,
 )
 
 NOTHING = 0.5
@@ -73,52 +71,6 @@ def start(prototype_classes, patches, labels, seed=0, notes=None, **changes):
     drawn = draw_images(labels, generator)
     read = reader(patches.transpose(0, 2, 1)[..., None], notes=notes)
     return initial_prototypes(network, labels, drawn, read, generator).numpy()
-
-
-class TestStandardizeLatents:
-    def moments(self, network, maps):
-        """Mean and standard deviation of each channel before the sigmoid."""
-        outputs = network.add_on[:-1](torch.from_numpy(maps).float()).detach().double()
-        values = outputs.transpose(0, 1).flatten(1)
-        return values.mean(1).numpy(), values.std(1, correction=0).numpy()
-
-    def test_every_channel_varies_as_promised(self):
-        maps = np.random.default_rng(0).normal(3.0, 7.0, size=(20, 3, 4, 5))
-        network = network_of([0, 1], 2)
-        first_layer = network.add_on[0].weight.detach().clone()
-        standardize_latents(network, np.arange(20), reader(maps))
-        mean, spread = self.moments(network, maps)
-        np.testing.assert_allclose(mean, 0, atol=1e-5)
-        np.testing.assert_allclose(spread, DEVIATION, rtol=1e-5)
-        assert torch.equal(network.add_on[0].weight, first_layer)
-
-    def test_only_the_images_drawn_count(self):
-        maps = np.random.default_rng(1).normal(size=(20, 3, 4, 5))
-        maps[10:] = 1e6
-        network = network_of([0, 1], 2)
-        standardize_latents(network, np.arange(10), reader(maps))
-        _, spread = self.moments(network, maps[:10])
-        np.testing.assert_allclose(spread, DEVIATION, rtol=1e-5)
-
-    def test_batches_do_not_matter(self):
-        maps = np.random.default_rng(2).normal(size=(21, 3, 2, 2))
-        weights = []
-        for batch_size in (1, 21):
-            network = network_of([0, 1], 2)
-            standardize_latents(network, np.arange(21), reader(maps, batch_size))
-            weights.append(network.add_on[2].weight.detach().numpy())
-        np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5)
-
-    def test_what_does_not_vary_keeps_its_scale(self):
-        """Of equal images of one cell nothing varies; rounding is not blown up."""
-        maps = np.tile(np.array([0.3, -2.0, 1e4])[:, None, None], (6, 1, 1, 1))
-        network = network_of([0, 1], 2)
-        before = network.add_on[2].weight.detach().clone()
-        standardize_latents(network, np.arange(6), reader(maps))
-        mean, spread = self.moments(network, maps)
-        np.testing.assert_allclose(mean, 0, atol=1e-2)  # of 1e4
-        np.testing.assert_allclose(spread, 0, atol=1e-2)
-        np.testing.assert_array_equal(network.add_on[2].weight.detach(), DEVIATION * before)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where prototypes start: a latent space that is wide enough, patches that tell their class.
+"""Where prototypes start: at patches that tell their class.
 
 Shapes: P prototypes, p of them and q candidates of one class, N images of a batch, F channels of
 an H x W map, D of the latent one, L patches of an image, D1 = D H1 W1 numbers in a patch.
@@ -27,12 +27,6 @@ keep to one part even more often, but are so much alike that digits lose up to h
 EPSILON: Final = 1e-12
 """Standard deviations below count as this one: what rounding leaves of none."""
 
-DEVIATION: Final = 0.5
-"""Each latent channel has this standard deviation at the start, before its sigmoid."""
-
-CONSTANT: Final = 1e-5
-"""A channel that varies by less, in units of its size, is what rounding leaves of a constant."""
-
 MapReader = Callable[[NDArray[np.int64]], Iterator[tuple[NDArray[np.int64], Tensor]]]
 """It reads training images at positions (n,) in batches: positions and maps (N, F, H, W)."""
 
@@ -43,51 +37,6 @@ def draw_images(labels: NDArray[np.int64], generator: torch.Generator) -> NDArra
     return np.concatenate(
         [order[labels[order] == label][:IMAGES_PER_CLASS] for label in np.unique(labels)]
     )
-
-
-@torch.no_grad()
-def standardize_latents(
-    network: PrototypeNetwork, drawn: NDArray[np.int64], read: MapReader
-) -> None:
-    """Scale and shift the last add-on convolution so that all latent channels vary alike.
-
-    Before the sigmoid, over all cells of some training images, they then have mean 0 and the
-    standard deviation `DEVIATION`; after Krähenbühl et al., "Data-dependent Initializations of
-    Convolutional Neural Networks" (2016). As PyTorch draws them, the add-on layers leave so little
-    of what tells patches apart that a prototype at a patch may be similar to nearly every patch of
-    every image, and the first steps drive prototypes away from all patches: on images with known
-    parts the cross-entropy of the first epoch was 10 to 20 (benchmarks/results.md has what
-    comes of it).
-
-    Parameters
-    ----------
-    network : PrototypeNetwork
-        Its last add-on convolution is changed in place.
-    drawn : int64 array of shape (n,)
-        Positions of the images that were drawn.
-    read : callable
-        Gives the backbone's maps of training images.
-    """
-    before_sigmoid = network.add_on[:-1]
-    mean, deviation = _moments(before_sigmoid(maps) for _, maps in read(drawn))
-    scale = DEVIATION / deviation  # (D,)
-    parameters = dict(before_sigmoid[-1].named_parameters())
-    parameters["weight"].mul_(scale[:, None, None, None])
-    parameters["bias"].sub_(mean).mul_(scale)
-
-
-def _moments(outputs: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel; 1 where nothing varies."""
-    count, total, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
-    for output in outputs:
-        values = output.double().transpose(0, 1).flatten(1)  # (D, N H W)
-        count += values.shape[1]
-        total, squares = values.sum(1) + total, values.square().sum(1) + squares
-    mean, mean_square = total / count, squares / count
-    variance = mean_square - mean.square()
-    is_constant = variance <= CONSTANT**2 * mean_square
-    deviation = variance.masked_fill(is_constant, 1.0).sqrt()
-    return mean.float(), deviation.float()
 
 
 @torch.no_grad()

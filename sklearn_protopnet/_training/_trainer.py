@@ -35,7 +35,6 @@ from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._initialization import (
     draw_images,
     initial_prototypes,
-    standardize_latents,
 )
 from sklearn_protopnet._training._judged_patches import JudgedPatches, permitted_projector
 from sklearn_protopnet._training._last_layer import LastLayerTask, dataset_similarities
@@ -158,7 +157,7 @@ class Trainer:
 
     @torch.no_grad()
     def initialize(self, stage: InitializationStage) -> None:
-        """Fit latent space and prototypes to images, in the mode of the stage after."""
+        """Let prototypes start at patches of images, in the mode of the stage after."""
         start = time.perf_counter()
         unshare_statistics(self.network)  # here every process sees whole batches
         if self.settings.lacks_statistics:
@@ -167,7 +166,6 @@ class Trainer:
         self._begin(stage.moving)
         labels, prototypes = self.dataset.labels, self.network.prototypes
         drawn = draw_images(labels, self.generator)
-        standardize_latents(self.network, drawn, self._read)
         chosen = initial_prototypes(self.network, labels, drawn, self._read, self.generator)
         prototypes.copy_(chosen.view_as(prototypes))
         share_statistics(self.network, self.ranks)
