@@ -119,11 +119,37 @@ def test_borders_of_pixels_are_products_too(mode):
 
 def test_numbers_that_stand_for_pairs():
     maps, weight = torch.randn(2, 2, 4, 4), torch.randn(3, 2, 3, 3)
-    for how in ({}, {"stride": 2, "padding": 1}, {"stride": [2], "padding": [1]}):
+    for how in (
+        {},
+        {"stride": 2, "padding": 1},
+        {"stride": [2], "padding": [1]},
+        {"stride": np.int64(2), "padding": torch.tensor(1)},
+    ):
         with Convolutions() as convolutions, FewCellProducts():
             found = nn.functional.conv2d(maps, weight, **how)
         assert convolutions.count == 0
         torch.testing.assert_close(found, nn.functional.conv2d(maps, weight, **how))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"padding": -1},
+        {"stride": 0},
+        {"stride": (1, 1, 1)},
+        {"bias": torch.zeros(1)},
+        {"weight": torch.zeros(3, 5, 3, 3)},
+        {"weight": torch.zeros(3, 2, 3)},
+    ],
+    ids=str,
+)
+def test_what_torch_refuses_is_refused_in_its_words(given):
+    maps, arguments = torch.zeros(2, 2, 4, 4), {"weight": torch.zeros(3, 2, 3, 3), **given}
+    with pytest.raises(RuntimeError) as usual:
+        nn.functional.conv2d(maps, **arguments)
+    with FewCellProducts(), pytest.raises(RuntimeError) as found:
+        nn.functional.conv2d(maps, **arguments)
+    assert str(found.value) == str(usual.value)
 
 
 class Again(nn.Module):

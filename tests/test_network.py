@@ -516,12 +516,42 @@ class TestErrors:
             nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
             Changed(lambda maps: maps - maps.mean((0, 2, 3), keepdim=True)),
             Changed(lambda maps: nn.functional.dropout(maps, 0.5)),
+            Changed(lambda maps: torch.cat([1e4 * maps, maps - maps.mean((0, 2, 3), True)], 1)),
         ],
     )
     def test_an_image_must_have_its_own_maps(self, module):
         message = "the same maps in any call, got others from (Sequential|Changed) for an image"
         with pytest.raises(ValueError, match=message):
             architecture(backbone=module).build()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda maps: maps * 1e-30,
+            lambda maps: maps * 0,
+            lambda maps: torch.where(maps > 0, maps, torch.nan),
+            lambda maps: torch.where(maps > 0, maps, torch.inf),
+            lambda maps: nn.functional.group_norm(maps, 2),
+            lambda maps: nn.functional.instance_norm(maps),
+        ],
+    )
+    def test_maps_may_be_as_they_like(self, change):
+        architecture(backbone=Changed(change)).build()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda images: (0.3 * images + 0.3).sqrt(),
+            lambda images: -torch.log(0.3 * images + 0.3),
+            lambda images: torch.eye(5)[(images + 2).round().long()][..., 2],
+        ],
+    )
+    def test_a_module_may_bear_photographs_only(self, change):
+        class Strict(nn.Conv2d):
+            def forward(self, images):
+                return super().forward(change(images))
+
+        architecture(backbone=Strict(2, 4, 1)).build()
 
     def test_a_module_that_fails_on_one_image_is_named(self):
         squeezed = Changed(lambda maps: maps.squeeze(0))

@@ -56,17 +56,25 @@ def _product(  # noqa: PLR0917 - as torch.conv2d is called
     groups: int = 1,
 ) -> Tensor | None:
     """Map (N, C, H, W) to (N, F, H1, W1); None where a product is not possible or not quicker."""
-    is_plain = groups == 1 and _pair(dilation) == (1, 1) and not isinstance(padding, str)
-    if not is_plain or input.dim() != 4 or input.device.type != "cpu":
+    is_whole = groups == 1 and not isinstance(padding, str) and input.layout == torch.strided
+    if not is_whole or input.device.type != "cpu" or input.dim() != 4 or weight.dim() != 4:
         return None
     kernel, steps, (top, left) = tuple(weight.shape[2:]), _pair(stride), _pair(padding)
+    is_usual = (
+        _pair(dilation) == (1, 1)
+        and min(steps) > 0 <= min(top, left)
+        and input.shape[1] == weight.shape[1]
+        and (bias is None or bias.shape == weight.shape[:1])
+    )
+    if not is_usual or kernel == (1, 1):
+        return None  # torch knows what is wrong with it, if something is
     rows, columns = (
         (cells + 2 * border - length) // step + 1
         for cells, border, length, step in zip(
             input.shape[2:], (top, left), kernel, steps, strict=True
         )
     )
-    if kernel == (1, 1) or min(rows, columns) < 1 or rows * columns > MOST_CELLS:
+    if min(rows, columns) < 1 or rows * columns > MOST_CELLS:
         return None
     padded = nn.functional.pad(input.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
     windows = padded.unfold(1, kernel[0], steps[0]).unfold(2, kernel[1], steps[1])
@@ -75,7 +83,8 @@ def _product(  # noqa: PLR0917 - as torch.conv2d is called
     return nn.functional.linear(patches, flat, bias).permute(0, 3, 1, 2)
 
 
-def _pair(given: int | Sequence[int]) -> tuple[int, ...]:
-    """Give both of two numbers, of which one may stand for both."""
-    numbers = (given, given) if isinstance(given, int) else tuple(given)
-    return numbers * 2 if len(numbers) == 1 else numbers
+def _pair(given: Any) -> tuple[int, int]:
+    """Give both of two numbers, of which one may stand for both; -1 twice for anything else."""
+    numbers = tuple(given) if isinstance(given, Sequence) else (given,)
+    first, last = (*numbers, *numbers)[:2] if len(numbers) in {1, 2} else (-1, -1)
+    return int(first), int(last)
