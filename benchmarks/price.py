@@ -240,6 +240,8 @@ def table(rows: pd.DataFrame) -> list[str]:
 def price(rows: pd.DataFrame) -> str:
     """Write what the prototypes cost on the same seed, in points, and the most of it."""
     prices = 100 * (rows["linear"] - rows["score"])
+    if len(prices) == 1:
+        return f"{prices.iloc[0]:+.2f}"
     mean = f"{prices.mean():+.2f} \N{PLUS-MINUS SIGN} {prices.sem():.2f}"
     return f"{mean} (at most {prices.max():+.2f})"
 
@@ -266,8 +268,8 @@ def main(names: Sequence[str], *, is_fresh: bool, is_quick: bool) -> None:
         "0.01. The defaults were chosen on these sets; the last column has the price on fresh "
         f"data: other splits, and images of Fashion-MNIST that are not among the first {N_SEEN:,} "
         "for training and for a test of 10,000 others, drawn by the seed. Rows come from several "
-        "machines, both classifiers of a row from one; all are in price.csv, with the precision of "
-        "the training steps, where it was noted."
+        "machines; all are in price.csv, with the precision of the training steps, where it was "
+        "noted."
     )
     lines = [head, "", *table(journal.table())]
     publish("The price of the reasons", lines, is_quick=is_quick)
