@@ -73,8 +73,8 @@ def without_part(data):
 @pytest.fixture(scope="module")
 def clf(data):
     """Three classes of 20 images, two prototypes each, which look at two patches of an image."""
-    changes = {"n_pooled_patches": 2, "precision": "float32"}
-    return ProtoPNetClassifier(**QUICK, **changes).fit(data.images, data.target)
+    changes = {"n_pooled_patches": 2, "joint_epochs": 4, "precision": "float32"}
+    return ProtoPNetClassifier(**{**QUICK, **changes}).fit(data.images, data.target)
 
 
 @pytest.fixture(scope="module")

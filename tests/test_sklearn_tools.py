@@ -29,7 +29,7 @@ ROWS = "2-D rows"
 
 @pytest.fixture
 def clf():
-    return ProtoPNetClassifier(image_shape=(8, 8), **QUICK)
+    return ProtoPNetClassifier(image_shape=(8, 8), **{**QUICK, "pretraining_epochs": 4})
 
 
 @pytest.fixture(scope="module")

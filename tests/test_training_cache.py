@@ -21,6 +21,7 @@ from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._fitted import fitted_network
+from sklearn_protopnet._network._architecture import CONTRAST
 from sklearn_protopnet._training import FeatureCache, _feature_cache
 from sklearn_protopnet._validation import check_images
 
@@ -42,7 +43,7 @@ class Backbone(nn.Module):
     def forward(self, images):
         if torch.is_grad_enabled():
             self.steps.append(len(images))
-        elif images.any():  # the blank image of which the receptive field is read off
+        elif images.abs().amax() > CONTRAST:  # no blank ones, by which the network is built
             self.given.append(len(torch.unique(images.flatten(1), dim=0)))
         return self.layers(images)
 
