@@ -30,7 +30,7 @@ import sklearn_protopnet
 from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
-from sklearn_protopnet._network import resolve_precision, working_conditions
+from sklearn_protopnet._network import PRECISIONS, resolve_precision, working_conditions
 from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -114,10 +114,11 @@ def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def precision_of(clf: ProtoPNetClassifier) -> torch.dtype:
-    """Give the precision of a fitted classifier's training steps."""
-    architecture = fitted_network(clf).architecture
-    return resolve_precision(clf.precision, torch.device("cpu"), is_small=architecture.is_small)
+def precision_of(clf: ProtoPNetClassifier) -> str:
+    """Name the precision of a fitted classifier's training steps."""
+    is_small = fitted_network(clf).architecture.is_small
+    found = resolve_precision(clf.precision, torch.device("cpu"), is_small=is_small)
+    return str(found).removeprefix("torch.")
 
 
 def linear_head_accuracy(
@@ -158,7 +159,7 @@ def linear_head_accuracy(
             optimizer,
             n_epochs=n_epochs,
             batch_size=like.batch_size,
-            precision=precision_of(like),
+            precision=PRECISIONS[precision_of(like)],
         )
     seconds = time.perf_counter() - start
     network.eval()

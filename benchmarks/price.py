@@ -106,7 +106,7 @@ class Problem:
             "zeros": zeros_off_class(clf),
             "area": median_box(clf, data.X.shape[1:3]),
             "consistency": np.nan if data.parts is None else causal_consistency(clf, data.parts),
-            "precision": str(precision_of(clf)).removeprefix("torch."),
+            "precision": precision_of(clf),
         }
 
 

@@ -83,7 +83,7 @@ def measure(seed: int, *, is_frozen: bool) -> dict[str, Any]:
         "linear_seconds": linear_seconds,
         "zeros": zeros_off_class(clf),
         "area": median_box(clf, X.shape[1:3]),
-        "precision": str(precision_of(clf)).removeprefix("torch."),
+        "precision": precision_of(clf),
     }
 
 

@@ -37,12 +37,19 @@ USUAL = {
 FITS = {
     "still": STILL,
     "slow": SLOW,
-    "augmented": {**SLOW, "augment": "no_flip"},
+    "augmented": {**SLOW, "augment": "no_flip", "similarity": "linear"},
     "stopped": {**SLOW, "early_stopping": True, "n_iter_no_change": 1},
-    "frozen": {**SLOW, "backbone_learning_rate": 0.0, "pretraining_epochs": 0},
+    "frozen": {
+        **SLOW,
+        "backbone_learning_rate": 0.0,
+        "pretraining_epochs": 0,
+        "similarity": "linear",
+    },
     "usual": USUAL,
 }
-"""Fits whose results are compared with those of one process."""
+"""Fits whose results are compared with those of one process.
+
+Some have the linear similarity: at a prototype's own patch, the log makes much of rounding."""
 
 
 class Stop(Silent):

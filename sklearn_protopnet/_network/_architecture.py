@@ -158,10 +158,10 @@ class Architecture:
 
     def _trace(self, backbone: nn.Module) -> ReceptiveField:
         height, width, channels = self.image_shape
-        is_own = isinstance(self.backbone, nn.Module)
         try:
             field = trace_receptive_field(backbone, channels, (height, width))
-            keeps_apart = not is_own or _keeps_apart(backbone, channels, (height, width))
+            is_known = self.record is not None
+            keeps_apart = is_known or _keeps_apart(backbone, channels, (height, width))
         except Exception as error:  # a module of the user's may fail in any way
             raise ValueError(
                 f"The backbone must accept images of {describe(self.image_shape)}, got an error "

@@ -38,12 +38,10 @@ class FewCellProducts(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = kwargs or {}
-        is_changeable = not (torch.compiler.is_compiling() or has_hooks_for_saved_tensors())
-        if func is torch.conv2d and is_changeable:
-            product = _product(*args, **given)
-            if product is not None:
-                return product
-        return func(*args, **given)
+        if func is not torch.conv2d or torch.compiler.is_compiling():
+            return func(*args, **given)
+        product = None if has_hooks_for_saved_tensors() else _product(*args, **given)
+        return func(*args, **given) if product is None else product
 
 
 def _product(  # noqa: PLR0917 - as torch.conv2d is called

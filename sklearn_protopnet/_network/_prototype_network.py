@@ -83,9 +83,7 @@ class PrototypeNetwork(nn.Module):
         ValueError
             If the backbone, a module of the user's, returns none for these images.
         """
-        # A module may write to what it is given, and torch lets none write to a leaf.
-        is_leaf = images.requires_grad and images.is_leaf
-        maps: Tensor = self.backbone(images.clone() if is_leaf else images)
+        maps: Tensor = self.backbone(images)
         functional.check_maps(maps, images, self.backbone_channels)
         return maps
 

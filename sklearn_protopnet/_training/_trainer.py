@@ -32,10 +32,7 @@ from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
 from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._feature_cache import FeatureCache
 from sklearn_protopnet._training._history import HistoryRow
-from sklearn_protopnet._training._initialization import (
-    draw_images,
-    initial_prototypes,
-)
+from sklearn_protopnet._training._initialization import draw_images, initial_prototypes
 from sklearn_protopnet._training._judged_patches import JudgedPatches, permitted_projector
 from sklearn_protopnet._training._last_layer import LastLayerTask, dataset_similarities
 from sklearn_protopnet._training._optimization import BestState, Parts, WeightAverage

@@ -109,7 +109,8 @@ def integrated_gradients(
     for some in points.split(max(1, LARGEST_PASS // image[0, 0].numel())):
         way = baseline + some[:, None, None, None] * (image - baseline)  # (points, C, H, W)
         with torch.enable_grad():
-            similarities = patch_similarities(network, way.requires_grad_(), queries)
+            inputs = way.requires_grad_().clone()  # no leaf: a module may write to it
+            similarities = patch_similarities(network, inputs, queries)
             for q, similarity in enumerate(similarities.sum(0)):
                 gradients[q] += gradient_of(similarity, way).sum(0) / n_steps
     maps = ((image - baseline) * gradients).sum(1) * indicators(queries.boxes, image.shape[2:])
