@@ -32,7 +32,8 @@ print(f"Accuracy on {len(X_test)} test images: {clf.score(X_test, y_test):.3f}")
 # One image, explained
 # --------------------
 # `explain` has one row for every prototype. A contribution is a weight times a similarity, and
-# a similarity says how much the most similar patch of the image looks like the prototype.
+# a similarity says how much the most similar patches of the image, five by default, look like the
+# prototype.
 
 sample = int((y_test == 3).argmax())
 image = X_test[sample : sample + 1]

@@ -154,7 +154,7 @@ class ProtoPNetClassifier(
         does not have. Without it the problem has no solution when the classes are separable.
         The default is the largest of a grid with which more than half of the weights that
         `l1_weight` penalises are exactly zero on digits and on Fashion-MNIST; larger ones
-        give fewer zeros and up to 0.3 points of accuracy (benchmarks/results.md).
+        give fewer zeros and up to 0.1 points of accuracy (benchmarks/results.md).
     pretraining_epochs : int or "auto", default="auto"
         Epochs that train the backbone alone, with average pooling and a linear head, at
         `learning_rate`. The paper starts from ImageNet's weights instead. ``"auto"`` is 0 with
@@ -190,8 +190,8 @@ class ProtoPNetClassifier(
         of less than 4 pixels stay as they are. A callable maps
         an image, a tensor ``(C, H, W)`` of the dtype and the range of the pixels, to another
         one, as the transforms v2 of torchvision do (those of colours want floats from 0 to 1);
-        what it draws from torch's global generator is seeded. None is the default because
-        digits and other small images lose by the paper's changes (benchmarks/results.md).
+        what it draws from torch's global generator is seeded. None is the default: what helps one
+        kind of images harms another.
     early_stopping : bool, default=False
         Whether to set validation images aside and to stop the pretraining and the joint epochs
         when their accuracy no longer improves. Training goes on with the best network,
@@ -212,8 +212,9 @@ class ProtoPNetClassifier(
         float32. Projection, last layer and all that is reported are in float32, with distances in
         float64.
     n_jobs : int, default=None
-        Processes that read and vary images a few batches ahead. None is 1 unless in a
-        ``joblib.parallel_config``; -1 is all processors. Results do not depend on it.
+        Processes that read and vary images, from two on a few batches ahead of the network. None
+        is 1 unless in a ``joblib.parallel_config``: the process itself reads each batch when it is
+        needed. -1 is all processors. Results do not depend on it.
     memory : str or joblib.Memory, default=None
         A directory in which to cache trained networks. The key holds what a network depends on,
         and nothing else: with an integer `random_state` a grid over `l1_weight` and `l2_weight`
@@ -775,6 +776,8 @@ class ProtoPNetClassifier(
             ``source_sample``, ``source_y0``, ``source_y1``, ``source_x0``, ``source_x1``
                 Row of the training `X` and the patch of it that the prototype is, by the same
                 localizer.
+            ``name``
+                What an editor has called the prototype, after ``box_kind`` if any has a name.
 
             In the group ``"patches"``, every one of the `n_pooled_patches` has a row, with its own
             box and distance:
@@ -850,6 +853,8 @@ class ProtoPNetClassifier(
                 What the box is, as in the table of `explain`.
             ``weight_<class>``
                 Weight to the logit of each class.
+            ``name``
+                What an editor has called it, after ``prototype_class`` if any has a name.
 
         Raises
         ------

@@ -163,8 +163,8 @@ def similarity_maps(estimator: Any, X: Any) -> NDArray[np.float64]:
     Returns
     -------
     float64 ndarray of shape (n, n_prototypes, h, w)
-        One number for each place of the prototype on the feature map. The largest is what
-        `ProtoPNetClassifier.transform` gives, up to rounding.
+        One number for each place of the prototype on the feature map. The mean of the
+        `n_pooled_patches` largest is what `ProtoPNetClassifier.transform` gives, up to rounding.
 
     Raises
     ------

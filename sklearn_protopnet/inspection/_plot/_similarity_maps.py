@@ -41,7 +41,8 @@ class SimilarityMapDisplay(CanvasDisplay):
     """Where in an image patches are similar to prototypes, drawn at the resolution that it has.
 
     On the left the image; then for each prototype its map over the image, and the box of the
-    most similar patch, whose similarity is the one that counts. The maps share a scale of colours.
+    most similar patch. What counts is the mean over the `n_pooled_patches` most similar ones. The
+    maps share a scale of colours.
     They are not smoothed: a map has as many numbers as it has squares. Create it with
     `from_estimator`.
 
