@@ -508,6 +508,9 @@ class ProtoPNetClassifier(
             backbone or `augment` cannot be pickled; if `warm_start` is set and classes, images or
             network are others; if processes that train together were given different data or
             parameters. The classifier is then as it was before.
+        TypeError
+            If `X` is nothing that images can be read from, or its items are of several kinds; if
+            the backbone is a module that cannot be copied.
         OSError
             If a file is missing, or weights must be fetched and cannot be; if there can be no
             directory `checkpoint`.
@@ -522,10 +525,10 @@ class ProtoPNetClassifier(
         ConvergenceWarning
             If the iterations for the last layer end before the certified gap is small enough.
         UserWarning
-            At a Ctrl-C in gradient descent, which ends it; if a checkpoint is damaged or cannot be
-            written; if a class has no image of positive weight, or if rows that are taken for
-            square grey images could also have four channels: 1,024 features are 32 x 32 or
-            16 x 16 x 4.
+            At a Ctrl-C in gradient descent, which ends it; if a checkpoint is damaged, cannot be
+            written, or is of a training that a callback had cut short; if a class has no image of
+            positive weight, or if rows that are taken for square grey images could also have four
+            channels: 1,024 features are 32 x 32 or 16 x 16 x 4.
         """
         # What scikit-learn finds out it leaves on an estimator: on this one when all is done, so
         # that a fit that fails changes nothing, and other threads predict with the last one.
@@ -554,8 +557,6 @@ class ProtoPNetClassifier(
             finish,
             task=task,
             classes=data.classes,
-            l1_weight=float(self.l1_weight),
-            l2_weight=float(self.l2_weight),
             is_resized=self.image_size is not None,
             n_prototypes_per_class=int(self.n_prototypes_per_class),
             earlier=earlier,
@@ -583,37 +584,18 @@ class ProtoPNetClassifier(
             end = ranks.from_first(partial(conclude, trained))
             bar.end(end.row, lambda: None)
         found = end.result
-        for name in ("backbone_", "feature_names_in_"):  # of an earlier fit
+        # All at once, or other threads, and whoever goes on after a Ctrl-C, would see parts of two.
+        fitted = {**shapes, **found.attributes()}
+        self.__dict__.update({name: each for name, each in fitted.items() if each is not None})
+        for name in [name for name, each in fitted.items() if each is None]:  # of an earlier fit
             self.__dict__.pop(name, None)
-        if found.backbone is not None:
-            self.backbone_ = found.backbone
-        if hasattr(checked, "feature_names_in_"):
-            self.feature_names_in_ = checked.feature_names_in_
-        self.n_features_in_ = checked.n_features_in_
-        self.image_shape_, self.input_shape_ = checked.image_shape_, checked.input_shape_
-        self.classes_ = found.classes
-        self.prototypes_ = found.prototypes
-        self.prototype_classes_ = found.prototype_classes
-        self.prototype_sample_indices_ = found.prototype_sample_indices
-        self.prototype_boxes_ = found.prototype_boxes
-        self.prototype_images_ = found.prototype_images
-        self.prototype_image_sizes_ = found.prototype_image_sizes
-        self.prototype_distances_ = found.prototype_distances
-        self.prototype_names_ = found.prototype_names
-        self.similarity_quantiles_ = found.similarity_quantiles
-        self.coef_ = found.coef
-        self.last_layer_gap_ = found.last_layer_gap
-        self.l1_weight_, self.l2_weight_ = found.l1_weight, found.l2_weight
-        self.history_, self.edits_ = found.history, found.edits
-        self.n_iter_, self.loss_curve_ = found.n_iter, found.loss_curve
-        self.state_ = found.state
         if trained.interrupted_in is None:
             checkpoint.remove()
-        for warning in (*map(UserWarning, checkpoint.problems.values()), *end.warnings):
-            warnings.warn(warning, stacklevel=4)  # the two between are scikit-learn's decorators
         callbacks.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=found.attributes, **watched
         )
+        for warning in (*map(UserWarning, checkpoint.problems.values()), *end.warnings):
+            warnings.warn(warning, stacklevel=4)  # the two between are scikit-learn's decorators
         return self
 
     @validate_params(
@@ -696,10 +678,13 @@ class ProtoPNetClassifier(
             "l2_weight": float(self.l2_weight if l2_weight is None else l2_weight),
         }
         last_layer, row = task.solve(**penalties)
-        self.coef_ = last_layer.coef
-        self.last_layer_gap_ = last_layer.gap
-        self.l1_weight_, self.l2_weight_ = penalties["l1_weight"], penalties["l2_weight"]
-        self.history_ = [*self.history_, asdict(row)]
+        self.__dict__.update(  # at once, as in `fit`
+            coef_=last_layer.coef,
+            last_layer_gap_=last_layer.gap,
+            l1_weight_=penalties["l1_weight"],
+            l2_weight_=penalties["l2_weight"],
+            history_=[*self.history_, asdict(row)],
+        )
         if not last_layer.converged:
             warnings.warn(not_converged(last_layer), ConvergenceWarning, stacklevel=3)
         return self
@@ -914,7 +899,8 @@ class ProtoPNetClassifier(
             If the file cannot be written, or is no regular file.
         TypeError
             If the backbone is a module or `augment` a callable: a file holds arrays and plain
-            values only. Callbacks, `memory` and `checkpoint` are left out.
+            values only. Callbacks, what `set_fit_request` and its like were told, `memory` and
+            `checkpoint` are left out.
         ValueError
             If a fitted attribute has been changed to what `load` would refuse.
         """

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
     "CALLBACKS",
+    "METADATA_REQUEST",
     "OUTPUT_CONFIG",
     "BatchNorm",
     "HeterogeneousEnsemble",
@@ -49,6 +50,9 @@ CALLBACKS: Final = (
     "_skl_callbacks_to_teardown",
 )
 """Attributes of these names hold an estimator's callbacks, and where in a search it is."""
+
+METADATA_REQUEST: Final = "_metadata_request"
+"""An estimator's attribute of this name holds what `set_fit_request` was told."""
 
 OUTPUT_CONFIG: Final = "_sklearn_output_config"
 """An estimator's attribute of this name holds what `set_output` was told."""

@@ -211,8 +211,6 @@ def finish(
     task: TrainingTask,
     classes: NDArray[Any],
     *,
-    l1_weight: float,
-    l2_weight: float,
     is_resized: bool,
     n_prototypes_per_class: int,
     earlier: Earlier,
@@ -225,13 +223,13 @@ def finish(
     task : TrainingTask
     classes : ndarray of shape (n_classes,)
         Labels.
-    l1_weight, l2_weight : float
     is_resized : bool
         Whether images are resized before the network takes them.
     n_prototypes_per_class : int
         As the estimator has it.
     earlier : Earlier
     """
+    l1_weight, l2_weight = task.settings.l1_weight, task.settings.l2_weight
     last_layer, row = trained.last_layer.solve(l1_weight, l2_weight)
     sources = prototype_sources(task, trained)
     constraints = earlier.constraints or Constraints.none(sources.images)

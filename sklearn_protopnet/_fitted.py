@@ -186,7 +186,7 @@ class FittedNetwork:
 
     def maps(self, source: ImageSource, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Compute the backbone's maps of images; of one that never moved, they are cached."""
-        if self.memory.location is None:
+        if self.memory.location is None or not source.are_as_given:
             return backbone_maps(self.network, source.chunks(rows))
         return FeatureCache(self.network, source, rows, self.memory).chunks()
 
@@ -270,7 +270,7 @@ def _architecture_of(attributes: Mapping[str, Any]) -> Architecture:
 class _Restored(NamedTuple):
     """A network, and what it was restored from."""
 
-    state: dict[str, Any]
+    layers: dict[str, NDArray[Any]]
     prototypes: NDArray[np.float32]
     device: torch.device
     network: PrototypeNetwork
@@ -287,18 +287,23 @@ def _restored(
     field: ReceptiveField,
 ) -> PrototypeNetwork:
     """Restore the torch network, unless it is there."""
-    state, prototypes = attributes["state_"], attributes["prototypes_"]
+    layers, prototypes = attributes["state_"]["network"], attributes["prototypes_"]
     device = resolve_device(attributes["device"])
     kept = _RESTORED.get(classifier)
-    if kept and kept.state is state and kept.prototypes is prototypes and kept.device == device:
+    if kept and kept.layers is layers and kept.prototypes is prototypes and kept.device == device:
         return kept.network
     with working_conditions(tiny=False):
-        network = architecture.restore(field, {**state["network"], "prototypes": prototypes}).to(
-            device
-        )
+        network = architecture.restore(field, {**layers, "prototypes": prototypes}).to(device)
     # Threads that come at once may each restore one; any of them serves.
-    _RESTORED[classifier] = _Restored(state, prototypes, device, network)
+    _RESTORED[classifier] = _Restored(layers, prototypes, device, network)
     return network
+
+
+def share_network(classifier: FittedClassifier, other: FittedClassifier) -> None:
+    """Let another classifier have the torch network too, as long as its arrays are the same."""
+    kept = _RESTORED.get(classifier)
+    if kept is not None:
+        _RESTORED[other] = kept
 
 
 def _gathered(

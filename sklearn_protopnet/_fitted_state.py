@@ -91,7 +91,12 @@ def check_fitted_state(estimator: Any) -> None:
     ValueError
         If something has another dtype, shape or value than a fit leaves, or does not fit the rest.
     """
-    found, allowed = set(vars(estimator)), {*estimator.get_params(deep=False), *FITTED}
+    parameters = estimator.get_params(deep=False)
+    # What is None a fit has not left: so callbacks are told of it, while the fit goes on.
+    found = {
+        name for name, each in vars(estimator).items() if name in parameters or each is not None
+    }
+    allowed = {*parameters, *FITTED}
     _require(
         found - set(OPTIONAL) == allowed,
         "Attributes must be parameters and those that a fit leaves",

@@ -53,10 +53,7 @@ def check_members(estimators: Any) -> dict[str, Any]:
 
 def _check_member(name: str, member: Any) -> None:
     """Raise unless there is a classifier at the end of a member, a fitted one if it is frozen."""
-    last, is_frozen = member, False
-    while isinstance(last, FrozenEstimator | Pipeline):
-        is_frozen = is_frozen or isinstance(last, FrozenEstimator)
-        last = last.steps[-1][1] if isinstance(last, Pipeline) else last.estimator
+    last, is_frozen = _unwrapped(member)
     if not isinstance(last, ProtoPNetClassifier):
         raise TypeError(
             "A member must be a ProtoPNetClassifier, a pipeline that ends in one, or one of both "
@@ -64,6 +61,15 @@ def _check_member(name: str, member: Any) -> None:
         )
     if is_frozen:
         check_is_fitted(last)
+
+
+def _unwrapped(member: Any) -> tuple[Any, bool]:
+    """Give what is at the end of pipelines and in what is frozen, and whether anything was."""
+    last, is_frozen = member, False
+    while isinstance(last, FrozenEstimator) or (isinstance(last, Pipeline) and last.steps):
+        is_frozen = is_frozen or isinstance(last, FrozenEstimator)
+        last = last.steps[-1][1] if isinstance(last, Pipeline) else last.estimator
+    return last, is_frozen
 
 
 def weights_for(member: Any, sample_weight: ArrayLike | None) -> dict[str, Any]:
@@ -97,8 +103,9 @@ def check_same_classes(members: Mapping[str, Any]) -> None:
 def check_stored_members(estimators: Any, fitted: Any) -> None:
     """Check the members that are in a file, or are to be, before and after they were fitted."""
     for name, member in check_members(estimators).items():
-        if isinstance(member, FrozenEstimator):
-            check_classifier(member.estimator)
+        classifier, is_frozen = _unwrapped(member)
+        if is_frozen:
+            check_classifier(classifier)
             continue
         member._validate_params()
         unknown = set(vars(member)) - {*member.get_params(deep=False), OUTPUT_CONFIG}
@@ -107,5 +114,5 @@ def check_stored_members(estimators: Any, fitted: Any) -> None:
     if not isinstance(fitted, dict):
         raise TypeError(f"named_estimators_ must be a dict, found {type(fitted).__name__}.")
     for member in check_members([*fitted.items()]).values():
-        check_classifier(member.estimator if isinstance(member, FrozenEstimator) else member)
+        check_classifier(_unwrapped(member)[0])
     check_same_classes(fitted)

@@ -18,7 +18,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from sklearn_protopnet._compat import CALLBACKS
+from sklearn_protopnet._compat import CALLBACKS, METADATA_REQUEST
 from sklearn_protopnet._files import check_place, check_regular, replacing
 
 Estimator = TypeVar("Estimator")
@@ -64,7 +64,9 @@ ELSEWHERE: Final = {"memory": None, "checkpoint": None}
 
 
 def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], Any]) -> None:
-    """Write an estimator to a file, all of it or nothing, less callbacks and `ELSEWHERE`.
+    """Write an estimator to a file, all of it or nothing.
+
+    Callbacks, requests of metadata and `ELSEWHERE` are left out.
 
     The file is the archive that skops writes, of members that are not compressed, with a manifest
     as the last one.
@@ -106,6 +108,7 @@ def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], An
         check(written)
         manifest = {"format": FORMAT, "version": _version(), "sha256": _digest(archive)}
         archive.writestr(MANIFEST, json.dumps(manifest))
+        _check_archive(archive, len(data.getbuffer()))  # before the file that was there has gone
     with replacing(path) as temporary:
         temporary.write_bytes(data.getbuffer())
 
@@ -259,31 +262,35 @@ def _check_array(archive: ZipFile, name: str) -> None:
         shape, _, dtype = read_header(file)
         n_bytes = file.tell() + math.prod((dtype.itemsize, *shape))
     found = archive.getinfo(name).file_size
-    is_plain = dtype.kind in "biufU" and dtype.itemsize > 0 and min(shape, default=0) >= 0
-    if not is_plain or n_bytes != found:
+    if dtype.kind not in "biufUmM":
+        raise ValueError(f"its array {name!r} must be of numbers, text or dates, found {dtype}.")
+    if dtype.itemsize == 0 or min(shape, default=0) < 0 or n_bytes != found:
         raise ValueError(
-            f"its array {name!r} must be numbers or text as its header says, {n_bytes} bytes, "
-            f"found {found}."
+            f"its array {name!r} must have the {n_bytes} bytes that its header says, found {found}."
         )
 
 
 def _alone(value: Any) -> Any:
-    """Copy what an estimator consists of, less callbacks and `ELSEWHERE`; arrays stay the same.
+    """Copy what an estimator consists of, less what is not written; arrays stay the same.
 
     Those in files that are mapped into memory, which `load` refuses, become plain ones.
     """
     if isinstance(value, np.memmap):
         return np.asarray(value)
-    if isinstance(value, tuple | list):
-        return type(value)(map(_alone, value))
+    if isinstance(value, tuple | list):  # also those of a kind of their own, as torch.Size is
+        return (tuple if isinstance(value, tuple) else list)(map(_alone, value))
     if isinstance(value, dict):
         whole = copy(value)
-        whole.update({key: _alone(each) for key, each in value.items()})
+        whole.clear()
+        # 1 is the same key as True, which skops reads from text, where all but "" is true.
+        names = {key: int(key) if isinstance(key, bool | np.bool_) else key for key in value}
+        whole.update({names[key]: _alone(each) for key, each in value.items()})
         return whole
     if isinstance(value, type) or not hasattr(value, "get_params"):
         return value
     twin = copy(value)
-    kept = {name: each for name, each in vars(value).items() if name not in CALLBACKS}
+    left_out = {*CALLBACKS, METADATA_REQUEST}
+    kept = {name: each for name, each in vars(value).items() if name not in left_out}
     vars(twin).clear()
     vars(twin).update({name: ELSEWHERE.get(name, _alone(each)) for name, each in kept.items()})
     return twin

@@ -114,13 +114,13 @@ def _settings(parameters: Any, n_images: int, earlier: Earlier) -> Settings:
         backbone_rate = TRAINED_BACKBONE_RATE if is_trained else parameters.learning_rate
     return Settings(
         pretraining_epochs=0 if is_warm_start else int(pretraining_epochs),
-        warmup_epochs=0 if is_warm_start else parameters.warmup_epochs,
-        joint_epochs=parameters.joint_epochs,
-        projection_interval=parameters.projection_interval,
+        warmup_epochs=0 if is_warm_start else int(parameters.warmup_epochs),
+        joint_epochs=int(parameters.joint_epochs),
+        projection_interval=parameters.projection_interval and int(parameters.projection_interval),
         learning_rate=float(parameters.learning_rate),
         backbone_learning_rate=float(backbone_rate),
         weight_decay=float(parameters.weight_decay),
-        batch_size=parameters.batch_size,
+        batch_size=int(parameters.batch_size),
         cluster_weight=float(parameters.cluster_weight),
         separation_weight=float(parameters.separation_weight),
         linear_head_weight=float(parameters.linear_head_weight),
@@ -130,5 +130,5 @@ def _settings(parameters: Any, n_images: int, earlier: Earlier) -> Settings:
         freeze_statistics=parameters.weights is not None,
         is_warm_start=is_warm_start,
         has_forbidden=earlier.has_forbidden,
-        patience=parameters.n_iter_no_change if parameters.early_stopping else None,
+        patience=int(parameters.n_iter_no_change) if parameters.early_stopping else None,
     )

@@ -207,6 +207,29 @@ class TestFittedEstimator:
             assert np.array_equal(found.prototypes_, stopped.prototypes_)
             assert np.array_equal(found.coef_, stopped.coef_)
 
+    @pytest.mark.parametrize("is_fitted", [False, True])
+    def test_it_can_be_saved(self, few, tmp_path, is_fitted):
+        class Save(Fitted):
+            def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+                if context.task_name == "epoch":
+                    fitted_estimator.save(tmp_path / "clf")
+                    self.expected = fitted_estimator.decision_function(few[0])
+
+        save, clf = Save(), ProtoPNetClassifier(**QUICK)
+        if is_fitted:
+            clf.fit(pd.DataFrame(few[0]).rename(columns="pixel {}".format), few[1])
+        clf.set_callbacks(save).fit(*few)
+        assert np.array_equal(load(tmp_path / "clf").decision_function(few[0]), save.expected)
+
+    def test_the_end_is_told_where_warnings_are_errors(self, few):
+        X, y = few
+        notes = Notes()
+        clf = ProtoPNetClassifier(**QUICK).set_callbacks(notes)
+        with pytest.raises(UserWarning, match="No training image of classes"):
+            clf.fit(X, y, sample_weight=(y != y[0]).astype(float))
+        assert "end fit 0" in notes.calls
+        assert len(clf.predict(X)) == len(X)
+
     def test_names_of_columns_are_those_of_the_fit(self, few):
         X, y = few
         frame = pd.DataFrame(X).rename(columns="pixel {}".format)

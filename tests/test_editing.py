@@ -24,6 +24,7 @@ from test_last_layer import random_problem
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier, ProtoPNetEnsemble, load, solve_last_layer
+from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._last_layer import (
     Constraints,
     Hessian,
@@ -361,6 +362,16 @@ class TestNames:
         with pytest.raises(kind, match=message):
             editor.rename(names)
         assert bits(editor.classifier_) == before
+
+
+class TestNetworks:
+    def test_edits_share_the_network_that_they_do_not_change(self, fitted, digits):
+        editor = PrototypeEditor(fitted, *digits)
+        for prototype in (0, 3, 6, 9):
+            editor.forbid(prototype)
+        assert len(editor._snapshots) == 5
+        networks = {fitted_network(each.classifier).network for each in editor._snapshots}
+        assert len(networks) == 1
 
 
 class TestUndo:

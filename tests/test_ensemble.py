@@ -20,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import (
     check_param_validation,
@@ -582,6 +582,20 @@ class Page:
             json.loads(re.search(rf'id="report-{name}">(.*?)</script>', self.html, re.DOTALL)[1])
             for name in ("data", "rows")
         )
+
+
+def test_a_member_may_be_frozen_twice(few, tmp_path):
+    X, y = few
+    member = FrozenEstimator(FrozenEstimator(small().fit(X, y)))
+    ensemble = ProtoPNetEnsemble([("twice", member)]).fit(X, y)
+    ensemble.save(tmp_path / "ensemble")
+    twin = load(tmp_path / "ensemble")
+    assert_array_equal(twin.decision_function(X), ensemble.decision_function(X))
+
+
+def test_a_pipeline_of_nothing_is_no_member(few):
+    with pytest.raises(TypeError, match="A member must be"):
+        ProtoPNetEnsemble([("empty", Pipeline([]))]).fit(*few)
 
 
 @pytest.fixture(scope="module")

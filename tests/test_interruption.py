@@ -1,5 +1,7 @@
 """Ctrl-C: the first one ends a training with what there is, the second one at once."""
 
+import copy
+import inspect
 import signal
 import subprocess
 import sys
@@ -189,6 +191,40 @@ class TestTwice:
 
 
 class TestOthers:
+    @pytest.mark.parametrize("method", ["fit", "refit_last_layer"])
+    def test_at_the_very_end_it_leaves_one_fit_or_the_other(self, few, method):
+        X, y = few
+        code, stop = inspect.unwrap(getattr(ProtoPNetClassifier, method)).__code__, 0
+        before = ProtoPNetClassifier(**QUICK).fit(X, y)
+        after = getattr(copy.copy(before).set_params(random_state=1, l1_weight=0.1), method)(X, y)
+        expected = [each.decision_function(X) for each in (before, after)]
+        is_interrupted, n_of_each = True, [0, 0]
+        while is_interrupted:
+            clf, stop, n_lines = copy.copy(before), stop + 1, 0
+            clf.set_params(random_state=1, l1_weight=0.1)
+
+            def trace(frame, event, _, stop=stop):
+                nonlocal n_lines
+                if frame.f_code is not code:
+                    return None
+                n_lines += event == "line" and {"end", "row"} & set(frame.f_locals) != set()
+                if n_lines == stop:
+                    raise KeyboardInterrupt
+                return trace
+
+            sys.settrace(trace)
+            try:
+                getattr(clf, method)(X, y)
+                is_interrupted = False
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            logits = clf.decision_function(X)
+            (which,) = [i for i in (0, 1) if np.array_equal(logits, expected[i])]
+            n_of_each[which] += 1
+        assert min(n_of_each) > 0
+
     def test_a_handler_of_the_user_stays(self, few):
         pressed = []
 

@@ -180,6 +180,19 @@ def quick(**changes):
     return ProtoPNetClassifier(image_shape=(8, 8), **{**QUICK, **changes})
 
 
+class TestFloats:
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
+    def test_floats_of_any_length_are_labels(self, few, dtype):
+        X, y = few
+        expected = quick().fit(X, y)
+        clf = quick().fit(X, y.astype(dtype), X_val=X, y_val=y.astype(dtype))
+        assert clf.classes_.dtype in (np.float32, np.float64)
+        assert np.array_equal(clf.predict(X), expected.predict(X))
+        assert clf.score(X, y.astype(dtype)) == expected.score(X, y)
+        clf.refit_last_layer(X, y.astype(dtype))
+        assert np.array_equal(clf.coef_, expected.coef_)
+
+
 class TestByteOrder:
     """FITS, IDX and HDF5 files hold numbers in another byte order than most machines."""
 

@@ -1,6 +1,7 @@
 """Metrics, on cases worked out by hand."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -107,6 +108,16 @@ class TestBaselines:
 
     def test_chance_scores_the_share_of_the_masks(self):
         assert random_baseline(np.eye(4)[None]) == 1 / 4
+
+    def test_masks_take_no_more_memory_than_a_few_of_themselves(self):
+        masks = np.zeros((100, 100, 100), dtype=bool)
+        masks[:, :50] = True
+        tracemalloc.start()
+        try:
+            assert random_baseline(masks) == 0.5
+            assert tracemalloc.get_traced_memory()[1] < 3 * masks.nbytes
+        finally:
+            tracemalloc.stop()
 
 
 class TestBoxesThatKnowNothing:

@@ -7,19 +7,23 @@ import os
 import re
 import sys
 import zipfile
+from collections import namedtuple
 from copy import deepcopy
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from skops import io
 from torch import nn
 
-from sklearn_protopnet import ProtoPNetClassifier, load
+from sklearn_protopnet import ProtoPNetClassifier, _persistence, load
 
+Sides = namedtuple("Sides", ["height", "width"])
 TINY = {
     "n_prototypes_per_class": 2,
     "prototype_depth": 4,
@@ -98,7 +102,12 @@ class TestRoundTrip:
         assert np.array_equal(twin.fit(*images).prototypes_, tiny.prototypes_)
 
     @pytest.mark.parametrize(
-        "labels", [["cat", "dog", "eel"], [1.0, 2.0, -3.0], np.array(["a", "b", "c"], dtype=object)]
+        "labels",
+        [
+            ["cat", "dog", "eel"],
+            [1.0, 2.0, -3.0],
+            np.array(["a", "b", "c"], dtype=object),
+        ],
     )
     def test_labels_of_any_kind_come_back(self, images, tmp_path, labels):
         X, y = images
@@ -110,11 +119,55 @@ class TestRoundTrip:
         assert np.array_equal(twin.predict(X), clf.predict(X))
         assert np.array_equal(twin.refit_last_layer(X, labels[y]).coef_, clf.coef_)
 
+    @pytest.mark.parametrize("dtype", ["datetime64[D]", "datetime64[ns]", "timedelta64[s]"])
+    def test_labels_that_are_dates_come_back(self, images, tmp_path, dtype):
+        X, y = images
+        clf = ProtoPNetClassifier(**TINY, random_state=0).fit(X, y.astype(dtype))
+        clf.save(tmp_path / "clf")
+        twin = load(tmp_path / "clf")
+        assert twin.classes_.dtype == np.dtype(dtype)
+        assert np.array_equal(twin.predict(X), clf.predict(X))
+        assert np.array_equal(twin.refit_last_layer(X, y.astype(dtype)).coef_, clf.coef_)
+
+    @pytest.mark.parametrize("kind", [bool, np.bool_])
+    def test_weights_of_true_and_false_come_back(self, images, tmp_path, kind):
+        X, y = images
+        weights = {kind(1): 5.0, kind(0): 1.0}
+        clf = ProtoPNetClassifier(**TINY, class_weight=weights, random_state=0).fit(X, y > 0)
+        clf.save(tmp_path / "clf")
+        assert list(clf.class_weight.values()) == [5.0, 1.0]
+        twin = load(tmp_path / "clf")
+        assert twin.class_weight == {True: 5.0, False: 1.0}
+        assert np.array_equal(twin.refit_last_layer(X, y > 0).coef_, clf.coef_)
+
+    def test_what_metadata_it_requests_is_left_out(self, images, tmp_path):
+        X, y = images
+        with config_context(enable_metadata_routing=True):
+            clf = ProtoPNetClassifier(**TINY, random_state=0).set_fit_request(sample_weight=True)
+            clf.fit(X, y).save(tmp_path / "clf")
+            assert clf.get_metadata_routing().fit.requests["sample_weight"] is True
+            twin = load(tmp_path / "clf")
+            assert twin.get_metadata_routing().fit.requests["sample_weight"] is None
+        assert np.array_equal(twin.predict(X), clf.predict(X))
+
+    def test_nothing_is_replaced_by_what_load_would_refuse(self, tiny, path, monkeypatch):
+        before = path.read_bytes()
+
+        def refuse(*_):
+            raise ValueError("an array that load refuses")
+
+        monkeypatch.setattr(_persistence, "_check_array", refuse)
+        with pytest.raises(ValueError, match="an array that load refuses"):
+            tiny.save(path)
+        assert path.read_bytes() == before
+
     @pytest.mark.parametrize(
         "parameters",
         [
             {"random_state": np.random.RandomState(3)},
             {"image_shape": [6, 5, 2], "image_size": (9, 8)},
+            {"image_shape": torch.Size([6, 5, 2])},
+            {"image_size": Sides(9, 8)},
             {"prototype_size": [2, 3], "similarity": "linear"},
             {"learning_rate": np.float64(1e-3), "batch_size": np.int64(7), "similarity": "cosine"},
             {"backbone": "resnet18", "feature_stride": 2, "device": "cpu"},

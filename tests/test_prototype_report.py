@@ -289,6 +289,16 @@ class TestNoise:
         assert first[columns].min(axis=None) >= 0
         assert first[columns].max(axis=None) <= 1
 
+    def test_a_memory_takes_noisy_images_for_no_others(self, data, tmp_path):
+        frozen = {"pretraining_epochs": 0, "backbone_learning_rate": 0.0, "memory": str(tmp_path)}
+        cached = ProtoPNetClassifier(**{**QUICK, **frozen}).fit(data.images, data.target)
+        settings = {"groups": "noise", "part_centres": data.part_centres, "random_state": 0}
+        found = prototype_report(cached, data.images, data.target, **settings)
+        cached.set_params(memory=None)
+        expected = prototype_report(cached, data.images, data.target, **settings)
+        pd.testing.assert_frame_equal(found, expected)
+        assert found["location_change"].max() > 0
+
 
 class TestLocalized:
     def test_a_receptive_field_is_sufficient_and_safe_from_attacks(self, clf, data):

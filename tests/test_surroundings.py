@@ -17,6 +17,7 @@ from quick import QUICK
 from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier, load
+from sklearn_protopnet._network import working_conditions
 
 
 @contextlib.contextmanager
@@ -130,6 +131,49 @@ def test_a_fit_leaves_as_many_threads_as_there_were(few):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_threads_that_overlap_each_get_theirs_back():
+    torch.set_num_threads(2)
+    found, barrier = {}, threading.Barrier(2, timeout=60)
+
+    def first():
+        with working_conditions(tiny=True):
+            with working_conditions(tiny=True):
+                barrier.wait()  # the second one comes
+            found["first, inside"] = torch.get_num_threads()
+            barrier.wait()
+        found["first, after"] = torch.get_num_threads()
+        barrier.wait()
+
+    def second():
+        barrier.wait()
+        with working_conditions(tiny=True):
+            barrier.wait()  # the first one goes
+            barrier.wait()
+            found["second, inside"] = torch.get_num_threads()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(third).result(60)
+        found["second, after"] = torch.get_num_threads()
+
+    def third():
+        with working_conditions(tiny=True):
+            found["third, inside"] = torch.get_num_threads()
+        found["third, after"] = torch.get_num_threads()
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for each in [pool.submit(first), pool.submit(second)]:
+                each.result(60)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert {place: n for place, n in found.items() if place.endswith("inside")} == {
+        "first, inside": 1, "second, inside": 1, "third, inside": 1
+    }  # fmt: skip
+    assert {place: n for place, n in found.items() if place.endswith("after")} == {
+        "first, after": 2, "second, after": 2, "third, after": 2
+    }  # fmt: skip
 
 
 def test_every_table_adds_up_beside_a_refit_in_another_thread(few):

@@ -22,7 +22,7 @@ from torch import nn
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._network._architecture import CONTRAST
-from sklearn_protopnet._training import FeatureCache, _feature_cache
+from sklearn_protopnet._training import FeatureCache, _feature_cache, _result_cache
 from sklearn_protopnet._validation import check_images
 
 
@@ -310,6 +310,30 @@ class TestDamage:
 
 def _flipped(data, place):
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def test_what_goes_while_it_is_read_is_computed_again(images, memory, monkeypatch):
+    X, _ = images
+    clf = classifier(memory=memory).fit(*images)
+    expected = clf.decision_function(X)
+    real = _result_cache.is_cached
+
+    def is_cached_and_goes(*args):
+        was_there = real(*args)
+        memory.clear(warn=False)
+        return was_there
+
+    monkeypatch.setattr(_result_cache, "is_cached", is_cached_and_goes)
+    assert np.array_equal(clf.decision_function(X), expected)
+
+
+def test_early_stopping_asks_a_frozen_backbone_once(images, given):
+    counts = []
+    for is_stopped in (False, True):
+        given.clear()
+        classifier(early_stopping=is_stopped, validation_fraction=0.2, joint_epochs=6).fit(*images)
+        counts.append(sum(given))
+    assert counts[0] == counts[1]
 
 
 def test_augmented_images_pass_the_cache_by(images, memory, steps):

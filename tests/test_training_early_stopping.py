@@ -53,8 +53,9 @@ class TestEarlyStopping:
         assert stopped.n_iter_ == best + 5 < 60
         ended = classifier(joint_epochs=best, projection_interval=interval)
         ended.fit(X[:30], y[:30], **validation)
-        for name, value in ended.state_["network"].items():
-            assert np.array_equal(stopped.state_["network"][name], value), name
+        for part in ("network", "linear_head"):
+            for name, value in ended.state_[part].items():
+                assert np.array_equal(stopped.state_[part][name], value), name
         assert np.array_equal(stopped.decision_function(X), ended.decision_function(X))
 
     def test_the_best_network_counts_even_where_the_epochs_end_first(self, images):

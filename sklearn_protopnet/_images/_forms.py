@@ -141,10 +141,6 @@ def _are_images(X: Any) -> bool:
     return isinstance(X, list | tuple) and len(X) > 0 and is_image(X[0])
 
 
-def _read_images(X: list[Any], expected: Expected) -> Images:
-    return read_list(X, expected)
-
-
 def _is_path(item: Any) -> bool:
     return isinstance(item, str | os.PathLike)
 
@@ -218,7 +214,7 @@ INPUT_FORMS: Final[tuple[InputForm, ...]] = (
         image="that of the images, of one size unless ``image_size`` is set; grey beside colour "
         "is taken as colour, and an image of Pillow is as its file",
         matches=_are_images,
-        read=_read_images,
+        read=read_list,
     ),
     InputForm(
         name="a list of paths of image files",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -95,6 +95,9 @@ class ImageSource:
     standardization: Standardization
     chosen: range | None = None
     """Rows that are meant; all with None."""
+
+    are_as_given: ClassVar[bool] = True
+    """Whether batches are of the very images whose digests the survey has."""
 
     def __len__(self) -> int:
         return len(self.rows)

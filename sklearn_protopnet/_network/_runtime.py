@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from sklearn_protopnet._threads import GLOBAL_DRAWS, SharedLimit
+from sklearn_protopnet._threads import GLOBAL_DRAWS, LimitOfThreads, SharedLimit
 
 TINY_IMAGE: Final = 16 * 16
 """The small backbone runs on one thread for images of up to so many pixels. An epoch on 8 x 8
@@ -59,7 +59,7 @@ def _begin_one_thread() -> int:
     return before
 
 
-_ONE_THREAD: Final = SharedLimit(_begin_one_thread, torch.set_num_threads)
+_ONE_THREAD: Final = LimitOfThreads(_begin_one_thread, torch.set_num_threads)
 
 
 def _begin_float32() -> torch.dtype:

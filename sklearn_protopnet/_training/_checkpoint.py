@@ -49,6 +49,7 @@ class Checkpoint:
         self, folder: str | os.PathLike[str] | None, key: str, interval: float | str
     ) -> None:
         self._key, self._interval = key, interval
+        self.folder = "" if folder is None else os.fspath(folder)
         self._paths: list[Path] = []
         self.problems: dict[str, str] = {}
         """What users should know, in sentences, by what it is about."""

@@ -110,6 +110,10 @@ class FeatureCache:
         self._kept = kept
         self._is_kept[positions] = True
 
+    def take(self, other: FeatureCache) -> None:
+        """Keep what a cache of the same images and an equal backbone keeps."""
+        self._kept, self._is_kept = other._kept, other._is_kept.copy()
+
     def clear(self) -> None:
         """Forget the maps: the backbone is about to move."""
         self._kept = None

@@ -68,9 +68,11 @@ def find(memory: Memory, kind: Kind, key: str) -> Any:
     """
     if memory.location is None or not is_cached(memory, kind, key):
         return None
-    kept = memory.cache(kind, ignore=["compute"]).call_and_shelve(key, None)
     try:
+        kept = memory.cache(kind, ignore=["compute"]).call_and_shelve(key, _fail)
         return _unseal(key, kept.get())
+    except _MissingError:  # somebody has removed it since
+        return None
     except Exception as error:  # what is damaged may fail in any way
         warnings.warn(
             f"A cached result must be as it was written; {kept} is damaged and is computed "
@@ -85,6 +87,14 @@ def keep(memory: Memory, kind: Kind, key: str, result: Any) -> None:
     """Keep a result in memory, if there is one."""
     if memory.location is not None:
         memory.cache(kind, ignore=["compute"])(key, lambda: result)
+
+
+class _MissingError(Exception):
+    """There is no such result."""
+
+
+def _fail() -> Any:
+    raise _MissingError
 
 
 def _seal(key: str, result: Any) -> Sealed:

@@ -208,6 +208,11 @@ class TrainingRun:
     def _load(self, state: dict[str, Any]) -> None:
         """Go on where a run of the same task was."""
         self.at, self.is_cut_short = Position(**state["at"]), state["is_cut_short"]
+        if self.is_cut_short:
+            self.checkpoint.problems["cut"] = (
+                "The training that was interrupted went on without the epochs that a callback had "
+                f"left out of it. To train anew, delete its files in {self.checkpoint.folder!r}."
+            )
         restore(self.trainer, state["trainer"])
         if state["average"]:
             stage: Any = self.rounds[self.at.round][self.at.stage]

@@ -126,7 +126,8 @@ class Trainer:
             judged=self.judged,
         )
         self.best_pretrained = BestState(self.pretrained, self.settings.patience)
-        self.best = BestState(network, self.settings.patience)
+        whole = nn.ModuleDict({"network": network, "linear_head": self.linear_head})
+        self.best = BestState(whole, self.settings.patience)
 
     def copy(self) -> Trainer:
         """Give one whose network can be changed while this one stays as it is."""
@@ -136,6 +137,8 @@ class Trainer:
         other.generator.set_state(self.generator.get_state())
         other.history, other.loss_curve = self.history.copy(), self.loss_curve.copy()
         other.round, other.epoch, other.projection = self.round, self.epoch, self.projection
+        for features, kept in zip(other.feature_caches, self.feature_caches, strict=True):
+            features.take(kept)
         return other
 
     def _begin(self, moving: Collection[str]) -> None:

@@ -24,8 +24,14 @@ NAMED_LABELS: Final = 10
 
 
 def native_order(labels: NDArray[Any]) -> NDArray[Any]:
-    """Bring labels to the byte order of the machine: FITS, IDX and HDF5 files have another."""
-    return labels.astype(labels.dtype.newbyteorder("="), copy=False)
+    """Bring labels to the byte order of the machine: FITS, IDX and HDF5 files have another.
+
+    Floats that pandas does not know, shorter and longer ones, become those that it knows.
+    """
+    dtype = labels.dtype.newbyteorder("=")
+    if dtype.kind == "f":
+        dtype = np.dtype(f"f{min(max(dtype.itemsize, 4), 8)}")
+    return labels.astype(dtype, copy=False)
 
 
 def find_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -17,7 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_protopnet._compat import CALLBACKS
 from sklearn_protopnet._edits import EditRow
-from sklearn_protopnet._fitted import FittedClassifier, FittedNetwork, fitted_network
+from sklearn_protopnet._fitted import (
+    FittedClassifier,
+    FittedNetwork,
+    fitted_network,
+    share_network,
+)
 from sklearn_protopnet._last_layer import Constraints, Hessian, Point, Problem, solve_near
 from sklearn_protopnet._last_layer._function import not_converged
 from sklearn_protopnet._validation import class_indices
@@ -178,6 +183,7 @@ class Snapshot:
     ) -> Snapshot:
         """Copy the classifier, with other fitted attributes."""
         classifier = copy(self.classifier)
+        share_network(self.classifier, classifier)
         vars(classifier).update(attributes)
         return Snapshot(
             classifier, training or self.training, validation or self.validation, hessian

@@ -149,5 +149,4 @@ def random_baseline(masks: ArrayLike) -> float:
 
 
 def _masks(masks: ArrayLike) -> NDArray[np.bool_]:
-    array = numbers("masks", masks, 3)
-    return truths("masks", array, array.shape)
+    return truths("masks", masks, 3)

@@ -247,8 +247,7 @@ def coverage(presence: ArrayLike) -> float:
 
 
 def _presence(name: str, presence: ArrayLike) -> NDArray[np.bool_]:
-    array = numbers(name, presence, 3)
-    return truths(name, array, array.shape)
+    return truths(name, presence, 3)
 
 
 def _pairs(presence: ArrayLike, visible: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -49,8 +49,8 @@ def write_report(
 
     Each prototype has two boxes to tick, to forbid it or to keep it, and a field for its name.
     "Save choice" gives them as a file, ``choice.json``, which `editing.PrototypeEditor.apply`
-    carries out, and refuses for other prototypes. The page itself keeps nothing: it warns when it is
-    left before the choice is saved.
+    carries out, and refuses for other prototypes. The page itself keeps nothing: it warns when it
+    is left before the choice is saved.
 
     The file needs nothing else, and no network: it loads nothing, and runs no script but its own.
     Images are explained some at a time: memory does not grow with their number. The file appears

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class NoisySource(ImageSource):
     """Images with normal noise, each with its own, whatever the images beside it."""
 
     seed: int = 0
+
+    are_as_given: ClassVar[bool] = False
 
     @classmethod
     def of(cls, source: ImageSource, seed: int) -> NoisySource:
