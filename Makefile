@@ -49,7 +49,8 @@ bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/soak.py
 
 clean:
-	rm -rf $(VENV) $(FLOORS) benchmarks/.cabrnet demo_output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(FLOORS) benchmarks/.cabrnet demo_output .coverage .*_cache \
+		docs/_build docs/auto_examples docs/generated docs/sg_execution_times.rst
 
 $(STAMP)-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from common import Journal, publish, training_starts, zeros_off_class
 from localization import causal_consistency
-from price import PROBLEMS, Problem
+from price import PROBLEMS, Problem, mean_of
 from torch import Tensor, nn
 
 from sklearn_protopnet import ProtoPNetClassifier
@@ -201,7 +201,7 @@ def table(rows: pd.DataFrame) -> list[str]:
             cells.append(f"{usual['zeros'].mean():.0%}")
         else:
             gains = 100 * (found["score"] - found["score_usual"])
-            cells = [mean_of(gains[found["set"] == name]) for name in names]
+            cells = [gain_of(gains[found["set"] == name], name) for name in names]
             cells.append(f"{100 * (found['zeros'] - found['zeros_usual']).mean():+.0f}")
         cells.append(one_by_one(found["consistency"]))
         lines.append(f"| {change} | {' | '.join(cells)} |")
@@ -213,12 +213,9 @@ def one_by_one(shares: pd.Series) -> str:
     return " ".join(f"{share:.2f}" for share in shares.dropna())
 
 
-def mean_of(gains: pd.Series) -> str:
+def gain_of(gains: pd.Series, name: str) -> str:
     """Write a mean, with its standard error and how many there are; nothing of nothing."""
-    if gains.empty:
-        return ""
-    spread = f" \N{PLUS-MINUS SIGN} {gains.sem():.2f}" if len(gains) > 1 else ""
-    return f"{gains.mean():+.2f}{spread} ({len(gains)})"
+    return "" if gains.empty else f"{mean_of(gains, PROBLEMS[name])} ({len(gains)})"
 
 
 def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick: bool) -> None:

@@ -3,8 +3,8 @@
 It does what the original code does, without its figures and logs: float32, features recomputed
 in every epoch, the expanded distance by convolutions, a projection that loops over prototypes on
 the CPU, 20 passes of the whole network for the last layer. Nothing is slower than it must be for
-that: what is frozen gets no gradient, costs without one are not computed. One thing is other than
-in the original: the frozen backbone is in ``eval()``, its statistics those that it started with.
+that: what is frozen gets no gradient, costs without one are not computed. As in the original, batch
+normalisation works with the statistics of the batch in the warm-up, too.
 
 Shapes: N images of a batch, P prototypes, K classes, D depth, H x W feature map.
 """
@@ -236,9 +236,9 @@ def _shuffled_batches(size: int) -> tuple[Tensor, ...]:
 def _train(
     network: PaperNetwork, X: Tensor, y: Tensor, epochs: int, rates: Rates, watch: Stopwatch
 ) -> None:
-    """Stage 1; a backbone with rate 0 is frozen: no gradient, no statistics."""
+    """Stage 1; a backbone with rate 0 gets no gradient."""
     network.train()
-    network.backbone.train(rates.backbone > 0).requires_grad_(rates.backbone > 0)
+    network.backbone.requires_grad_(rates.backbone > 0)
     network.head.requires_grad_(False)
     decayed = [{"params": network.add_on.parameters(), "lr": rates.new_parts}]
     if rates.backbone:

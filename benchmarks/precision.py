@@ -70,7 +70,12 @@ class EmulatedAutocast(TorchFunctionMode):
     """Operators that give the dtype that they get, which is bfloat16 after one of these."""
 
     def __init__(
-        self, device_type: str, dtype: torch.dtype | None = None, *, enabled: bool = True
+        self,
+        device_type: str,
+        dtype: torch.dtype | None = None,
+        *,
+        enabled: bool = True,
+        cache_enabled: bool = False,  # noqa: ARG002 - nothing is kept here
     ) -> None:
         super().__init__()
         self.enabled = enabled and dtype == torch.bfloat16 and device_type == "cpu"

@@ -237,7 +237,8 @@ def single_images(sizes: Sequence[tuple[str, str, tuple[int, ...], int]]) -> lis
 def ours_nearest(features: Tensor, prototypes: Tensor) -> Tensor:
     """Distances (N, P) as in a training step of ours."""
     patches = functional.extract_patches(features, (1, 1))
-    return functional.squared_distances(patches, prototypes.flatten(1)).amin(2)
+    distances = functional.squared_distances(patches, prototypes.flatten(1))
+    return functional.pooled_distances(distances, ProtoPNetClassifier().n_pooled_patches)
 
 
 def exact_nearest(features: Tensor, prototypes: Tensor) -> Tensor:

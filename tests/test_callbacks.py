@@ -90,12 +90,6 @@ class Fitted(Silent):
         self.found[" > ".join(path_of(context))] = fitted_estimator
 
 
-@pytest.fixture(scope="module")
-def few(digits):
-    X, y = digits
-    return X[:60], y[:60] % 3
-
-
 def nested(names):
     """Give the calls for a tree of lists of names."""
     for name, children in names:

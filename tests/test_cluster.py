@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -49,12 +50,6 @@ class Mortal:
         return image
 
 
-@pytest.fixture(scope="module")
-def few(digits):
-    X, y = digits
-    return X[:60], y[:60] % 3
-
-
 def search(**changes):
     return GridSearchCV(ProtoPNetClassifier(**{**QUICK, **changes}), GRID, cv=2)
 
@@ -76,14 +71,17 @@ def ray_backend():
     here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # of `Recorder`
     options = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
     # Workers would give way to everything else on the machine, and other tests never rest.
-    with mock.patch.dict(os.environ, {"RAY_worker_niceness": "0"}):
-        ray.init(num_cpus=2, runtime_env=here, **options)
-    try:
-        register_ray()
-        with joblib.parallel_config("ray", n_jobs=2):
-            yield
-    finally:
-        ray.shutdown()
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
+        mock.patch.dict(os.environ, {"RAY_worker_niceness": "0"}),
+    ):
+        ray.init("local", num_cpus=2, runtime_env=here, _temp_dir=folder, **options)
+        try:
+            register_ray()
+            with joblib.parallel_config("ray", n_jobs=2):
+                yield
+        finally:
+            ray.shutdown()
 
 
 def assert_same_results(one, other):

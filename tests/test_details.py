@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from quick import QUICK
+from torch import nn
 
 from sklearn_protopnet import ProtoPNetClassifier, load
 from sklearn_protopnet._network import Evidence
@@ -291,6 +292,30 @@ class TestDigests:
         assert len({renamed(each) for each in names}) == 3
         texts = [renamed(list("abcdefghij"), dtype) for dtype in ("U1", "U9", object)]
         assert len({*texts, renamed(list("0123456789")), renamed(range(10))}) == 3
+
+    def test_a_module_of_other_layers_is_another_model(self, three_classes):
+        X, y = three_classes
+        digests = set()
+        for pooling in (nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AvgPool2d(2, 1)):
+            backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), pooling)
+            still = {"pretraining_epochs": 0, "warmup_epochs": 0, "joint_epochs": 0}
+            clf = small(backbone=backbone, **still).fit(X, y)
+            for name, values in backbone.state_dict().items():
+                clf.backbone_.state_dict()[name].copy_(torch.ones_like(values))
+            clf.prototypes_ = np.ones_like(clf.prototypes_)
+            clf.coef_ = np.ones_like(clf.coef_)
+            clf.prototype_sample_indices_ = np.zeros_like(clf.prototype_sample_indices_)
+            digests.add(model_digest_of(clf, X))
+        assert len(digests) == 3
+
+    def test_what_is_no_patch_has_no_digest(self, three_classes):
+        X, y = three_classes
+        clf = small(class_weight={0: 1.0, 1: 1.0, 2: 0.0})
+        with pytest.warns(UserWarning, match="No training image"):
+            clf.fit(X, y)
+        why = clf.explain(X[:1], details="digest")
+        assert ((why["source_digest"] == "") == (why["source_sample"] == -1)).all()
+        assert (why["source_digest"] == "").any()
 
     def test_other_rows_of_the_sources_are_another_model(self, three_classes):
         """The same images in another order give the same network, of other rows."""

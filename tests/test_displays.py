@@ -66,12 +66,6 @@ def inverted(X):
     return 16 - np.asarray(X)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 def boxes(ax):
     """y0, y1, x0, x1 of all rectangles, in pixels."""
     found = []
@@ -370,6 +364,22 @@ class TestEveryDisplay:
         with pytest.raises(ValueError, match=message):
             draw(fitted, few[0])
         assert plt.get_fignums() == []
+
+    @pytest.mark.parametrize("X", ["photo.png", iter([1])], ids=["path", "iterator"])
+    @pytest.mark.parametrize("Display", [ExplanationDisplay, SimilarityMapDisplay])
+    def test_what_holds_no_images_is_said_to(self, fitted, Display, X):
+        found = "list of paths, got one, 'photo.png'" if isinstance(X, str) else "2-D rows"
+        with pytest.raises(TypeError, match=f"X must be (a )?{found}"):
+            Display.from_estimator(fitted, X)
+
+    def test_long_labels_leave_room(self, few):
+        X, y = few
+        names = np.array([f"{label}" * 5000 for label in range(3)])
+        clf = ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(X, names[y])
+        figure = PrototypeDisplay.from_estimator(clf).figure_
+        assert figure.get_size_inches().max() < 10
+        texts = all_texts(ExplanationDisplay.from_estimator(clf, X).figure_)
+        assert max(map(len, texts)) < 200
 
     @pytest.mark.parametrize(
         "Display",

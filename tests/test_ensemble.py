@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from browser import Browser, find_chromium
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from quick import QUICK
@@ -63,8 +62,6 @@ RESNET = {
     "pretraining_epochs": 0,
     "n_pooled_patches": 1,
 }
-OWN = ["similarity", "distance", "weight", "contribution", "y0", "y1", "x0", "x1", "box_kind"]
-"""Columns that a member's rows have by itself and in an ensemble."""
 
 
 def summed(why):
@@ -593,6 +590,12 @@ def test_a_member_may_be_frozen_twice(few, tmp_path):
     assert_array_equal(twin.decision_function(X), ensemble.decision_function(X))
 
 
+def test_one_without_names_is_an_ensemble_still(few, tmp_path):
+    ensemble = ProtoPNetEnsemble([("", small())]).fit(*few)
+    page = Page(write_report(ensemble, few[0][:2], tmp_path / "r.html"))
+    assert page.data["modelDigest"] is None
+
+
 def test_a_pipeline_of_nothing_is_no_member(few):
     with pytest.raises(TypeError, match="A member must be"):
         ProtoPNetEnsemble([("empty", Pipeline([]))]).fit(*few)
@@ -657,24 +660,17 @@ class TestReportAndPictures:
         gap = max(each.last_layer_gap_ for each in classifiers)
         assert facts["Gap of the last layer"] == f"at most {gap:.1e} each"
 
-    def test_a_browser_shows_whose_prototype_it_is(self, path, page, tmp_path):
-        executable = find_chromium()
-        if executable is None:
-            pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-        browser = Browser(executable, tmp_path)
-        try:
-            with browser.page(path) as opened:
-                found = opened.run("""
-                    document.querySelector("#table tbody button").click();
-                    const why = document.querySelector("tr.evidence .why");
-                    const captions = [...why.querySelectorAll(".parts figcaption")];
-                    return [captions.map((e) => e.textContent),
-                            [...why.querySelectorAll("image")].length,
-                            why.querySelector(".sum").textContent];
-                """)
-                assert opened.errors == []
-        finally:
-            browser.close()
+    def test_a_browser_shows_whose_prototype_it_is(self, path, page, browser):
+        with browser.page(path) as opened:
+            found = opened.run("""
+                document.querySelector("#table tbody button").click();
+                const why = document.querySelector("tr.evidence .why");
+                const captions = [...why.querySelectorAll(".parts figcaption")];
+                return [captions.map((e) => e.textContent),
+                        [...why.querySelectorAll("image")].length,
+                        why.querySelector(".sum").textContent];
+            """)
+            assert opened.errors == []
         captions, n_images, total = found
         (_, _, parts), *_ = page.rows[0][-1]
         told = [page.data["prototypes"][part[0]] for part in parts]

@@ -16,10 +16,12 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet.inspection import explain, export_evidence, read_evidence
+from sklearn_protopnet.inspection._export_formats import FORMATS, ROWS_OF_ANY_FILE
+from sklearn_protopnet.inspection._export_manifest import Manifest
 
 SMALL = {"image_shape": (8, 8), **QUICK}
 SUFFIXES = [".csv", ".parquet", ".sqlite"]
-TEXTS = ["01", "NA", 'a "b", c', "é\n", "", "=1+1", "'=x", "'quoted'", "\r\n@x", "a'b"]
+TEXTS = ["01", "NA", 'a "b", c', "é\n", "", "=1+1", "'=x", "'quoted'", "\r\n@x", "\uff1d1+1"]
 
 
 @pytest.fixture(scope="module")
@@ -231,13 +233,20 @@ class TestNames:
         dates = pd.date_range("2026-01-01", periods=3)
         frame = pd.DataFrame(digits[0][:3], index=dates)
         message = r"must be text, numbers or truth values .* got datetime64\S* such as .*2026-01-01"
-        with pytest.raises(ValueError, match=f"{message}.*frame.index.astype"):
+        with pytest.raises(ValueError, match=f"{message}.*frame.index.map"):
             export_evidence(fitted, frame, tmp_path / f"evidence{suffix}")
         assert not files(tmp_path)
-        frame.index = frame.index.astype(str)  # the remedy
+        frame.index = frame.index.map(str)  # the remedy
         export_evidence(fitted, frame, tmp_path / f"evidence{suffix}")
         samples = read_evidence(tmp_path / f"evidence{suffix}")["sample"]
-        assert set(samples) == {f"2026-01-0{day}" for day in (1, 2, 3)}
+        assert set(samples) == {f"2026-01-0{day} 00:00:00" for day in (1, 2, 3)}
+        frame.index = pd.MultiIndex.from_product([[1], ["a", "b", "c"]])
+        with pytest.raises(ValueError, match=r"frame.index.map"):
+            export_evidence(fitted, frame, tmp_path / f"evidence{suffix}")
+        frame.index = frame.index.map(str)
+        export_evidence(fitted, frame, tmp_path / f"evidence{suffix}")
+        samples = read_evidence(tmp_path / f"evidence{suffix}")["sample"]
+        assert samples.unique().tolist() == ["(1, 'a')", "(1, 'b')", "(1, 'c')"]
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_large_unsigned_integers_come_back_from_parquet_only(
@@ -370,6 +379,32 @@ class TestSpoiltFiles:
             connection.execute(statement)
         connection.close()
         with pytest.raises(ValueError, match="'evidence' must be a table whose values are stored"):
+            read_evidence(path)
+
+    @pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
+    @pytest.mark.parametrize("dtype", ["S20000000", "object", "datetime64[ns]", "V9", "nonsense"])
+    def test_dtypes_that_no_evidence_has_are_refused(self, fitted, digits, tmp_path, suffix, dtype):
+        path = tmp_path / f"e{suffix}"
+        export_evidence(fitted, digits[0][:1], path)
+        if suffix == ".csv":
+            sidecar = Path(f"{path}.json")
+            sidecar.write_text(sidecar.read_text().replace('"float64"', f'"{dtype}"'))
+        else:
+            with sqlite3.connect(path) as connection:
+                change = "UPDATE manifest SET json = replace(json, ?, ?)"
+                connection.execute(change, ('"float64"', f'"{dtype}"'))
+            connection.close()
+        with pytest.raises(ValueError, match="name dtypes of text and numbers"):
+            read_evidence(path)
+
+    def test_rows_that_take_no_room_are_refused(self, tmp_path):
+        rows, path = ROWS_OF_ANY_FILE + 1, tmp_path / "e.parquet"
+        (parquet,) = [each for each in FORMATS if ".parquet" in each.suffixes]
+        with parquet.write(path) as writer:
+            writer.append(pd.DataFrame({"similarity": np.zeros(rows)}))
+            writer.finish(Manifest(rows, {"similarity": "float64"}, False).to_json())
+        assert path.stat().st_size < rows / 100
+        with pytest.raises(ValueError, match=r"rows must fit into its \d+ bytes"):
             read_evidence(path)
 
     def test_rows_without_end_are_refused(self, fitted, digits, tmp_path):

@@ -6,6 +6,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
+from sklearn.base import clone
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
@@ -183,9 +185,16 @@ class Kinds(nn.Module):
 def test_steps_of_any_backbone_have_products(backbone):
     X = np.random.default_rng(0).random((8, 3, 3))
     clf = ProtoPNetClassifier(
-        backbone=backbone, n_prototypes_per_class=1, pretraining_epochs=1, joint_epochs=1
+        backbone=backbone,
+        n_prototypes_per_class=1,
+        pretraining_epochs=1,
+        joint_epochs=1,
+        random_state=0,
     ).fit(X, np.arange(8) % 2)
     clf.predict(X)
+    if isinstance(backbone, Again):
+        once = clone(clf).set_params(backbone=backbone.layers).fit(X, np.arange(8) % 2)
+        assert_allclose(clf.loss_curve_, once.loss_curve_, rtol=1e-4)
     if isinstance(backbone, Kinds):
         assert True in clf.backbone_.products[True]
         assert clf.backbone_.products[False] == {False}

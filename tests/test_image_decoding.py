@@ -437,6 +437,17 @@ def test_orientation_in_xmp_turns_nothing(tmp_path):
         np.testing.assert_array_equal(read_image(path, 1)[..., 0], GREY)
 
 
+def test_xmp_stays_the_users_where_loading_fails(tmp_path, monkeypatch):
+    def fail():
+        raise OSError("a cut file")
+
+    with Image.open(save(GREY, tmp_path / "a.tif", tiffinfo={700: b"<x/>"})) as image:
+        monkeypatch.setattr(image, "load", fail)
+        with pytest.raises(ValueError, match="a cut file"):
+            decode(image, 1)
+        assert image.info["xmp"] == b"<x/>"
+
+
 # Frames
 
 
@@ -550,14 +561,14 @@ def test_files_of_a_few_bytes_are_told_so(tmp_path):
     ("error", "found"),
     [(OSError(22, "Invalid argument"), "Invalid argument."), (KeyError(), "KeyError.")],
 )
-def test_error_of_a_plugin_is_one_of_the_file(tmp_path, failing_plugin, error, found):
+def test_error_of_a_plugin_is_one_of_the_file(failing_plugin, error, found):
     path = failing_plugin(error)
     assert message_of(read_image, path, 1) == found
     with Image.open(path) as image, pytest.raises(ValueError, match="Pillow must be one that it"):
         decode(image, 1)
 
 
-def test_lack_of_memory_is_no_fault_of_the_file(tmp_path, failing_plugin):
+def test_lack_of_memory_is_no_fault_of_the_file(failing_plugin):
     path = failing_plugin(MemoryError())
     with pytest.raises(MemoryError):
         read_image(path, 1)

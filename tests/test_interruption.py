@@ -44,12 +44,6 @@ def slowly(image):
     return image
 
 
-@pytest.fixture(scope="module")
-def few(digits):
-    X, y = digits
-    return X[:60], y[:60] % 3
-
-
 @pytest.fixture(autouse=True)
 def handler():
     """Interrupts are Python's, before and after."""
@@ -212,6 +206,7 @@ class TestOthers:
                     raise KeyboardInterrupt
                 return trace
 
+            before_trace = sys.gettrace()  # that of coverage
             sys.settrace(trace)
             try:
                 getattr(clf, method)(X, y)
@@ -219,7 +214,7 @@ class TestOthers:
             except KeyboardInterrupt:
                 pass
             finally:
-                sys.settrace(None)
+                sys.settrace(before_trace)
             logits = clf.decision_function(X)
             (which,) = [i for i in (0, 1) if np.array_equal(logits, expected[i])]
             n_of_each[which] += 1

@@ -180,6 +180,32 @@ def quick(**changes):
     return ProtoPNetClassifier(image_shape=(8, 8), **{**QUICK, **changes})
 
 
+class TestObjects:
+    def test_true_and_false_are_labels_as_objects_too(self, few):
+        X, y = few
+        clf = quick().fit(X, y == 3)
+        coef = clf.coef_
+        assert np.array_equal(clf.refit_last_layer(X, (y == 3).astype(object)).coef_, coef)
+        clf = quick().fit(X, y)
+        with pytest.raises(ValueError, match="y must hold classes of the training y only"):
+            clf.refit_last_layer(X, np.array(["a", True] * (len(y) // 2), dtype=object))
+
+    def test_text_of_any_length_is_known(self, few):
+        X, y = few
+        clf = quick().fit(X, y.astype(str))
+        texts = y.astype(str).astype(np.dtypes.StringDType())
+        coef = clf.coef_
+        assert np.array_equal(clf.refit_last_layer(X, texts).coef_, coef)
+        why = clf.explain(X[:1], classes=texts[:1])
+        assert why["class"].unique().tolist() == [str(y[0])]
+
+    def test_what_cannot_be_hashed_is_no_label(self, few):
+        X, y = few
+        labels = np.array([{}] * len(y), dtype=object)
+        with pytest.raises(ValueError, match="y must hold labels, found: unhashable"):
+            quick().fit(X, y).refit_last_layer(X, labels)
+
+
 class TestFloats:
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
     def test_floats_of_any_length_are_labels(self, few, dtype):

@@ -201,11 +201,6 @@ class TestTable:
 
 
 class TestDisplay:
-    @pytest.fixture(autouse=True)
-    def _close_figures(self):
-        yield
-        plt.close("all")
-
     def test_it_draws_what_the_table_says(self, path, fitted, halves):
         X, y, X_val, y_val = halves
         display = LastLayerPathDisplay.from_estimator(

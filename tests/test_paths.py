@@ -25,7 +25,6 @@ from sklearn_protopnet.inspection import ExplanationDisplay, PrototypeDisplay, l
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt
 
 BOX = ["y0", "y1", "x0", "x1"]
 SOURCE_BOX = ["source_y0", "source_y1", "source_x0", "source_x1"]
@@ -110,12 +109,6 @@ def grey_paths(greys, tmp_path_factory):
 @pytest.fixture(scope="module")
 def grey_fitted(grey_paths):
     return ProtoPNetClassifier(**SMALL).fit(grey_paths, Y)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 class TestFilesAndArrays:

@@ -148,10 +148,17 @@ class TestTraining:
 
     def test_float32_never_is(self, images, notes):
         X, y = images
-        for precision in ("float32", "auto"):
-            classifier(backbone="auto", precision=precision, augment=None).fit(X, y)
         classifier(precision="float32").fit(X, y, X_val=X[:4], y_val=y[:4])
         assert {(is_autocast, dtype) for _, is_autocast, dtype in notes} == {(False, torch.float32)}
+        dtypes = set()
+
+        def note(module, _, output):
+            if isinstance(module, nn.Conv2d):
+                dtypes.add(output.dtype)
+
+        with register_module_forward_hook(note):
+            classifier(backbone="auto", precision="float32", augment=None).fit(X, y)
+        assert dtypes == {torch.float32}
 
     @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
     def test_kept_maps_are_float32_and_what_comes_after_them_is_not(self, images, notes, precision):
@@ -161,10 +168,9 @@ class TestTraining:
             if isinstance(module, nn.Sigmoid):  # at the end of the add-on layers
                 latents.append((torch.is_grad_enabled(), output.dtype))
 
-        hook = register_module_forward_hook(note)
         epochs = {"pretraining_epochs": 0, "joint_epochs": 0}
-        classifier(augment=None, precision=precision, **epochs).fit(*images)
-        hook.remove()
+        with register_module_forward_hook(note):
+            classifier(augment=None, precision=precision, **epochs).fit(*images)
         assert {(learns, dtype) for learns, _, dtype in notes} == {(False, torch.float32)}
         assert {dtype for learns, dtype in latents if learns} == {getattr(torch, precision)}
         assert {dtype for learns, dtype in latents if not learns} == {torch.float32}

@@ -168,12 +168,14 @@ class TestAlways:
         """A pipeline doubles the sides of images: what was annotated is half as large."""
         smaller = data.images[:, ::2, ::2]
         larger = make_pipeline(FunctionTransformer(lambda X: X.repeat(2, 1).repeat(2, 2)), clf)
-        settings = {"groups": (), "localizer": "upsample", "max_images": 3, "random_state": 0}
+        settings = {"groups": (), "localizer": "upsample", "max_images": 3, "min_count": 2}
+        settings["random_state"] = 0
         parts = {"part_centres": data.part_centres, "masks": data.object_mask}
         found = prototype_report(larger, smaller, data.target, **parts, **settings)
         reached = smaller.repeat(2, 1).repeat(2, 2)
         expected = prototype_report(clf, reached, data.target, **parts, **settings)
         pd.testing.assert_frame_equal(found, expected)
+        assert found["part_rate"].notna().any()
         with pytest.raises(ValueError, match=r"masks\[0\] must have the shape \(32, 32\)"):
             prototype_report(
                 larger, smaller, data.target, masks=data.object_mask[:, ::2, ::2], **settings
@@ -274,6 +276,19 @@ class TestPasses:
         _, fewer = self.passes(recording, data.images[:40], data.target[:40], **settings)
         assert_array_equal(fewer[40:80], images[60:100])
         assert report["location_change"].between(0, 1).all()
+
+
+class TestCounts:
+    def test_more_images_with_a_part_than_are_looked_at_are_refused(self, clf, data):
+        settings = {"localizer": "upsample", "part_centres": data.part_centres, "groups": ()}
+        with pytest.raises(ValueError, match=r"max_images must be at least min_count .* 9 and 10"):
+            prototype_report(clf, data.images, data.target, max_images=9, **settings)
+        report = prototype_report(clf, data.images, data.target, **settings)
+        assert report["part_rate"].notna().all()  # with the defaults, of parts that may be missing
+
+    def test_no_part_is_no_answer(self, clf, data):
+        with pytest.raises(ValueError, match=r"n_parts not be 0, got \(60, 0, 2\)"):
+            prototype_report(clf, data.images, data.target, part_centres=np.zeros((60, 0, 2)))
 
 
 class TestNoise:

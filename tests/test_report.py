@@ -12,7 +12,6 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 import pytest
-from browser import Browser, find_chromium
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from quick import QUICK
@@ -28,6 +27,8 @@ from sklearn_protopnet.editing import PrototypeEditor
 from sklearn_protopnet.editing._choice import LONGEST_NAME, Choice
 from sklearn_protopnet.inspection import explain, write_report
 from sklearn_protopnet.inspection._details import prototypes_digest
+from sklearn_protopnet.inspection._pictures import picture_of
+from sklearn_protopnet.inspection._report import _image_files
 
 SMALL = {"image_shape": (8, 8), **QUICK}
 FIELDS = (
@@ -503,14 +504,24 @@ class TestPictures:
         assert decoded(uri).tolist() == [[[255, 0, 0], [255] * 3], [[255] * 3, [255] * 3]]
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    found = Browser(executable, tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
+def test_pictures_that_are_left_out_are_not_read(fitted, digits, tmp_path, monkeypatch):
+    sizes = []
+    real = _image_files.data_uri
+    monkeypatch.setattr(_image_files, "data_uri", lambda *args: sizes.append(1) or real(*args))
+    for n_images in (0, 7, 100):
+        write_report(fitted, digits[0][:40], tmp_path / "report.html", max_images=n_images)
+        assert len(sizes) == min(n_images, 40)
+        sizes.clear()
+
+
+@pytest.mark.parametrize(("most", "alpha"), [(1.0, 0.4), (200.0, 1.0), (200.0, 255.0)])
+def test_alpha_has_a_range_of_its_own(most, alpha):
+    image = np.full((2, 2, 4), alpha)
+    image[..., :3] = np.linspace(most / 2, most, 12).reshape(2, 2, 3)
+    shown = picture_of(image)
+    assert shown[..., :3].min() == 0
+    assert shown[..., :3].max() == 1
+    assert (shown[..., 3] == min(alpha, 1)).all()
 
 
 NAMES_SHOWN = """

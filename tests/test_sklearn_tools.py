@@ -4,7 +4,6 @@ import traceback
 from collections import Counter
 from contextlib import nullcontext
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,12 +51,6 @@ def images(few, tmp_path_factory):
 def of_rows():
     """What tools give for rows, by the names of the tools: filled as they are run."""
     return {}
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def packages_of(error):

@@ -206,28 +206,33 @@ def pickled(few):
     return pickle.dumps(ProtoPNetClassifier(image_shape=(8, 8), **QUICK).fit(*few))
 
 
-class Slow(nn.Module):
-    """A backbone whose training takes as long as a test wants it to."""
+class Held(nn.Module):
+    """A backbone whose training waits, once it has begun, until a test lets it go on."""
+
+    begun, go_on = threading.Event(), threading.Event()
 
     def __init__(self):
         super().__init__()
         self.convolution = nn.Conv2d(1, 4, 3)
 
     def forward(self, images):
-        if self.training:
-            time.sleep(0.05)
+        if self.training and torch.is_grad_enabled():
+            self.begun.set()
+            assert self.go_on.wait(60)
         return self.convolution(images)
 
 
 @pytest.fixture
 def training_beside(few):
     """A fit of a module, which holds the global draws, in another thread."""
-    X, y = few
-    clf = ProtoPNetClassifier(image_shape=(8, 8), backbone=Slow(), **{**QUICK, "batch_size": 2})
+    clf = ProtoPNetClassifier(image_shape=(8, 8), backbone=Held(), **QUICK)
+    Held.begun.clear()
+    Held.go_on.clear()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(clf.fit, X, y)
-        time.sleep(0.5)
+        running = pool.submit(clf.fit, *few)
+        assert Held.begun.wait(60)
         yield running
+        Held.go_on.set()
         running.result()
 
 

@@ -46,7 +46,6 @@ SETTINGS = Settings(
 )
 ARCHITECTURE = Architecture("auto", (4, 4, 1), 2, (0, 0, 1, 1), 8, (1, 1), "log")
 PIXELS = np.arange(96).reshape(6, 4, 4, 1)
-ORDER = np.array([3, 1, 5, 0, 2, 4])
 
 
 class Backbone(nn.Module):

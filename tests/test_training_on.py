@@ -131,7 +131,7 @@ def test_history_says_what_it_cost(edited, trained):
 
 def test_a_file_is_trained_on_alike(edited, trained, data, tmp_path):
     if isinstance(edited.backbone, nn.Module):
-        return
+        pytest.skip("no file holds a module")
     edited.save(tmp_path / "edited.skops")
     again = load(tmp_path / "edited.skops").fit(*data)
     assert_same_bits(again, trained)
@@ -147,8 +147,6 @@ def test_a_killed_training_goes_on_to_the_same_bits(edited, trained, data, tmp_p
 
 def test_other_edits_are_another_training(edited, data, tmp_path):
     """What was forbidden is in the key of the cache."""
-    if isinstance(edited.backbone, nn.Module):
-        return
     cached = copy.deepcopy(edited).set_params(memory=str(tmp_path)).fit(*data)
     more = PrototypeEditor(edited, *data).forbid(5).classifier_.set_params(memory=str(tmp_path))
     other = more.fit(*data)
@@ -217,7 +215,7 @@ def test_a_required_image_that_is_missing_is_an_error(edited, data):
     assert_array_equal(clf.prototypes_, edited.prototypes_)
 
 
-def test_added_prototypes_and_classes_are_trained_on(data):
+def test_added_prototypes_and_classes_are_trained_on():
     X, y = load_digits(n_class=4, return_X_y=True)
     X = X[:120].reshape(-1, 8, 8)
     three = y[:120] == 3

@@ -235,10 +235,12 @@ def _load(image: Image.Image) -> None:
     xmp = image.info.pop("xmp", None)  # TIFF's would turn it by that, unlike the header's size
     limit = Image.MAX_IMAGE_PIXELS
     is_large = limit is not None and math.prod(image.size) > limit
-    with quiet() if is_large else nullcontext():
-        image.load()
-    if xmp is not None:  # the image may be the user's
-        image.info["xmp"] = xmp
+    try:
+        with quiet() if is_large else nullcontext():
+            image.load()
+    finally:
+        if xmp is not None:  # the image may be the user's
+            image.info["xmp"] = xmp
 
 
 def _deep_grey(image: Image.Image) -> NDArray[np.float32] | None:

@@ -28,6 +28,8 @@ def native_order(labels: NDArray[Any]) -> NDArray[Any]:
 
     Floats that pandas does not know, shorter and longer ones, become those that it knows.
     """
+    if labels.dtype.kind == "T":  # NumPy's text of any length
+        return labels.astype(object)
     dtype = labels.dtype.newbyteorder("=")
     if dtype.kind == "f":
         dtype = np.dtype(f"f{min(max(dtype.itemsize, 4), 8)}")
@@ -50,7 +52,7 @@ def find_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 def class_indices(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """Find labels (n,) among classes (K,), -1 where there is none; text is no number."""
     given, known = (
-        each.astype(np.int64) if each.dtype == bool else native_order(each)
+        each.astype(np.int64) if _are_truths(each) else native_order(each)
         for each in (labels, classes)
     )
     # As objects, or pandas would refuse text that UTF-8 cannot hold before it is found unknown.
@@ -59,6 +61,14 @@ def class_indices(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
     )
     indices: NDArray[np.int64] = index.get_indexer(wanted).astype(np.int64)
     return indices
+
+
+def _are_truths(labels: NDArray[Any]) -> bool:
+    """Whether labels are True and False, as objects too."""
+    is_object = labels.dtype == object and len(labels) > 0
+    return labels.dtype == bool or (
+        is_object and all(isinstance(label, bool | np.bool_) for label in labels)
+    )
 
 
 def check_labels(
@@ -71,7 +81,10 @@ def check_labels(
             f"{name} must have one label for each of the {n_images} images in {images_name}, "
             f"got shape {labels.shape}."
         )
-    indices = class_indices(labels, classes)
+    try:
+        indices = class_indices(labels, classes)
+    except TypeError as error:  # what cannot be hashed
+        raise ValueError(f"{name} must hold labels, found: {_first_line(error)}") from error
     unknown = pd.unique(labels[indices < 0]).tolist()
     if unknown:
         raise ValueError(
@@ -222,4 +235,9 @@ def split_validation(
     if is_kept is not None:
         kept = np.concatenate([kept, set_aside[is_kept[set_aside]]])
         set_aside = set_aside[~is_kept[set_aside]]
+        if len(set_aside) == 0:
+            raise ValueError(
+                "early_stopping sets images aside, and all that were drawn have prototypes that an "
+                "editor requires. A larger validation_fraction, or X_val and y_val would do."
+            )
     return dataset.take(kept), dataset.take(set_aside)

@@ -251,16 +251,22 @@ def image_digest(image: ArrayLike) -> str:
 
 
 def model_digest(fitted: FittedNetwork) -> str:
-    """Digest all that a prediction depends on, its labels and the rows of its source images too."""
+    """Digest all that a prediction depends on, its labels and the rows of its source images too.
+
+    Of a backbone that is a module these are its arrays and what it prints of its layers.
+    """
     arrays = {
         **{name: value.cpu().numpy() for name, value in fitted.network.state_dict().items()},
         "head": fitted.prototypes.coef,
         "mean": fitted.standardization.mean,
         "scale": fitted.standardization.scale,
         "source_rows": fitted.prototypes.samples,
+        "field_rows": fitted.field.rows,
+        "field_columns": fitted.field.columns,
     }
+    backbone = fitted.architecture.backbone  # a module is described by its layers
     # Labels as values: memory of text may hold addresses.
-    plain = f"{fitted.architecture.plain_values()} {fitted.classes.tolist()}"
+    plain = f"{fitted.architecture.plain_values()} {backbone} {fitted.classes.tolist()}"
     return digest_bytes(
         plain.encode(), *(f"{name}={_digest(array)};".encode() for name, array in arrays.items())
     )

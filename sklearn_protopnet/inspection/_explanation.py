@@ -118,7 +118,7 @@ class Explainer:
     def model_digest(self) -> str | None:
         """Digest of the prototypes of a classifier; None of an ensemble."""
         first = self.images[0]
-        return None if first.member else prototypes_digest(first.fitted.prototypes)
+        return prototypes_digest(first.fitted.prototypes) if first.member is None else None
 
     def table(self, start: int = 0, stop: int | None = None) -> pd.DataFrame:
         """Explain the images from one position up to another; a table as `explain` gives it."""

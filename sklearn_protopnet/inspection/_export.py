@@ -207,6 +207,6 @@ def _check_names(kind: str, names: NDArray[Any], file_format: Format) -> None:
 
 
 _REMEDIES: Final = {
-    "sample": "Names become text with frame.index = frame.index.astype(str).",
+    "sample": "Names become text with frame.index = frame.index.map(str).",
     "class": "Classes are text after a fit to y.astype(str).",
 }

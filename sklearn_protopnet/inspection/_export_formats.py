@@ -27,8 +27,13 @@ MANIFEST: Final = "manifest"
 METADATA_KEY: Final = b"sklearn_protopnet"
 """A Parquet file's metadata hold its manifest under this key."""
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet computes a text that begins with one of these."""
+FORMULA_STARTS: Final = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+"""A spreadsheet computes a text that begins with one of these (OWASP, "CSV Injection"); the last
+ones are wide signs."""
+
+ROWS_OF_ANY_FILE: Final = 2**20
+"""A file may have so many rows, and more if each has a byte at least: columns of numbers that are
+all the same take next to nothing in a Parquet file, and all memory when they are read."""
 
 
 class Writer(NamedTuple):
@@ -176,6 +181,7 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, Manifest]:
         found = file.metadata.num_rows, file.schema_arrow.names
         if found != (manifest.rows, list(manifest.dtypes)):
             raise ValueError("its rows and columns must be those of its manifest, found others.")
+        _check_rows(manifest.rows, path)
         table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
     return table.astype(manifest.dtypes), manifest
 
@@ -215,11 +221,15 @@ def _read_sqlite(path: Path) -> tuple[pd.DataFrame, Manifest]:
             _check_plain(connection, name)
         ((text,),) = connection.execute(f"SELECT json FROM {MANIFEST} LIMIT 2").fetchall()
         manifest = Manifest.from_json(text)
-        if manifest.rows > size:
-            raise ValueError(f"its {manifest.rows} rows must fit into its {size} bytes.")
+        _check_rows(manifest.rows, path)
         query = f"SELECT * FROM {TABLE} LIMIT {manifest.rows + 1}"
         table = pd.read_sql_query(query, connection)
     return table.astype(manifest.dtypes), manifest
+
+
+def _check_rows(rows: int, path: Path) -> None:
+    if rows > max(ROWS_OF_ANY_FILE, size := path.stat().st_size):
+        raise ValueError(f"its {rows} rows must fit into its {size} bytes.")
 
 
 def _check_plain(connection: sqlite3.Connection, name: str) -> None:

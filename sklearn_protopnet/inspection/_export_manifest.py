@@ -18,6 +18,9 @@ from sklearn_protopnet.inspection._tables import SCHEMA_VERSION
 NUMBERS: Final = "biuf"
 """A column of these kinds of dtypes is written as numbers or truth values; all others are text."""
 
+NUMERIC: Final = {np.dtype(code).name for code in "?efd" + np.typecodes["AllInteger"]}
+"""Names of their dtypes. Another one that a file names might make it take all memory."""
+
 TEXT: Final = "str"
 """Text has this dtype, which pandas 2 and 3 hold in different ones."""
 
@@ -50,12 +53,12 @@ class Manifest:
         """
         try:
             found = cls(**json.loads(text))
-            names = [*found.dtypes, *found.dtypes.values()]
+            dtypes = list(found.dtypes.values())
         except (TypeError, AttributeError) as error:
             raise ValueError(f"its manifest must be one of evidence: {error}") from error
-        are_names = all(isinstance(name, str) for name in names)
-        if not isinstance(found.rows, int) or found.rows < 0 or not are_names:
-            raise ValueError("its manifest must count rows and name dtypes.")
+        are_known = all(dtype == TEXT or dtype in NUMERIC for dtype in dtypes)
+        if not isinstance(found.rows, int) or found.rows < 0 or not are_known:
+            raise ValueError("its manifest must count rows, and name dtypes of text and numbers.")
         if found.schema_version != SCHEMA_VERSION:
             raise ValueError(
                 f"its schema must be of version {SCHEMA_VERSION}, found {found.schema_version}."

@@ -16,6 +16,7 @@ from sklearn_protopnet._fitted import FittedNetwork
 from sklearn_protopnet._located_boxes import LocatedBoxes
 from sklearn_protopnet._network import Evidence
 from sklearn_protopnet._prototype_record import PrototypeRecord
+from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet.inspection._details import Context, image_digest, model_digest
 from sklearn_protopnet.inspection._localizers import LOCALIZERS, located_boxes
 from sklearn_protopnet.inspection._pipelines import ClassifierImages
@@ -131,9 +132,12 @@ class MemberEvidence:
     @cached_property
     def _digests(self) -> tuple[NDArray[Any], str]:
         """Digests of the source images, (P,), and of the model."""
-        images = self.fitted.prototypes.images
-        sources = np.array([image_digest(each) for each in images], dtype=object)
-        return sources, model_digest(self.fitted)
+        prototypes = self.fitted.prototypes
+        sources = [
+            image_digest(image) if row != NO_SOURCE else ""
+            for image, row in zip(prototypes.images, prototypes.samples, strict=True)
+        ]
+        return np.array(sources, dtype=object), model_digest(self.fitted)
 
 
 def located_sources(

@@ -35,8 +35,12 @@ def picture_of(image: NDArray[Any]) -> NDArray[np.float64]:
         picture = picture.mean(2)  # (H, W)
     if image.dtype == np.uint8 and image.max() > 1:
         return picture / 255
-    low, high = float(picture.min()), float(picture.max())
-    return (picture - low) / (high - low if high > low else 1.0)
+    colours = picture[..., :3] if picture.ndim == 3 else picture
+    low, high = float(colours.min()), float(colours.max())
+    shown = (picture - low) / (high - low if high > low else 1.0)
+    if image.shape[2] == 4:  # alpha has a range of its own, from nothing to all
+        shown[..., 3] = picture[..., 3] / max(float(picture[..., 3].max()), 1.0)
+    return shown
 
 
 def is_whole_image(box: Iterable[int], size: Sequence[int]) -> bool:
@@ -48,6 +52,11 @@ def is_whole_image(box: Iterable[int], size: Sequence[int]) -> bool:
 def shortened(text: str, length: int) -> str:
     """Cut a text to so many characters."""
     return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def text_of(label: Any) -> str:
+    """Write a label, as far as there is room."""
+    return shortened(str(label), 30)
 
 
 def format_number(value: float, digits: int = 2, *, signed: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, TypeGuard, cast
@@ -201,6 +202,8 @@ def index_of(X: Any, input_name: str = "X") -> NDArray[Any] | None:
 
 def only_image(X: Any, sample: Any) -> Any:
     """Cut one image out of X, as an X of one image."""
+    if isinstance(X, str | os.PathLike) or not hasattr(X, "__len__"):
+        return X  # no images, of which more is said where they are read
     n_samples = len(X)
     if not isinstance(sample, Integral) or not 0 <= int(sample) < n_samples:
         raise ValueError(

@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 def numbers(name: str, values: ArrayLike, n_axes: int | None) -> NDArray[np.float64]:
     """Finite numbers with so many axes, one at least with None; at least one number."""
     try:
-        array = np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        if given.dtype.kind not in "biufO":
+            raise TypeError(f"dtype {given.dtype}")  # noqa: TRY301 - NumPy would make floats of some
+        array = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers, found: {error}.") from error
     _check_axes(name, array, n_axes)

@@ -97,7 +97,8 @@ class Canvas:
     def no_image(self, x: float, y: float, side: float, size: float) -> Axes:
         """Say that there is no training image, where it would be drawn."""
         axes = self.image(x, y, side, np.full((1, 1, 1), 235, np.uint8))
-        axes.text(0, 0, "no training\nimage", ha="center", va="center", fontsize=size)
+        text = "no training\nimage"
+        axes.text(0, 0, text, ha="center", va="center", fontsize=size * self.scale)
         return axes
 
     def badge(self, axes: Axes, x: float, y: float, i: int, transform: Any = None) -> None:

@@ -21,6 +21,7 @@ from sklearn_protopnet.inspection._pictures import (
     format_percent,
     is_whole_image,
     shortened,
+    text_of,
 )
 from sklearn_protopnet.inspection._pipelines import member_image, picture_source
 from sklearn_protopnet.inspection._plot._canvas import BOX, FAINT, SOURCE_BOX, Canvas
@@ -232,16 +233,17 @@ class ExplanationDisplay(CanvasDisplay):
             f"{format_number(row['logit'])}"
         )
         if label == self.predicted_class:
-            question = f"Why class {label}?"
-            answer = f"Predicted class: {label}, with {figures}"
+            question = f"Why class {text_of(label)}?"
+            answer = f"Predicted class: {text_of(label)}, with {figures}"
         else:
-            question = f"What speaks for class {label}?"
-            answer = f"Class {label} has {figures}. The predicted class is {self.predicted_class}."
+            question = f"What speaks for class {text_of(label)}?"
+            answer = f"Class {text_of(label)} has {figures}. The predicted class is "
+            answer += f"{text_of(self.predicted_class)}."
         canvas.text(0.3, 0.45, question, 19, weight="bold")
         canvas.text(0.3, 0.8, answer, 12)
         canvas.text(4.65, 1.45, "This part\nof the image", 11, ha="center")
         canvas.text(6.75, 1.45, "looks like this part\nof a training image", 11, ha="center")
-        adds = f"and so adds to the logit of class {label}:"
+        adds = f"and so adds to the logit of class {text_of(label)}:"
         canvas.text(8.0, 1.45, f"{adds}\nsimilarity {TIMES} weight = contribution", 11)
 
     def _draw_row(
@@ -277,12 +279,12 @@ class ExplanationDisplay(CanvasDisplay):
         row = self.evidence.iloc[i]
         if row["source_sample"] == NO_SOURCE:
             axes = canvas.no_image(x, y + 0.25, 1.3, 10)
-            text = f"prototype {row['prototype']} of class {row['prototype_class']}"
+            text = f"prototype {row['prototype']} of class {text_of(row['prototype_class'])}"
         else:
             size = source.shape[:2] if self.source_sizes is None else self.source_sizes[i]
             axes = canvas.image(x, y + 0.25, 1.3, source, size)
             canvas.box(axes, row[SOURCE_BOX], colour_of(i))
-            text = f"training row {row['source_sample']}, class {row['prototype_class']}"
+            text = f"training row {row['source_sample']}, class {text_of(row['prototype_class'])}"
             text += ", all of it" if is_whole_image(row[SOURCE_BOX], size) else ""
         canvas.text(x + 0.65, y + 0.17, text, 9, ha="center")
         return axes

@@ -13,7 +13,7 @@ from sklearn_protopnet._training import NO_SOURCE
 from sklearn_protopnet._validation import check_positive
 from sklearn_protopnet.inspection._docstrings import with_shared_descriptions
 from sklearn_protopnet.inspection._explained_classes import known_classes
-from sklearn_protopnet.inspection._pictures import colour_of, shortened
+from sklearn_protopnet.inspection._pictures import colour_of, shortened, text_of
 from sklearn_protopnet.inspection._pipelines import find_classifier
 from sklearn_protopnet.inspection._plot._canvas import SOURCE_BOX, Canvas
 from sklearn_protopnet.inspection._plot._display import CanvasDisplay, pyplot_module
@@ -136,7 +136,7 @@ class PrototypeDisplay(CanvasDisplay):
 
     def _left(self) -> float:
         """Inches that the labels take."""
-        return 0.9 + 0.1 * max(len(str(label)) for label in self._classes())
+        return 0.9 + 0.1 * max(len(text_of(label)) for label in self._classes())
 
     def _size(self) -> tuple[float, float]:
         width = self._left() + 1.15 * (max(self._columns()) + 1)
@@ -152,7 +152,8 @@ class PrototypeDisplay(CanvasDisplay):
         canvas.text(0.2, 0.4, "What each class is recognised by", 15, weight="bold")
         canvas.text(0.2, 0.88, caption, 10)
         for i, label in enumerate(classes):
-            canvas.text(0.2, 1.75 + 1.4 * i, f"class {label}", 12, weight="bold", va="center")
+            said = f"class {text_of(label)}"
+            canvas.text(0.2, 1.75 + 1.4 * i, said, 12, weight="bold", va="center")
         for j, label in enumerate(self.table["prototype_class"]):
             row, column = classes.index(label), columns[j]
             corner = left + 1.15 * column, 1.0 + 1.4 * row

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -20,8 +21,14 @@ from sklearn_protopnet._prototype_record import PrototypeRecord
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.inspection._explanation import Explainer
 from sklearn_protopnet.inspection._pictures import BOX_NOTES, COLOURS
+from sklearn_protopnet.inspection._pipelines import picture_source
 from sklearn_protopnet.inspection._report._evidence import ImageRow, Labels, SpooledImages
-from sklearn_protopnet.inspection._report._image_files import LARGEST_PIXELATED, data_uri
+from sklearn_protopnet.inspection._report._html import as_json
+from sklearn_protopnet.inspection._report._image_files import (
+    LARGEST_PIXELATED,
+    data_uri,
+    picture_uris,
+)
 
 IMAGES_PER_BLOCK: Final = 25
 """The page reads so many images at once."""
@@ -90,9 +97,12 @@ class Report:
         }
 
     def _blocks(self, order: NDArray[np.int64]) -> Iterator[list[str]]:
-        """Give pictures as the script reads them."""
-        for start in range(0, len(order), IMAGES_PER_BLOCK):
-            yield [self.images.pictures[i] for i in order[start : start + IMAGES_PER_BLOCK]]
+        """Give pictures as the script reads them; images without one are not read again."""
+        source = picture_source(self.explainer.images)
+        uris = picture_uris(source.images, source.rows[order], source.chunk_size, self.image_size)
+        pieces = map(as_json, uris)
+        for _ in range(0, len(order), IMAGES_PER_BLOCK):
+            yield list(islice(pieces, IMAGES_PER_BLOCK))
 
     def _records(self) -> dict[str | None, PrototypeRecord]:
         """Give the prototypes of each member, all with source boxes by the localizer."""

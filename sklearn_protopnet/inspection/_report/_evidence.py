@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sklearn_protopnet._images import FileImages, ImageSource, read_ahead
+from sklearn_protopnet._images import FileImages, ImageSource
 from sklearn_protopnet._network import Evidence
 from sklearn_protopnet._training import ProgressBar
 from sklearn_protopnet._validation import class_indices, native_order
@@ -27,7 +26,6 @@ from sklearn_protopnet.inspection._export import CHUNK_ROWS, LARGEST_CHUNK
 from sklearn_protopnet.inspection._pictures import BOX_NOTES
 from sklearn_protopnet.inspection._pipelines import picture_source
 from sklearn_protopnet.inspection._report._html import as_json
-from sklearn_protopnet.inspection._report._image_files import data_uri
 from sklearn_protopnet.inspection._rows import Explained
 from sklearn_protopnet.inspection._tables import box_columns, merge_columns
 
@@ -105,8 +103,6 @@ class SpooledImages:
 
     rows: Spool
     """(n,) each an `ImageRow`."""
-    pictures: Spool
-    """(n,) each an address that holds a file."""
     predicted: NDArray[np.int64]
     """(n,) numbers of classes."""
     margins: NDArray[np.float64]
@@ -116,8 +112,7 @@ class SpooledImages:
 def spool_images(
     explainer: Explainer,
     labels: Labels,
-    image_size: int,
-    files: tuple[IO[bytes], IO[bytes]],
+    file: IO[bytes],
     *,
     verbose: int,
 ) -> SpooledImages:
@@ -128,15 +123,13 @@ def spool_images(
     explainer : Explainer
         Of n images.
     labels : Labels
-    image_size : int
-        Pixels of the longer side of an image, at most.
-    files : (file, file)
-        For rows and for pictures.
+    file : file
+        For rows.
     verbose : int
     """
     n_images = len(explainer)
     source = picture_source(explainer.images)
-    rows, pictures = map(Spool, files)
+    rows = Spool(file)
     predicted, margins = np.empty(n_images, np.int64), np.empty(n_images)
     size = min(LARGEST_CHUNK, max(1, CHUNK_ROWS // len(explainer.prototypes)))
     with ProgressBar(n_images, "image", visible=bool(verbose)) as bar:
@@ -148,10 +141,8 @@ def spool_images(
             for i, row in enumerate(found, start):
                 rows.append(row)
                 predicted[i], margins[i] = row.predicted, row.margin
-            for uri in _pictures(images, image_size):
-                pictures.append(uri)
             bar.update(len(images))
-    return SpooledImages(rows, pictures, predicted, margins)
+    return SpooledImages(rows, predicted, margins)
 
 
 def _image_rows(
@@ -241,18 +232,6 @@ def _shown_columns(
         "note": np.select([kinds == kind for kind in BOX_NOTES], range(1, len(BOX_NOTES) + 1)),
         "others": lists,
     }
-
-
-def _pictures(source: ImageSource, largest: int) -> Iterator[str]:
-    """Give the addresses that hold the images."""
-    readers = (
-        source.images.reader(source.rows[chunk]) for chunk in source.chunk_indices(len(source))
-    )
-    n_jobs = 1 if source.images.is_quick else source.images.n_jobs
-    row = count()
-    for pixels in read_ahead(readers, n_jobs):
-        for image in pixels:
-            yield data_uri(image, source.sizes[next(row)], largest)
 
 
 def _rounded(value: float) -> float:

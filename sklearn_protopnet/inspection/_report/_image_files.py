@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sklearn_protopnet._images import Images, read_ahead
 from sklearn_protopnet.inspection._pictures import picture_of
 
 QUALITY: Final = 70
@@ -21,6 +22,18 @@ LARGEST_PNG: Final = 32
 
 LARGEST_PIXELATED: Final = 64
 """An image of such sides or smaller is shown with its pixels as squares."""
+
+
+def picture_uris(
+    images: Images, rows: NDArray[np.int64], chunk_size: int, largest: int
+) -> Iterator[str]:
+    """Give the addresses that hold the images of rows, which are read some at a time."""
+    chunks = np.array_split(rows, max(1, -(-len(rows) // chunk_size)))
+    n_jobs = 1 if images.is_quick else images.n_jobs
+    pixels = read_ahead((images.reader(chunk) for chunk in chunks), n_jobs)
+    for chunk, found in zip(chunks, pixels, strict=True):
+        for image, size in zip(found, images.original_sizes(chunk), strict=True):
+            yield data_uri(image, size, largest)
 
 
 def data_uri(image: NDArray[Any], size: Sequence[int], largest: int) -> str:

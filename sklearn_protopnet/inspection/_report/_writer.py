@@ -141,14 +141,11 @@ def write_report(
     labels = Labels.of(explainer.classes, y, len(explainer))
     with (
         replacing(target) as temporary,
-        TemporaryFile(dir=temporary.parent) as texts,
-        TemporaryFile(dir=temporary.parent) as pictures,
+        TemporaryFile(dir=temporary.parent) as spooled,
         # What is no Unicode, as in some names of files, becomes a question mark.
         temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
-        images = spool_images(
-            explainer, labels, int(image_size_px), (texts, pictures), verbose=verbose
-        )
+        images = spool_images(explainer, labels, spooled, verbose=verbose)
         report = Report(
             explainer=explainer,
             labels=labels,

@@ -75,8 +75,8 @@ def _part_columns(
         ),
         Column(
             f"purity{suffix}",
-            f"How often {where} hold their most frequent part, of the ten most similar images of "
-            "any class. NaN if no part counts.",
+            f"How often {where} hold their most frequent part, of the ten images of any class that "
+            "have the nearest patches. NaN if no part counts.",
             lambda context: parts(context).purity(),
             needs=needs,
             metric=purity,

@@ -141,10 +141,10 @@ def check_parts(
             raise ValueError("part_visible needs part_centres, which are None.")
         return np.empty((n_images, 0, 2)), np.empty((n_images, 0), dtype=bool)
     places = np.asarray(centres, dtype=np.float64)
-    if places.ndim != 3 or places.shape[::2] != (n_images, 2):
+    if places.ndim != 3 or places.shape[::2] != (n_images, 2) or places.shape[1] == 0:
         raise ValueError(
-            f"part_centres must have the shape (n, n_parts, 2) for the {n_images} images in X, got "
-            f"{places.shape}."
+            f"part_centres must have the shape (n, n_parts, 2) for the {n_images} images in X, and "
+            f"n_parts not be 0, got {places.shape}."
         )
     given = ~np.isnan(places).any(2) if visible is None else visible
     shown = truths("part_visible", given, places.shape[:2])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from sklearn_protopnet._validation import check_labels, check_names, check_positive
-from sklearn_protopnet.inspection._localizers import check_localizer
+from sklearn_protopnet.inspection._localizers import LOCALIZERS, check_localizer
 from sklearn_protopnet.inspection._pipelines import classifier_images
 from sklearn_protopnet.inspection._tables import build_table, name_column
 from sklearn_protopnet.metrics._report._column import ARGUMENTS, Column
@@ -46,7 +46,7 @@ def prototype_report(
     part_visible: ArrayLike | None = None,
     masks: Any = None,
     interventions: Mapping[str, Any] | None = None,
-    max_images: int = 10,
+    max_images: int = 20,
     min_count: int = 10,
     random_state: Any = None,
 ) -> pd.DataFrame:
@@ -72,8 +72,8 @@ def prototype_report(
         Groups of columns that need further passes of the network: see below, where the cost is
         that of each image and prototype that is localized, beside that of the localizer. The boxes
         of ``"receptive_field"`` leave nothing to find for ``"box"``, ``"curves"`` and
-        ``"attack"``. With all groups, ten classes of ten prototypes and ten images of each class
-        make 1,000 pairs: minutes for small networks.
+        ``"attack"``. With all groups, ten classes of ten prototypes and twenty images of each
+        class make 2,000 pairs: minutes for small networks.
     localizer : str, default="receptive_field"
         How boxes and maps are found, as for `ProtoPNetClassifier.explain`.
     part_centres : array-like of shape (n, n_parts, 2), default=None
@@ -88,11 +88,12 @@ def prototype_report(
         ``{"cue": X_without_cue}``. Names are not empty, and none is another one with ``"_others"``
         behind it. An image that stays the same in all pixels had no such thing;
         a file that was compressed anew does not.
-    max_images : int, default=10
+    max_images : int, default=20
         Images of its class, the first ones, in which a prototype is localized. Receptive fields,
         and interventions, are taken in all.
     min_count : int, default=10
-        Images that must show a part, or have the thing that an intervention changes.
+        Images that must show a part, or have the thing that an intervention changes. A localizer
+        other than ``"receptive_field"`` looks for parts in `max_images` of each class.
     random_state : int, RandomState instance or None, default=None
         Draws the noise and random places.
 
@@ -118,7 +119,8 @@ def prototype_report(
         If there is no ProtoPNetClassifier at its end, or interventions are no dict.
     ValueError
         If shapes do not match; if a class, the localizer or a group is unknown; if a part that is
-        visible lies outside of its image; if an intervention has no name, or one by which two
+        visible lies outside of its image, or is to be looked for in fewer than `min_count` images;
+        if an intervention has no name, or one by which two
         columns would have the same.
 
     Examples
@@ -140,6 +142,11 @@ def prototype_report(
     wanted_groups = check_names("groups", groups, group_names())
     check_positive("max_images", max_images)
     check_positive("min_count", min_count)
+    if part_centres is not None and not LOCALIZERS[localizer].is_exact and max_images < min_count:
+        raise ValueError(
+            f"max_images must be at least min_count for {localizer!r} to find parts, got "
+            f"{max_images} and {min_count}."
+        )
     named = check_interventions(interventions)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     _, fitted, source, *_ = classifier_images(estimator, X)
