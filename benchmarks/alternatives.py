@@ -3,8 +3,8 @@
 ``python benchmarks/alternatives.py`` measures what alternatives.csv does not have yet, a row for
 each change, set and seed, and writes the table of all rows to results.md. ``--sets digits``
 measures these only, ``--changes "cosine similarity"`` this change, ``--seeds 5`` more of them, and
-``--quick`` is a smoke run that writes nothing. The defaults are measured in any case: on another
-processor they are another network.
+``--quick`` is a smoke run that writes nothing. All rows are to be of one kind of processor: on
+another one the defaults are another network.
 """
 
 from __future__ import annotations
@@ -230,7 +230,8 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
                     journal.add({"change": title, "set": name, "seed": seed, **found})
     lines = [
         "`ProtoPNetClassifier` with one change of its defaults at a time, in float32, on sets of "
-        "price.py. First the test accuracy of the defaults, then by how many points a change is "
+        "price.py, with torch on one thread and processors of one kind (Intel Xeon with "
+        "avx512_fp16). First the test accuracy of the defaults, then by how many points a change is "
         "above it: means of the differences on the same seed or split with their standard errors, "
         "and in brackets how many these are. One seed is no better known than to 0.3 points. Zeros "
         "are those of the weights to other classes, and how many more there are in a hundred; "
@@ -241,7 +242,7 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
         "",
         *table(journal.table()),
     ]
-    publish("What pays, and what does not", lines, is_quick=is_quick)
+    publish("What pays, and what does not", lines, is_quick=is_quick, is_of_this_machine=False)
 
 
 if __name__ == "__main__":

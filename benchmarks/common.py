@@ -306,17 +306,21 @@ class Journal:
         return self.rows if self.path is None else pd.read_csv(self.path)
 
 
-def publish(title: str, lines: list[str], *, is_quick: bool) -> None:
+def publish(
+    title: str, lines: list[str], *, is_quick: bool, is_of_this_machine: bool = True
+) -> None:
     """Report a result; that of a smoke run is printed only."""
     if is_quick:
         print("\n".join(lines))
+    elif is_of_this_machine:
+        report(title, [f"Machine: {machine()}.", "", *lines])
     else:
         report(title, lines)
 
 
 def report(title: str, lines: list[str]) -> None:
     """Print a result and put it into results.md in place of the last one of its title."""
-    section = "\n".join([f"## {title}", "", f"Machine: {machine()}.", "", *lines, ""])
+    section = "\n".join([f"## {title}", "", *lines, ""])
     print(section)
     text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\n"
     before, _, rest = text.partition(f"## {title}\n")

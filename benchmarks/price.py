@@ -289,7 +289,7 @@ def main(names: Sequence[str], *, is_fresh: bool, is_quick: bool) -> None:
         "noted."
     )
     lines = [head, "", *table(journal.table())]
-    publish("The price of the reasons", lines, is_quick=is_quick)
+    publish("The price of the reasons", lines, is_quick=is_quick, is_of_this_machine=False)
 
 
 if __name__ == "__main__":

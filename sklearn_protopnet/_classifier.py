@@ -135,7 +135,8 @@ class ProtoPNetClassifier(
     n_pooled_patches : int, default=5
         Patches of an image that are compared with a prototype: the similarity of the image is the
         mean of that of its so many most similar patches, or of all if it has fewer. 1 is the paper,
-        and costs about a point of accuracy on Fashion-MNIST (the user guide's page on accuracy).
+        and costs half a point to a point of accuracy on Fashion-MNIST (the user guide's page on
+        accuracy).
         ``details="patches"`` of `explain` gives each patch its share.
     cluster_weight : float, default=0.8
         Weight of the cluster cost in stage 1; lambda1 in the paper.
