@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from common import in_a_process, load_fashion_mnist, report, resident_memory, split_digits
+from common import in_a_process, load_fashion_mnist, publish, resident_memory, split_digits
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
@@ -303,19 +303,18 @@ def main() -> None:
         labels=fashion.labels[:2_000],
         weights=fashion.weights[:2_000],
     )
-    report(
+    lines = [
+        *compare("Digits, 1,347 training and 450 test images", digits, digits_test),
+        *compare("Fashion-MNIST, 10,000 training and 10,000 test images", fashion, fashion_test),
+        *ridges({"digits": digits, "Fashion-MNIST": fashion}, fashion_validation),
+        *quick_target({"Fashion-MNIST": part, "synthetic": synthetic(2_000, 100, 10)}),
+        *large_targets(),
+    ]
+    title = (
         f"The last layer (l1_weight {PENALTIES['l1_weight']:g}, l2_weight "
-        f"{PENALTIES['l2_weight']:g} unless stated)",
-        [
-            *compare("Digits, 1,347 training and 450 test images", digits, digits_test),
-            *compare(
-                "Fashion-MNIST, 10,000 training and 10,000 test images", fashion, fashion_test
-            ),
-            *ridges({"digits": digits, "Fashion-MNIST": fashion}, fashion_validation),
-            *quick_target({"Fashion-MNIST": part, "synthetic": synthetic(2_000, 100, 10)}),
-            *large_targets(),
-        ],
+        f"{PENALTIES['l2_weight']:g} unless stated)"
     )
+    publish(title, lines, is_quick=False)
 
 
 if __name__ == "__main__":
