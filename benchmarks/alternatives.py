@@ -234,10 +234,10 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
         "avx512_fp16). First the test accuracy of the defaults, then by how many points a change "
         "is above it: means of the differences on the same seed or split with their standard "
         "errors, and in brackets how many these are. One seed is no better known than to 0.3 "
-        "points. Zeros are those of the weights to other classes, and how many more there are in a "
-        "hundred; consistent are prototypes that stand for one and the same part of their class by what its "
-        "removal costs, seed by seed. Orthogonal prototypes and the angular margin are those of "
-        "Donnelly, Barnett and Chen (CVPR 2022), with their weights, "
+        "points. Zeros are those of the weights to other classes, and how many more there are in "
+        "a hundred; consistent are prototypes that stand for one and the same part of their class "
+        "by what its removal costs, seed by seed. Orthogonal prototypes and the angular margin "
+        "are those of Donnelly, Barnett and Chen (CVPR 2022), with their weights, "
         f"{ORTHOGONALITY_WEIGHT:g} and {MARGIN:g}.",
         "",
         *table(journal.table()),

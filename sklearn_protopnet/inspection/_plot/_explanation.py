@@ -227,23 +227,20 @@ class ExplanationDisplay(CanvasDisplay):
 
     def _draw_headings(self, canvas: Canvas, row: dict[Any, Any]) -> None:
         """Draw the question, the prediction and the headings of the columns."""
-        label = row["class"]
-        figures = (
-            f"probability {format_percent(row['probability'])} and logit "
-            f"{format_number(row['logit'])}"
-        )
-        if label == self.predicted_class:
-            question = f"Why class {text_of(label)}?"
-            answer = f"Predicted class: {text_of(label)}, with {figures}"
+        label, predicted = text_of(row["class"]), text_of(self.predicted_class)
+        figures = f"probability {format_percent(row['probability'])}"
+        figures += f" and logit {format_number(row['logit'])}"
+        if row["class"] == self.predicted_class:
+            question = f"Why class {label}?"
+            answer = f"Predicted class: {label}, with {figures}"
         else:
-            question = f"What speaks for class {text_of(label)}?"
-            answer = f"Class {text_of(label)} has {figures}. The predicted class is "
-            answer += f"{text_of(self.predicted_class)}."
+            question = f"What speaks for class {label}?"
+            answer = f"Class {label} has {figures}. The predicted class is {predicted}."
         canvas.text(0.3, 0.45, question, 19, weight="bold")
         canvas.text(0.3, 0.8, answer, 12)
         canvas.text(4.65, 1.45, "This part\nof the image", 11, ha="center")
         canvas.text(6.75, 1.45, "looks like this part\nof a training image", 11, ha="center")
-        adds = f"and so adds to the logit of class {text_of(label)}:"
+        adds = f"and so adds to the logit of class {label}:"
         canvas.text(8.0, 1.45, f"{adds}\nsimilarity {TIMES} weight = contribution", 11)
 
     def _draw_row(
