@@ -232,17 +232,21 @@ def table(rows: pd.DataFrame) -> list[str]:
             continue
         fresh = rows[(rows["set"] == name) & is_fresh]
         mean = of_set.mean(numeric_only=True)
-        consistency = "" if np.isnan(mean["consistency"]) else f"{mean['consistency']:.3f}"
         lines.append(
             f"| {problem.title} | {mean['n_train']:,.0f} | {len(of_set)} | {mean['score']:.4f} "
             f"| {mean['linear']:.4f} | {price(of_set, problem)} | {mean['epochs']:.0f} "
-            f"| {of_set['seconds'].median():.0f} | {of_set['ratio'].median():.2f} "
-            f"| {mean['zeros']:.0%} | {mean['area']:.2f} | {consistency} "
+            f"| {number(of_set['seconds'].median(), 0)} | {number(of_set['ratio'].median(), 2)} "
+            f"| {mean['zeros']:.0%} | {mean['area']:.2f} | {number(mean['consistency'], 3)} "
             f"| {'' if fresh.empty else f'{price(fresh, problem)}, {len(fresh)} seeds'} |"
         )
     seconds = rows[~is_fresh].groupby("set")[["seconds", "linear_seconds"]].median().sum()
     ratio = seconds["seconds"] / seconds["linear_seconds"]
-    return [*lines, "", f"All sets together take {ratio:.2f} of the linear heads' time."]
+    return [*lines, "", f"All sets with times take {ratio:.2f} of the linear heads' time."]
+
+
+def number(value: float, places: int) -> str:
+    """Write a number, and nothing of none."""
+    return "" if np.isnan(value) else f"{value:.{places}f}"
 
 
 def price(rows: pd.DataFrame, problem: Problem | SolarCells) -> str:
