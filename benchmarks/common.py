@@ -309,19 +309,15 @@ class Journal:
 def publish(
     title: str, lines: list[str], *, is_quick: bool, is_of_this_machine: bool = True
 ) -> None:
-    """Report a result; that of a smoke run is printed only."""
-    if is_quick:
-        print("\n".join(lines))
-    elif is_of_this_machine:
-        report(title, [f"Machine: {machine()}.", "", *lines])
-    else:
-        report(title, lines)
+    """Print a result, and put it into results.md in place of the last one of its title.
 
-
-def report(title: str, lines: list[str]) -> None:
-    """Print a result and put it into results.md in place of the last one of its title."""
-    section = "\n".join([f"## {title}", "", *lines, ""])
+    That of a smoke run is printed only.
+    """
+    where = [f"Machine: {machine()}.", ""] if is_of_this_machine else []
+    section = "\n".join([f"## {title}", "", *where, *lines, ""])
     print(section)
+    if is_quick:
+        return
     text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\n"
     before, _, rest = text.partition(f"## {title}\n")
     _, mark, after = rest.partition("\n## ")

@@ -102,13 +102,14 @@ def dump(estimator: Any, path: str | os.PathLike[str], check: Callable[[Any], An
     except Exception as error:  # what skops cannot write at all fails in a way of its own
         raise TypeError(f"{rule}, found what skops cannot write: {error}. {remedy}") from error
     with ZipFile(data, "a", ZIP_STORED) as archive:
-        untrusted = _untrusted_types(json.loads(archive.read(SCHEMA)))
-        if untrusted:
+        schema = json.loads(archive.read(SCHEMA))
+        if untrusted := _untrusted_types(schema):
             raise TypeError(f"{rule}, found {', '.join(untrusted)}. {remedy}")
+        for array in _arrays_of(schema):  # as `load` does, before the file that was there has gone
+            _check_array(archive, array)
         check(written)
         manifest = {"format": FORMAT, "version": _version(), "sha256": _digest(archive)}
         archive.writestr(MANIFEST, json.dumps(manifest))
-        _check_archive(archive, len(data.getbuffer()))  # before the file that was there has gone
     with replacing(path) as temporary:
         temporary.write_bytes(data.getbuffer())
 
@@ -282,9 +283,9 @@ def _alone(value: Any) -> Any:
     if isinstance(value, dict):
         whole = copy(value)
         whole.clear()
-        # 1 is the same key as True, which skops reads from text, where all but "" is true.
-        names = {key: int(key) if isinstance(key, bool | np.bool_) else key for key in value}
-        whole.update({names[key]: _alone(each) for key, each in value.items()})
+        for key, each in value.items():
+            # 1 is the same key as True, which skops reads from text, where all but "" is true.
+            whole[int(key) if isinstance(key, bool | np.bool_) else key] = _alone(each)
         return whole
     if isinstance(value, type) or not hasattr(value, "get_params"):
         return value

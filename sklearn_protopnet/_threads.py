@@ -66,7 +66,6 @@ class LimitOfThreads:
                 found = self._begin()
                 self._before = self._before if self._holders else found
                 self._holders += 1
-                self._own.before = self._before
         self._own.depth = depth + 1
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +73,7 @@ class LimitOfThreads:
         if self._own.depth == 0:
             with self._lock:
                 self._holders -= 1
-            self._end(self._own.before)
+                self._end(self._before)
 
 
 class SharedLimit:

@@ -15,7 +15,7 @@ def numbers(name: str, values: ArrayLike, n_axes: int | None) -> NDArray[np.floa
         given = np.asarray(values)
         if given.dtype.kind not in "biufO":
             raise TypeError(f"dtype {given.dtype}")  # noqa: TRY301 - NumPy would make floats of some
-        array = given.astype(np.float64)
+        array = given.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers, found: {error}.") from error
     _check_axes(name, array, n_axes)

@@ -99,8 +99,7 @@ class Report:
     def _blocks(self, order: NDArray[np.int64]) -> Iterator[list[str]]:
         """Give pictures as the script reads them; images without one are not read again."""
         source = picture_source(self.explainer.images)
-        uris = picture_uris(source.images, source.rows[order], source.chunk_size, self.image_size)
-        pieces = map(as_json, uris)
+        pieces = map(as_json, picture_uris(source, source.rows[order], self.image_size))
         for _ in range(0, len(order), IMAGES_PER_BLOCK):
             yield list(islice(pieces, IMAGES_PER_BLOCK))
 

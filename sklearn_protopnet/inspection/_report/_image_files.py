@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sklearn_protopnet._images import Images, read_ahead
+from sklearn_protopnet._images import ImageSource, read_ahead
 from sklearn_protopnet.inspection._pictures import picture_of
 
 QUALITY: Final = 70
@@ -24,11 +24,10 @@ LARGEST_PIXELATED: Final = 64
 """An image of such sides or smaller is shown with its pixels as squares."""
 
 
-def picture_uris(
-    images: Images, rows: NDArray[np.int64], chunk_size: int, largest: int
-) -> Iterator[str]:
+def picture_uris(source: ImageSource, rows: NDArray[np.int64], largest: int) -> Iterator[str]:
     """Give the addresses that hold the images of rows, which are read some at a time."""
-    chunks = np.array_split(rows, max(1, -(-len(rows) // chunk_size)))
+    images = source.images
+    chunks = [rows[index] for index in source.chunk_indices(len(rows))]
     n_jobs = 1 if images.is_quick else images.n_jobs
     pixels = read_ahead((images.reader(chunk) for chunk in chunks), n_jobs)
     for chunk, found in zip(chunks, pixels, strict=True):

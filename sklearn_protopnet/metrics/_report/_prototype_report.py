@@ -120,8 +120,7 @@ def prototype_report(
     ValueError
         If shapes do not match; if a class, the localizer or a group is unknown; if a part that is
         visible lies outside of its image, or is to be looked for in fewer than `min_count` images;
-        if an intervention has no name, or one by which two
-        columns would have the same.
+        if an intervention has no name, or one by which two columns would have the same.
 
     Examples
     --------
