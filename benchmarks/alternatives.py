@@ -224,10 +224,10 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
     for i in range(1 if is_quick else n_seeds):
         for title in dict.fromkeys([DEFAULTS, *changes]):
             for name in names:
-                seed = PROBLEMS[name].seeds[i]
-                if (title, name, seed) not in journal:
-                    found = CHANGES[title].measure(name, seed)
-                    journal.add({"change": title, "set": name, "seed": seed, **found})
+                for seed in PROBLEMS[name].seeds[i : i + 1]:  # some sets have no more
+                    if (title, name, seed) not in journal:
+                        found = CHANGES[title].measure(name, seed)
+                        journal.add({"change": title, "set": name, "seed": seed, **found})
     lines = [
         "`ProtoPNetClassifier` with one change of its defaults at a time, in float32, on sets of "
         "price.py, with torch on one thread and processors of one kind (Intel Xeon with "

@@ -90,8 +90,8 @@ class ProtoPNetClassifier(
     patches of an image; the backbone starts from a short training of its own unless `weights` are
     given, and then learns as fast as the prototypes, from a linear head too; every stage ends with
     an average over its steps; prototypes start at latent patches that tell their class from another
-    one, not at uniform numbers; and images are augmented only if `augment` says so. What each costs
-    or gains is in benchmarks/results.md, and in the user guide's page on accuracy.
+    one, not at uniform numbers; and images are augmented only if `augment` says so. What is known
+    of each is in benchmarks/results.md, and in the user guide's page on accuracy.
 
     Parameters
     ----------
@@ -104,7 +104,8 @@ class ProtoPNetClassifier(
         itself; needed when their sizes differ. Boxes are in pixels of the images as they were.
     backbone : {"auto"}, name of a network or torch.nn.Module, default="auto"
         What turns images into feature maps. ``"auto"`` is a small network fit for the image
-        size, in which a cell sees a part of the image: 5 of 8 pixels, 16 of 28, 36 of 96. By
+        size, in which a cell sees a part of the image: a side of 5 of 8 pixels, 16 of 28, 36 of
+        64, 76 of 128. By
         name: ``"efficientnet_lite0"``, and torchvision's, such as ``"resnet34"``; the user guide's
         page on images lists all. A module maps images ``(n, C, H, W)`` to feature maps
         ``(n, F, H', W')``, in ``eval()`` each image by itself, and is copied.
@@ -145,8 +146,8 @@ class ProtoPNetClassifier(
     linear_head_weight : float, default=1.0
         Weight in stage 1 of the cross-entropy of a linear head on the backbone's map, that of the
         pretraining, which learns on beside the prototypes and is thrown away at the end: what it
-        asks of the backbone does them good. It has no part in any prediction. The paper has none,
-        which is 0.
+        asks of the backbone does them good, so that it learns where the backbone does. It has no
+        part in any prediction. The paper has none, which is 0.
     l1_weight : float, default=1e-4
         Penalty of the last layer on absolute weights between a class and other classes'
         prototypes; infinity leaves only a class's own prototypes.
@@ -155,7 +156,7 @@ class ProtoPNetClassifier(
         does not have. Without it the problem has no solution when the classes are separable.
         The default is the largest of a grid with which more than half of the weights that
         `l1_weight` penalises are exactly zero on digits and on Fashion-MNIST; larger ones
-        give fewer zeros and up to 0.1 points of accuracy (benchmarks/results.md).
+        give fewer zeros, and no more accuracy than chance may (benchmarks/results.md).
     pretraining_epochs : int or "auto", default="auto"
         Epochs that train the backbone alone, with average pooling and a linear head, at
         `learning_rate`. The paper starts from ImageNet's weights instead. ``"auto"`` is 0 with
@@ -178,7 +179,8 @@ class ProtoPNetClassifier(
         Adam's rate for the backbone in joint epochs; with 0 it stays frozen, statistics included.
         ``"auto"`` is the paper's 1e-4 with `weights` or for a module, whose weights are taken to
         be trained, and `learning_rate` for a network that started from random weights.
-        Parameters of a module that do not require a gradient stay as they are.
+        Parameters of a module that do not require a gradient stay as they are, and so do
+        statistics of a batch normalisation that has no others.
     weight_decay : float, default=1e-3
         Adam's weight decay on backbone, add-on layers and the linear head.
     batch_size : int, default=80
@@ -204,7 +206,8 @@ class ProtoPNetClassifier(
     n_iter_no_change : int, default=10
         Epochs of pretraining, or joint epochs, without improvement before an early stop.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied into the sample weights.
+        Weights of the classes, multiplied into the sample weights. Those of `X_val` count as they
+        are given.
     device : str, default="auto"
         Torch device. ``"auto"`` is CUDA where there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -219,12 +222,12 @@ class ProtoPNetClassifier(
     memory : str or joblib.Memory, default=None
         A directory in which to cache trained networks. The key holds what a network depends on,
         and nothing else: with an integer `random_state` a grid over `l1_weight` and `l2_weight`
-        trains it once for each split of the data, unless several rounds of joint epochs have a
-        last layer in between. The feature maps of a backbone that is never trained
-        (`backbone_learning_rate` 0, no pretraining) are cached too, also those of images to
-        predict, and shared by all candidates of a split. Functions and global values that a
-        module or `augment` only names are not in the key. Reading the directory unpickles what
-        is in it.
+        trains it once for each split of the data, unless last layers are solved for on the way:
+        between several rounds of joint epochs, or for `early_stopping`. The feature maps of a
+        backbone that is never trained (`backbone_learning_rate` 0, no pretraining) are cached too,
+        also those of images to predict, and shared by all candidates of a split. Functions and
+        global values that a module or `augment` only names are not in the key. Reading the
+        directory unpickles what is in it.
     checkpoint : str or path-like, default=None
         A directory in which the state of a training is kept while it runs: with the same data and
         parameters, `fit` goes on where an earlier one was killed or interrupted, and ends with the
@@ -487,7 +490,7 @@ class ProtoPNetClassifier(
             Class labels.
         sample_weight : array-like of shape (n,), default=None
             Weight of each image. A row of weight 2 is the same as the row twice, to the last
-            bit, and a row of weight 0 the same as none.
+            bit, and a row of weight 0 the same as none, but that its label is a class.
         X_val, y_val : as X and y, default=None
             Validation images, scored after each epoch; with `early_stopping` they decide when
             to stop. Nothing is learned from them.
@@ -590,11 +593,11 @@ class ProtoPNetClassifier(
         self.__dict__.update({name: each for name, each in fitted.items() if each is not None})
         for name in [name for name, each in fitted.items() if each is None]:  # of an earlier fit
             self.__dict__.pop(name, None)
-        if trained.interrupted_in is None:
-            checkpoint.remove()
         callbacks.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=found.attributes, **watched
         )
+        if trained.interrupted_in is None:
+            checkpoint.remove()
         for warning in (*map(UserWarning, checkpoint.problems.values()), *end.warnings):
             warnings.warn(warning, stacklevel=4)  # the two between are scikit-learn's decorators
         return self

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, Tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
@@ -157,12 +158,14 @@ class ProtoPNetEnsemble(
         members = check_members(self.estimators)
         self._validate_names([name for name, _ in self.estimators])
         routed = self._routed(members, sample_weight, fit_params)
+        # A frozen member stays the object that it is: another process would give a copy.
+        free = [name for name in members if not isinstance(members[name], FrozenEstimator)]
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(fit_member)(clone(member), X, y, routed[name])
-            for name, member in members.items()
+            delayed(fit_member)(clone(members[name]), X, y, routed[name]) for name in free
         )
         named = Bunch()
-        named.update(zip(members, fitted, strict=True))  # one may be called "self"
+        named.update(members)  # one may be called "self"
+        named.update(zip(free, fitted, strict=True))
         check_same_classes(named)
         self.named_estimators_ = named
         return self

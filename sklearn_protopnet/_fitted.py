@@ -8,7 +8,6 @@ Shapes: n images, P prototypes, K classes, L patches of an image on an h x w map
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -34,6 +33,7 @@ from sklearn_protopnet._network import (
     ReceptiveField,
     backbone_maps,
     chunks_of_evidence,
+    copied,
     latent_patches,
     resolve_device,
     working_conditions,
@@ -162,7 +162,7 @@ class FittedNetwork:
 
         Its evidence is of use, and nothing that is known of prototypes.
         """
-        network, own = copy.deepcopy(self.network), self.network.prototypes
+        network, own = copied(self.network), self.network.prototypes
         others = torch.from_numpy(vectors).to(own.device).view(-1, *own.shape[1:])
         network.prototypes = nn.Parameter(others, requires_grad=False)
         none = np.zeros((len(self.classes), len(vectors)))

@@ -76,11 +76,11 @@ def weights_for(member: Any, sample_weight: ArrayLike | None) -> dict[str, Any]:
     """Give what the `fit` of a member is given beside images and labels."""
     if sample_weight is None:
         return {}
-    name = "sample_weight"
+    steps = []
     while isinstance(member, Pipeline):
         step, member = member.steps[-1]
-        name = f"{step}__{name}"
-    return {name: sample_weight}
+        steps.append(step)
+    return {"__".join([*steps, "sample_weight"]): sample_weight}
 
 
 def fit_member(member: Any, X: Any, y: ArrayLike, fit_params: Mapping[str, Any]) -> Any:

@@ -112,11 +112,13 @@ def _settings(parameters: Any, n_images: int, earlier: Earlier) -> Settings:
     backbone_rate = parameters.backbone_learning_rate
     if backbone_rate == "auto":
         backbone_rate = TRAINED_BACKBONE_RATE if is_trained else parameters.learning_rate
+    joint_epochs = int(parameters.joint_epochs)
+    interval = parameters.projection_interval and int(parameters.projection_interval)
     return Settings(
         pretraining_epochs=0 if is_warm_start else int(pretraining_epochs),
         warmup_epochs=0 if is_warm_start else int(parameters.warmup_epochs),
-        joint_epochs=int(parameters.joint_epochs),
-        projection_interval=parameters.projection_interval and int(parameters.projection_interval),
+        joint_epochs=joint_epochs,
+        projection_interval=interval if interval and interval < joint_epochs else None,
         learning_rate=float(parameters.learning_rate),
         backbone_learning_rate=float(backbone_rate),
         weight_decay=float(parameters.weight_decay),

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_classifier import assert_same_bits
-from test_training_cache import Backbone
+from test_training_cache import GIVEN, Backbone
 
 from sklearn_protopnet import ProtoPNetClassifier, load
 
@@ -244,9 +244,9 @@ class TestFittedEstimator:
         clf = ProtoPNetClassifier(backbone=Backbone(), **ROUNDS)
         counts = []
         for callbacks in ((), (Silent(),), (Fitted(),)):
-            Backbone.given.clear()
+            GIVEN.clear()
             clf.set_callbacks(*callbacks).fit(X.reshape(-1, 8, 8), y)
-            counts.append(sum(Backbone.given))
+            counts.append(sum(GIVEN))
         assert counts[0] == counts[1] < counts[2]
 
     def test_one_that_was_fitted_before_is_not_mixed_up(self, few):

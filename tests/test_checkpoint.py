@@ -55,6 +55,19 @@ class Dropout(nn.Module):
         return self.layers(images)
 
 
+class Counting(nn.Module):
+    """A backbone with a buffer that is no part of its state."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = Dropout().layers
+        self.register_buffer("n_steps", torch.zeros(()), persistent=False)
+
+    def forward(self, images):
+        self.n_steps += self.training
+        return self.layers(images) * (1 + 1 / (1 + self.n_steps))
+
+
 ROUNDS = {
     **QUICK,
     "pretraining_epochs": 2,
@@ -90,6 +103,7 @@ class TestGoingOn:
             {"early_stopping": True, "n_iter_no_change": 1, "joint_epochs": 6},
             {"projection_interval": None, "precision": "bfloat16"},
             {"backbone": Dropout()},
+            {"backbone": Counting()},
             {"pretraining_epochs": 0, "backbone_learning_rate": 0.0},
         ],
         ids=lambda settings: "-".join(settings) or "rounds",

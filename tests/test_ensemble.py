@@ -478,6 +478,22 @@ class TestFit:
         assert len(ensemble.prototype_table()) == 18
         assert explain(FrozenEstimator(one), X[:2]).equals(one.explain(X[:2]))
 
+    def test_a_frozen_member_is_the_same_object_in_any_process(self, few):
+        frozen = FrozenEstimator(small().fit(*few))
+        members = [("one", frozen), ("new", small()), ("two", frozen)]
+        ensemble = ProtoPNetEnsemble(members, n_jobs=2).fit(*few)
+        assert list(ensemble.named_estimators_) == ["one", "new", "two"]
+        assert ensemble.named_estimators_["one"] is ensemble.named_estimators_["two"] is frozen
+
+    def test_weights_reach_a_pipeline_in_a_pipeline(self, few):
+        X, y = few
+        weights = np.linspace(1, 2, 60)
+        inner = Pipeline([("scale", StandardScaler()), ("net", small())])
+        outer = Pipeline([("scale", StandardScaler()), ("rest", inner)])
+        ensemble = ProtoPNetEnsemble([("a", outer)]).fit(X, y, weights)
+        expected = clone(outer).fit(X, y, rest__net__sample_weight=weights)
+        assert_array_equal(ensemble.decision_function(X), expected.decision_function(X))
+
     def test_frozen_members_have_the_same_classes(self, few):
         X, y = few
         others = small().fit(X[y != "two"], y[y != "two"])

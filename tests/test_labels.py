@@ -9,7 +9,8 @@ from quick import QUICK
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._images import ArrayImages, Dataset, unstandardized
-from sklearn_protopnet._validation import class_indices, effective_weights, split_validation
+from sklearn_protopnet._validation import class_indices, effective_weights
+from sklearn_protopnet._validation._labels import split_validation
 from sklearn_protopnet.inspection import (
     explain,
     export_evidence,
@@ -204,6 +205,12 @@ class TestObjects:
         labels = np.array([{}] * len(y), dtype=object)
         with pytest.raises(ValueError, match="y must hold labels, found: unhashable"):
             quick().fit(X, y).refit_last_layer(X, labels)
+
+    def test_what_has_no_order_is_no_label(self, few):
+        X, y = few
+        labels = np.where(y == y[0], "b", None)
+        with pytest.raises(ValueError, match="Labels in y must be of one kind, got some that have"):
+            quick().fit(X, labels)
 
 
 class TestFloats:

@@ -120,6 +120,21 @@ class TestWhatMoves:
         before, after = of_part(classifier().fit(*images), "add_on"), of_part(clf, "add_on")
         assert all(not np.array_equal(before[name], after[name]) for name in before)
 
+    def test_statistics_of_a_layer_that_the_user_froze_stay(self, images):
+        module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        module.extend([nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False)])
+        module[:2].requires_grad_(False)
+        clf = classifier(backbone=module, joint_epochs=2, backbone_learning_rate=0.01).fit(*images)
+        found = of_part(clf, "backbone.")
+        moved = {
+            name for name, value in module.state_dict().items()
+            if not np.array_equal(found[f"backbone.{name}"], value.numpy())
+        }  # fmt: skip
+        names = [f"{i}.{name}" for i in (4, 5) for name in ("running_mean", "running_var")]
+        names += ["3.weight", "3.bias", "4.weight", "4.bias"]
+        names += ["4.num_batches_tracked", "5.num_batches_tracked"]
+        assert moved == set(names)
+
     def test_dropout_in_threads_draws_what_it_draws_alone(self, images):
         module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.5))
         plans = [classifier(backbone=module, joint_epochs=1, random_state=i) for i in (0, 1, 0)]

@@ -8,7 +8,6 @@ import tempfile
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -25,12 +24,12 @@ from sklearn_protopnet._network._architecture import CONTRAST
 from sklearn_protopnet._training import FeatureCache, _feature_cache, _result_cache
 from sklearn_protopnet._validation import check_images
 
+STEPS, GIVEN = [], []
+"""What `Backbone` notes; attributes of its class would be in the keys."""
+
 
 class Backbone(nn.Module):
     """Notes the steps of its trainings, and how many different images it is given otherwise."""
-
-    steps: ClassVar = []
-    given: ClassVar = []
 
     def __init__(self, stride=1):
         super().__init__()
@@ -42,23 +41,23 @@ class Backbone(nn.Module):
 
     def forward(self, images):
         if torch.is_grad_enabled():
-            self.steps.append(len(images))
+            STEPS.append(len(images))
         elif images.abs().amax() > CONTRAST:  # no blank ones, by which the network is built
-            self.given.append(len(torch.unique(images.flatten(1), dim=0)))
+            GIVEN.append(len(torch.unique(images.flatten(1), dim=0)))
         return self.layers(images)
 
 
 @pytest.fixture
 def given():
     """How many images a backbone was given, call by call."""
-    Backbone.given.clear()
-    return Backbone.given
+    GIVEN.clear()
+    return GIVEN
 
 
 @pytest.fixture
 def steps():
-    Backbone.steps.clear()
-    return Backbone.steps
+    STEPS.clear()
+    return STEPS
 
 
 @pytest.fixture
@@ -310,6 +309,33 @@ class TestDamage:
 
 def _flipped(data, place):
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def test_a_memory_that_goes_costs_no_training(images, memory):
+    location = Path(memory.location)
+
+    def unplug(image):
+        if location.is_dir():
+            shutil.rmtree(location)
+            location.write_text("a file in its place")
+        return image
+
+    moving = {"backbone_learning_rate": 1e-3, "projection_interval": None}
+    clf = classifier(memory=memory, augment=unplug, **moving)
+    with pytest.warns(UserWarning, match=r"A result could not be kept in .*: .*directory"):
+        clf.fit(*images)
+    plain = classifier(augment=lambda image: image, **moving).fit(*images)
+    assert_same_bits(clf, plain)
+
+
+def test_intervals_of_one_round_are_one_training(images, memory, steps):
+    n_steps = []
+    for interval in (None, 2, 7):
+        steps.clear()
+        moving = {"backbone_learning_rate": 1e-3, "projection_interval": interval}
+        classifier(memory=memory, **moving).fit(*images)
+        n_steps.append(len(steps))
+    assert n_steps[0] > 0 == n_steps[1] == n_steps[2]
 
 
 def test_what_goes_while_it_is_read_is_computed_again(images, memory, monkeypatch):

@@ -73,6 +73,16 @@ def brightened(by):
     return change
 
 
+def wrapped(function):
+    """A method that encloses another one."""
+
+    @functools.wraps(function)
+    def call(self, *given):
+        return function(*given)
+
+    return call
+
+
 class Brighten:
     """A callable with an attribute, and methods that may be given in its place."""
 
@@ -293,7 +303,16 @@ class TestAugmentations:
             {"helper": staticmethod(of_body("image"))},
             {"helper": classmethod(of_body("image"))},
             {"helper": property(of_body("image"))},
+            {"helper": property(None, of_body("image"))},
+            {"helper": functools.cached_property(of_body("image"))},
+            {"helper": staticmethod(functools.cache(of_body("image")))},
+            {"helper": torch.no_grad()(of_body("image"))},
+            {"helper": wrapped(of_body("image"))},
+            {"helper": of_body("image", "def apply(self, image, by=3): return {}")},
             {"limit": 2.0},
+            {"limit": (1, 2)},
+            {"limit": {"at": [1]}},
+            {"limit": torch.ones(2)},
         ],
         ids=lambda members: f"{next(iter(members))} {type(next(iter(members.values()))).__name__}",
     )
@@ -305,6 +324,42 @@ class TestAugmentations:
             monkeypatch.setitem(globals(), "Other", cls)  # for pickle to find it
             found.add(task(augment=make(cls)).key())
         assert len(found) == 3
+
+    def test_what_differs_in_a_wrapped_function_or_in_a_value_of_a_class_does(self, monkeypatch):
+        found = set()
+        members = [wrapped(of_body("image")), wrapped(of_body("image + 1")), (1, 2), (1, 3)]
+        members += [torch.no_grad()(of_body("image + 1")), torch.ones(1), torch.zeros(1)]
+        for member in members:
+            cls = type("Other", (Brighten,), {"helper": member, "__module__": __name__})
+            monkeypatch.setitem(globals(), "Other", cls)
+            found.add(task(augment=cls(1)).key())
+        assert len(found) == len(members)
+
+    @pytest.mark.parametrize(
+        "around", [lambda it: v2.Compose([it]), v2.Lambda, functools.partial, lambda it: it]
+    )
+    def test_the_code_of_what_another_object_holds_is_in_the_key(self, monkeypatch, around):
+        found = set()
+        for body in ("image", "image + 1"):
+            call = of_body(body, "def apply(self, image): return {}")
+            cls = type("Other", (Brighten,), {"__call__": call, "__module__": __name__})
+            monkeypatch.setitem(globals(), "Other", cls)
+            found.add(task(augment=around(cls(1))).key())
+        assert len(found) == 2
+
+    def test_the_code_of_a_base_class_and_of_a_hook_is_in_the_key(self, monkeypatch):
+        found = set()
+        for body in ("image", "image + 1"):
+            base = type("Base", (Brighten,), {"plainly": of_body(body), "__module__": __name__})
+            cls = type("Other", (base,), {"__module__": __name__})
+            hook = of_body(body, "def apply(module, image, output): return {}")
+            hook.__module__ = __name__
+            for name, value in {"Other": cls, "apply": hook}.items():
+                monkeypatch.setitem(globals(), name, value)
+            module = Backbone()
+            module.register_forward_hook(hook)
+            found |= {task(augment=cls(1)).key(), task(backbone=module).key()}
+        assert len(found) == 4
 
     def test_options_of_torchvisions_are_in_the_key(self):
         transforms = [v2.RandomRotation(15), v2.RandomRotation(10), v2.RandomHorizontalFlip()]

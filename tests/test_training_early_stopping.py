@@ -40,7 +40,28 @@ def images():
     return np.random.default_rng(0).normal(size=(60, 5, 6)) + 0.3 * (y[:, None, None] - 1), y
 
 
+class Keeping(nn.Module):
+    """A backbone that keeps its map, as for Grad-CAM."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.kept = backbone(), {}
+
+    def forward(self, inputs):
+        self.last = self.layers(inputs)
+        self.kept["maps"] = [self.last]
+        return self.last
+
+
 class TestEarlyStopping:
+    def test_a_backbone_may_keep_its_maps(self, images):
+        plain, keeping = (
+            classifier(backbone=each, early_stopping=True, joint_epochs=4).fit(*images)
+            for each in (backbone(), Keeping())
+        )
+        assert np.array_equal(plain.coef_, keeping.coef_)
+        assert plain.loss_curve_ == keeping.loss_curve_
+
     @pytest.mark.parametrize("interval", [2, 100])
     def test_a_stopped_fit_is_the_fit_that_ended_at_the_best_epoch(self, images, interval):
         X, y = images

@@ -22,6 +22,7 @@ from sklearn_protopnet._network._prototype_network import PrototypeNetwork
 from sklearn_protopnet._network._receptive_field import ReceptiveField
 from sklearn_protopnet._network._runtime import (
     PRECISIONS,
+    copied,
     resolve_precision,
     seeded_draws,
     working_conditions,
@@ -46,6 +47,7 @@ __all__ = [
     "build_backbone",
     "chunks_of_evidence",
     "claimed_device",
+    "copied",
     "evidence_of",
     "functional",
     "latent_patches",

@@ -1,12 +1,14 @@
-"""How torch runs: precision, number of threads, random state."""
+"""How torch runs: precision, number of threads, random state, copies."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from sklearn_protopnet._threads import GLOBAL_DRAWS, LimitOfThreads, SharedLimit
 
@@ -22,6 +24,23 @@ FLOAT16_VECTORS: Final = "avx512_fp16"
 """Processors of this name too multiply vectors of bfloat16 no faster than of float32."""
 
 PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def copied(module: AnyModule) -> AnyModule:
+    """Copy a module, also one that has kept maps of its last step, which torch does not copy."""
+    kept = [each for part in module.modules() for each in _steps_of([*vars(part).values()])]
+    return copy.deepcopy(module, {id(each): each.detach().clone() for each in kept})
+
+
+def _steps_of(values: list[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among values that a step has computed with gradients."""
+    for value in values:
+        if isinstance(value, Tensor) and not value.is_leaf:
+            yield value
+        elif isinstance(value, dict | list | tuple):
+            yield from _steps_of([*(value.values() if isinstance(value, dict) else value)])
 
 
 def resolve_precision(precision: str, device: torch.device, *, is_small: bool) -> torch.dtype:

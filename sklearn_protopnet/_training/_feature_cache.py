@@ -5,7 +5,6 @@ Shapes: n images, N of them in a batch, F channels of an H x W map.
 
 from __future__ import annotations
 
-import copy
 import math
 import shutil
 import tempfile
@@ -20,13 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_protopnet._images import ImageSource, fill_up
-from sklearn_protopnet._network import Chunk, PrototypeNetwork, backbone_maps
-from sklearn_protopnet._training._cache_key import (
-    callable_digest,
-    digest_bytes,
-    digest_of,
-    state_digest,
-)
+from sklearn_protopnet._network import Chunk, PrototypeNetwork, backbone_maps, copied
+from sklearn_protopnet._training._cache_key import digest_bytes, digest_of, state_digest
+from sklearn_protopnet._training._object_digest import object_digest
 from sklearn_protopnet._training._result_cache import cached, feature_maps, is_cached
 
 KEPT_IN_MEMORY: Final = 2**27
@@ -152,8 +147,8 @@ class FeatureCache:
         """Digest what a map depends on, but for the image."""
         structure = self.network.backbone_origin
         if structure is None:  # a module of the user's, as fits leave it
-            backbone = copy.deepcopy(self.network.backbone).eval().requires_grad_(False)
-            structure = callable_digest("backbone", backbone)
+            backbone = copied(self.network.backbone).eval().requires_grad_(False)
+            structure = object_digest("backbone", backbone)
         return digest_of(
             backbone=structure,
             state=state_digest(self.network.backbone),

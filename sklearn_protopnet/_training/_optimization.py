@@ -54,10 +54,14 @@ class Parts:
                 parameter.requires_grad_(name in moving and id(parameter) in self._trainable)
             if isinstance(part, nn.Module):
                 part.train(any(parameter.requires_grad for parameter in parameters))
-        if self.settings.freeze_statistics:
-            for module in self.network.backbone.modules():
-                if isinstance(module, BatchNorm):
-                    module.eval()
+        for module in self.network.backbone.modules():
+            if isinstance(module, BatchNorm) and self._keeps_statistics(module):
+                module.eval()
+
+    def _keeps_statistics(self, norm: nn.Module) -> bool:
+        own = [id(parameter) for parameter in norm.parameters()]
+        is_frozen = bool(own) and self._trainable.isdisjoint(own)  # by the user
+        return self.settings.freeze_statistics or is_frozen
 
     def optimizer(self, stage: GradientStage) -> Adam:
         """Give a stage its optimizer; its rounds go on with the same one."""

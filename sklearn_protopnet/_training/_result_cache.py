@@ -84,9 +84,19 @@ def find(memory: Memory, kind: Kind, key: str) -> Any:
 
 
 def keep(memory: Memory, kind: Kind, key: str, result: Any) -> None:
-    """Keep a result in memory, if there is one."""
-    if memory.location is not None:
+    """Keep a result in memory, if there is one.
+
+    Warns
+    -----
+    UserWarning
+        If it cannot be kept: what has been computed is not lost for that.
+    """
+    if memory.location is None:
+        return
+    try:
         memory.cache(kind, ignore=["compute"])(key, lambda: result)
+    except OSError as error:
+        warnings.warn(f"A result could not be kept in {memory}: {error}", stacklevel=2)
 
 
 class _MissingError(Exception):

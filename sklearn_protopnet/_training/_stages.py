@@ -43,7 +43,7 @@ class GradientStage:
 
 @dataclass(frozen=True)
 class InitializationStage:
-    """Latent space and prototypes are fitted to images, in the mode of the stage after it."""
+    """Prototypes are put at patches of images, in the mode of the stage after it."""
 
     moving: tuple[str, ...]
     """The parts that move in the stage after it."""

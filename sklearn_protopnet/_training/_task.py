@@ -6,7 +6,6 @@ over those trains the network once.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sklearn_protopnet._images import Images
 from sklearn_protopnet._network import (
     ReceptiveField,
     claimed_device,
+    copied,
     seeded_draws,
 )
 from sklearn_protopnet._ranks import Ranks, share_statistics, unshare_statistics
@@ -239,9 +239,9 @@ def _trained_network(
 
 def _at_rest(backbone: nn.Module) -> nn.Module:
     """Copy a module that may be in training."""
-    copied = copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
-    unshare_statistics(copied)
-    return copied
+    at_rest = copied(backbone).cpu().eval().requires_grad_(False)
+    unshare_statistics(at_rest)
+    return at_rest
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -6,7 +6,6 @@ D1 = D H1 W1 numbers in a patch.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -25,6 +24,7 @@ from sklearn_protopnet._network import (
     LinearHead,
     PrototypeNetwork,
     chunks_of_evidence,
+    copied,
     evidence_of,
     latent_patches,
 )
@@ -131,7 +131,7 @@ class Trainer:
 
     def copy(self) -> Trainer:
         """Give one whose network can be changed while this one stays as it is."""
-        network = copy.deepcopy(self.network)
+        network = copied(self.network)
         other = Trainer(network, self.task, torch.Generator(), memory=self.memory, ranks=self.ranks)
         other.linear_head.load_state_dict(self.linear_head.state_dict())
         other.generator.set_state(self.generator.get_state())

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sklearn_protopnet._training._history import HistoryRow
 from sklearn_protopnet._training._projection import Projection
@@ -20,6 +20,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     projection = trainer.projection
     return {
         "network": trainer.network.state_dict(),
+        "buffers": _other_buffers(trainer.network),
         "linear_head": trainer.linear_head.state_dict(),
         "optimizers": trainer.parts.optimizer_states(),
         "best_pretrained": trainer.best_pretrained.state(),
@@ -37,10 +38,14 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     """Have a trainer be what another one of the same task was."""
     trainer.network.load_state_dict(state["network"])
+    for name, buffer in _other_buffers(trainer.network).items():
+        buffer.copy_(state["buffers"][name])
     trainer.linear_head.load_state_dict(state["linear_head"])
-    for stage in chain.from_iterable(trainer.settings.rounds()):
-        if stage.name in state["optimizers"] and isinstance(stage, GradientStage):
-            trainer.parts.optimizer(stage).load_state_dict(state["optimizers"][stage.name])
+    stages = {each.name: each for each in chain.from_iterable(trainer.settings.rounds())}
+    for name, optimizer in state["optimizers"].items():
+        stage = stages[name]
+        assert isinstance(stage, GradientStage)
+        trainer.parts.optimizer(stage).load_state_dict(optimizer)
     trainer.best_pretrained.load(state["best_pretrained"])
     trainer.best.load(state["best"])
     trainer.generator.set_state(state["draws"])
@@ -51,6 +56,12 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.history = [HistoryRow(**row) for row in state["history"]]
     trainer.loss_curve = state["loss_curve"]
     trainer.round, trainer.epoch, trainer.preparation = state["position"]
+
+
+def _other_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Give the buffers of a network that are no part of its state, for a module of the user's."""
+    state = network.state_dict()
+    return {name: buffer for name, buffer in network.named_buffers() if name not in state}
 
 
 def _global_draws(trainer: Trainer) -> list[Tensor]:

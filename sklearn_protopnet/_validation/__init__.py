@@ -8,7 +8,6 @@ from sklearn_protopnet._validation._labels import (
     effective_weights,
     native_order,
     scaled_weights,
-    split_validation,
 )
 from sklearn_protopnet._validation._parameters import check_names, check_positive, check_text
 from sklearn_protopnet._validation._training_data import (
@@ -33,6 +32,5 @@ __all__ = [
     "native_order",
     "prepare_training",
     "scaled_weights",
-    "split_validation",
     "weighted_dataset",
 ]

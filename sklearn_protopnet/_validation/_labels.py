@@ -42,10 +42,15 @@ def find_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Raises
     ------
     ValueError
-        If a label is text that UTF-8 cannot hold.
+        If a label is text that UTF-8 cannot hold, or labels have no order, as text and numbers.
     """
     check_text("Labels in y", y)
-    classes, indices = np.unique(native_order(y), return_inverse=True)
+    try:
+        classes, indices = np.unique(native_order(y), return_inverse=True)
+    except TypeError as error:
+        raise ValueError(
+            f"Labels in y must be of one kind, got some that have no order: {error}."
+        ) from error
     return classes, indices.astype(np.int64, copy=False)
 
 

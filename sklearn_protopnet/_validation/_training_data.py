@@ -78,8 +78,8 @@ def prepare_training(
     -------
     TrainingData
     """
-    check_classification_targets(y)
     classes, labels = find_classes(y)
+    check_classification_targets(y)
     training = weighted_dataset(
         unstandardized(images), labels, sample_weight, estimator.class_weight, classes
     )

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from torch import nn
 
 from sklearn_protopnet._compat import CALLBACKS
 from sklearn_protopnet._edits import EditRow
@@ -25,6 +26,7 @@ from sklearn_protopnet._fitted import (
 )
 from sklearn_protopnet._last_layer import Constraints, Hessian, Point, Problem, solve_near
 from sklearn_protopnet._last_layer._function import not_converged
+from sklearn_protopnet._network import copied
 from sklearn_protopnet._validation import class_indices
 from sklearn_protopnet.editing._comparison import Comparison
 from sklearn_protopnet.inspection._details import prototypes_digest
@@ -225,8 +227,8 @@ class Snapshot:
 
 def copied_classifier(classifier: FittedClassifier) -> Any:
     """Copy a classifier with all that can be changed in place, but for what others share."""
-    copied = copy(classifier)
+    other = copy(classifier)
     for name, value in vars(classifier).items():
         if name not in SHARED:
-            setattr(copied, name, deepcopy(value))
-    return copied
+            setattr(other, name, (copied if isinstance(value, nn.Module) else deepcopy)(value))
+    return other
