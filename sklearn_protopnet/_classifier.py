@@ -551,16 +551,16 @@ class ProtoPNetClassifier(
         task = training_task(self, data, images.shape, earlier)
         checkpoint, ranks = checkpoint_of(self, task), Ranks.now(task.device)
         shapes = {
-            "backbone_": None,  # of an earlier fit
-            "feature_names_in_": getattr(checked, "feature_names_in_", None),
-            "n_features_in_": checked.n_features_in_,
-            "image_shape_": checked.image_shape_,
-            "input_shape_": checked.input_shape_,
+            "feature_names_in": getattr(checked, "feature_names_in_", None),
+            "n_features_in": checked.n_features_in_,
+            "image_shape": checked.image_shape_,
+            "input_shape": checked.input_shape_,
         }
         conclude = partial(
             finish,
             task=task,
             classes=data.classes,
+            shapes=shapes,
             is_resized=self.image_size is not None,
             n_prototypes_per_class=int(self.n_prototypes_per_class),
             earlier=earlier,
@@ -581,20 +581,15 @@ class ProtoPNetClassifier(
             ) as bar,
         ):
             tasks = CallbackTasks(
-                self, callbacks, watched, lambda it: {**shapes, **conclude(it).result.attributes()}
+                self, callbacks, watched, lambda it: conclude(it).result.attributes()
             )
             observers: Observers[TrainedNetwork] = Observers([bar, tasks])
             trained = train_network(task, check_memory(self.memory), checkpoint, observers)
             end = ranks.from_first(partial(conclude, trained))
             bar.end(end.row, lambda: None)
-        found = end.result
-        # All at once, or other threads, and whoever goes on after a Ctrl-C, would see parts of two.
-        fitted = {**shapes, **found.attributes()}
-        self.__dict__.update({name: each for name, each in fitted.items() if each is not None})
-        for name in [name for name, each in fitted.items() if each is None]:  # of an earlier fit
-            self.__dict__.pop(name, None)
+        end.result.publish(self)
         callbacks.call_on_fit_task_end(
-            estimator=self, reconstruction_attributes=found.attributes, **watched
+            estimator=self, reconstruction_attributes=end.result.attributes, **watched
         )
         if trained.interrupted_in is None:
             checkpoint.remove()

@@ -34,6 +34,10 @@ from sklearn_protopnet._validation import class_indices
 class FitResult:
     """The fitted attributes, which `ProtoPNetClassifier` documents, less their underscores."""
 
+    feature_names_in: NDArray[Any] | None
+    n_features_in: int
+    image_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
     backbone: nn.Module | None
     classes: NDArray[Any]
     prototypes: NDArray[np.float32]
@@ -56,9 +60,18 @@ class FitResult:
     state: dict[str, Any]
 
     def attributes(self) -> dict[str, Any]:
-        """Give the attributes under their names; without a backbone where there is none."""
-        found = {f"{name}_": value for name, value in vars(self).items()}
-        return {name: value for name, value in found.items() if value is not None}
+        """Give the attributes under their names; None is one that an estimator has not."""
+        return {f"{name}_": value for name, value in vars(self).items()}
+
+    def publish(self, estimator: Any) -> None:
+        """Let an estimator have them all at once.
+
+        Other threads, and whoever goes on after a Ctrl-C, would see parts of two fits.
+        """
+        found = self.attributes()
+        vars(estimator).update({name: each for name, each in found.items() if each is not None})
+        for name in [name for name, each in found.items() if each is None]:  # of an earlier fit
+            vars(estimator).pop(name, None)
 
 
 @dataclass(frozen=True)
@@ -211,6 +224,7 @@ def finish(
     task: TrainingTask,
     classes: NDArray[Any],
     *,
+    shapes: dict[str, Any],
     is_resized: bool,
     n_prototypes_per_class: int,
     earlier: Earlier,
@@ -223,6 +237,8 @@ def finish(
     task : TrainingTask
     classes : ndarray of shape (n_classes,)
         Labels.
+    shapes : dict
+        What `FitResult` has of the features, and of the shapes of images.
     is_resized : bool
         Whether images are resized before the network takes them.
     n_prototypes_per_class : int
@@ -234,6 +250,7 @@ def finish(
     sources = prototype_sources(task, trained)
     constraints = earlier.constraints or Constraints.none(sources.images)
     result = FitResult(
+        **shapes,
         backbone=trained.backbone,
         classes=classes,
         prototypes=trained.prototypes,
