@@ -581,7 +581,7 @@ class ProtoPNetClassifier(
             ) as bar,
         ):
             tasks = CallbackTasks(
-                self, callbacks, watched, lambda it: conclude(it).result.attributes()
+                self, callbacks, watched, lambda it: conclude(it).result.attributes(self)
             )
             observers: Observers[TrainedNetwork] = Observers([bar, tasks])
             trained = train_network(task, check_memory(self.memory), checkpoint, observers)
@@ -589,7 +589,9 @@ class ProtoPNetClassifier(
             bar.end(end.row, lambda: None)
         end.result.publish(self)
         callbacks.call_on_fit_task_end(
-            estimator=self, reconstruction_attributes=end.result.attributes, **watched
+            estimator=self,
+            reconstruction_attributes=partial(end.result.attributes, self),
+            **watched,
         )
         if trained.interrupted_in is None:
             checkpoint.remove()

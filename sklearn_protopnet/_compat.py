@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import torch
-from joblib.hashing import NumpyHasher
+from joblib.hashing import Hasher, NumpyHasher
 from joblib.parallel import BACKENDS, get_active_backend
 from sklearn.base import _fit_context as fit_context
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble as HeterogeneousEnsemble
@@ -25,6 +25,7 @@ __all__ = [
     "METADATA_REQUEST",
     "OUTPUT_CONFIG",
     "BatchNorm",
+    "Hasher",
     "HeterogeneousEnsemble",
     "Interval",
     "NumpyHasher",

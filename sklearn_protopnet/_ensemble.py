@@ -164,8 +164,8 @@ class ProtoPNetEnsemble(
             delayed(fit_member)(clone(members[name]), X, y, routed[name]) for name in free
         )
         named = Bunch()
-        named.update(members)  # one may be called "self"
-        named.update(zip(free, fitted, strict=True))
+        # As a mapping: a member may be called "self".
+        named.update({**members, **dict(zip(free, fitted, strict=True))})
         check_same_classes(named)
         self.named_estimators_ = named
         return self

@@ -59,19 +59,24 @@ class FitResult:
     loss_curve: list[float]
     state: dict[str, Any]
 
-    def attributes(self) -> dict[str, Any]:
-        """Give the attributes under their names; None is one that an estimator has not."""
-        return {f"{name}_": value for name, value in vars(self).items()}
+    def attributes(self, estimator: Any) -> dict[str, Any]:
+        """Give the attributes under their names; None where only an earlier fit had left one."""
+        found = {f"{name}_": value for name, value in vars(self).items()}
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None or name in vars(estimator)
+        }
 
     def publish(self, estimator: Any) -> None:
         """Let an estimator have them all at once.
 
         Other threads, and whoever goes on after a Ctrl-C, would see parts of two fits.
         """
-        found = self.attributes()
-        vars(estimator).update({name: each for name, each in found.items() if each is not None})
-        for name in [name for name, each in found.items() if each is None]:  # of an earlier fit
-            vars(estimator).pop(name, None)
+        found = self.attributes(estimator)
+        vars(estimator).update(found)
+        for name in [name for name, value in found.items() if value is None]:
+            vars(estimator).pop(name)
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ class TestFittedEstimator:
             assert np.array_equal(found.decision_function(X), ended.decision_function(X))
             assert np.array_equal(found.prototypes_, ended.prototypes_)
             assert found.explain(X[:2]).equals(ended.explain(X[:2]))
+            names = [{each for each in vars(it) if each[-1] == "_"} for it in (found, clf)]
+            assert names[0] == names[1]
         for task in ("fit 0", "fit 0 > round 1", "fit 0 > round 1 > last_layer 2"):
             last = fitted.found[task].decision_function(X)
             assert np.array_equal(last, clf.decision_function(X)), task

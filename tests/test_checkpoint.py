@@ -62,9 +62,13 @@ class Counting(nn.Module):
         super().__init__()
         self.layers = Dropout().layers
         self.register_buffer("n_steps", torch.zeros(()), persistent=False)
+        self.register_buffer("last", None, persistent=False)
 
     def forward(self, images):
-        self.n_steps += self.training
+        if self.training:  # in a batch of another size, a buffer has another shape
+            self.n_steps += 1
+            images = images if self.last is None else images + self.last.mean() / 9
+            self.last = images.detach()
         return self.layers(images) * (1 + 1 / (1 + self.n_steps))
 
 

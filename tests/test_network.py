@@ -1,8 +1,10 @@
 """The network: its formulas by hand, its parts against independent ones."""
 
+import collections
 import functools
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -558,11 +560,20 @@ class TestErrors:
         with pytest.raises(ValueError, match="pixels and 2 channels, got an error from Changed"):
             architecture(backbone=squeezed).build()
 
-    @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
     def test_a_module_that_cannot_be_copied_is_refused(self):
-        module = torch.nn.utils.weight_norm(nn.Conv2d(2, 4, 1))
+        module = nn.Conv2d(2, 4, 1)
+        module.lock = threading.Lock()
         with pytest.raises(ValueError, match="can be copied, got an error from copy"):
             architecture(backbone=module).build()
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+    def test_a_module_that_keeps_what_it_computed_is_not(self):
+        module = torch.nn.utils.weight_norm(nn.Conv2d(2, 4, 1))
+        module.others = collections.deque([module.weight * 2])
+        module.others.append({"all": module.others})
+        found = architecture(backbone=module).build()[0].backbone
+        assert torch.equal(found.others[0], 2 * module.weight)
+        assert found.others[1]["all"] is found.others
 
     @pytest.mark.parametrize("door", ["fit", "predict"])
     @pytest.mark.parametrize(

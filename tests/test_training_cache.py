@@ -311,7 +311,8 @@ def _flipped(data, place):
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
-def test_a_memory_that_goes_costs_no_training(images, memory):
+@pytest.mark.parametrize("rate", [1e-3, 0])
+def test_a_memory_that_goes_costs_no_training(images, memory, rate):
     location = Path(memory.location)
 
     def unplug(image):
@@ -320,7 +321,7 @@ def test_a_memory_that_goes_costs_no_training(images, memory):
             location.write_text("a file in its place")
         return image
 
-    moving = {"backbone_learning_rate": 1e-3, "projection_interval": None}
+    moving = {"backbone_learning_rate": rate, "projection_interval": None}
     clf = classifier(memory=memory, augment=unplug, **moving)
     with pytest.warns(UserWarning, match=r"A result could not be kept in .*: .*directory"):
         clf.fit(*images)

@@ -1,12 +1,18 @@
 """The key of a training: all that a record holds, unless it is named as not counting."""
 
 import copy
+import enum
 import functools
+import itertools
 import os
+import pickle
 import subprocess
 import sys
+import threading
+import types
 from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -73,6 +79,14 @@ def brightened(by):
     return change
 
 
+class Unpicklable:
+    def __deepcopy__(self, _):
+        return self
+
+    def __reduce_ex__(self, _):
+        raise TypeError("not this one")
+
+
 def wrapped(function):
     """A method that encloses another one."""
 
@@ -103,6 +117,57 @@ def of_body(body, kind="def apply(image): return {}"):
     space = {}
     exec(kind.format(body), space)
     return space["apply"]
+
+
+def reused(function):
+    """A decorator that knows the function that it makes."""
+
+    @functools.wraps(function)
+    def call(*given):
+        return call.__wrapped__(*given)
+
+    return call
+
+
+class Rich(Backbone):
+    """A module of a class whose members are of many kinds."""
+
+    names = frozenset({"alpha", "beta", "gamma", "delta"})
+    kinds: ClassVar = {int: "number", str: "text"}
+    lock = threading.Lock()
+    functional = torch.nn.functional
+    table = types.MappingProxyType({"alpha": 1})
+    number = enum.Enum("number", ["one", "two"])
+    scale = (0.1, 0.2)
+
+    def __init__(self, scale=(0.1, 0.2), names=frozenset({"one", "two", "three"})):
+        super().__init__()
+        self.scale, self.names, self.given = scale, names, {int: scale, "a": 1}
+        self.other = types.MethodType(brighter, self)
+        self.function = lambda image: image
+
+    @torch.compiler.disable
+    def compiled(self, images):
+        return images
+
+    @torch.profiler.record_function("recorded")
+    def recorded(self, images):
+        return images
+
+    @torch.autocast("cpu")
+    def cast(self, images):
+        return images
+
+    @reused
+    def twice(self, images):
+        return super().forward(images)
+
+    @functools.cached_property
+    def cached(self):
+        return Rich
+
+    def forward(self, images):
+        return self.layers(self.cast(self.recorded(images)))
 
 
 def dataset(pixels=PIXELS, labels=None, weights=None, standardization=None):
@@ -239,6 +304,16 @@ class TestModules:
         assert task(backbone=copy.deepcopy(module).eval()).key() == key
         assert all(part.training for part in module.modules())
 
+    def test_neither_is_what_a_call_or_a_pickle_leaves(self):
+        module = Rich()
+        del module.function, module.other  # which cannot be pickled
+        key = task(backbone=module).key()
+        assert task(backbone=pickle.loads(pickle.dumps(module))).key() == key
+        module.eval()(torch.zeros(1, 1, 4, 4))
+        assert task(backbone=copy.deepcopy(module)).key() == key
+        names = [[0.1, 0.2], frozenset({"one", "two"})]
+        assert len({key, task(backbone=Rich(*names)).key(), task(backbone=Rich()).key()}) == 3
+
     def test_the_code_of_a_module_is_in_the_key(self, monkeypatch):
         found = set()
         for body in ("images + 1", "images + 2", "[image.sin() for image in images]"):
@@ -258,7 +333,7 @@ class TestModules:
 
     def test_one_that_cannot_be_pickled_is_named(self):
         module = Backbone()
-        module.function = lambda x: x
+        module.other = Unpicklable()
         message = r"checkpoint need a value of backbone that can be pickled, got .* from Backbone"
         with pytest.raises(ValueError, match=message):
             task(backbone=module).key()
@@ -309,6 +384,12 @@ class TestAugmentations:
             {"helper": torch.no_grad()(of_body("image"))},
             {"helper": wrapped(of_body("image"))},
             {"helper": of_body("image", "def apply(self, image, by=3): return {}")},
+            {"helper": functools.partialmethod(of_body("image"))},
+            {"helper": functools.singledispatchmethod(of_body("image"))},
+            {"helper": functools.update_wrapper(Brighten(1), of_body("image"))},
+            {"__call__": functools.partialmethod(of_body("image"))},
+            {"__call__": staticmethod(torch.fliplr)},
+            {"__factor__": 2},
             {"limit": 2.0},
             {"limit": (1, 2)},
             {"limit": {"at": [1]}},
@@ -334,6 +415,35 @@ class TestAugmentations:
             monkeypatch.setitem(globals(), "Other", cls)
             found.add(task(augment=cls(1)).key())
         assert len(found) == len(members)
+
+    def test_what_several_functions_of_a_class_do_is_in_the_key(self, monkeypatch):
+        found = set()
+        for bodies in itertools.product(("image", "image + 1"), repeat=2):
+            helper = functools.singledispatchmethod(of_body("image"))
+            helper.register(int, of_body(bodies[0]))
+            helper.register(str, of_body(bodies[1]))
+            both = {of_body(f"{body} * 2") for body in bodies}
+            members = {"helper": helper, "both": {int: both}, "__module__": __name__}
+            cls = type("Other", (Brighten,), members)
+            monkeypatch.setitem(globals(), "Other", cls)
+            found.add(task(augment=cls(1)).key())
+        assert len(found) == 4
+
+    @pytest.mark.parametrize("kind", ["method", "cached function", "partial method", "in a set"])
+    def test_the_code_of_functions_of_any_kind_is_in_the_key(self, kind):
+        found = set()
+        for body in ("image", "image + 1"):
+            function, brighten = of_body(body, "def apply(self, image=0): return {}"), Brighten(1)
+            if kind == "method":
+                function = types.MethodType(function, brighten)
+            elif kind == "cached function":
+                function = functools.lru_cache(function)
+            elif kind == "in a set":
+                brighten.by, function = {function, len}, brighten
+            else:
+                brighten.by, function = functools.partialmethod(function, 1), brighten
+            found.add(task(augment=function).key())
+        assert len(found) == 2
 
     @pytest.mark.parametrize(
         "around", [lambda it: v2.Compose([it]), v2.Lambda, functools.partial, lambda it: it]
@@ -370,7 +480,7 @@ class TestAugmentations:
     def test_one_that_cannot_be_pickled_is_named(self):
         message = r"need a value of augment that can be pickled, got an error from Compose"
         with pytest.raises(ValueError, match=message):
-            task(augment=v2.Compose([lambda image: image])).key()
+            task(augment=v2.Compose([Brighten(Unpicklable())])).key()
 
 
 class TestWeights:
@@ -409,6 +519,7 @@ def keys_of_all_kinds(path):
     return [
         task().key(),
         task(backbone=Backbone()).key(),
+        task(backbone=Rich()).key(),
         task(weights=str(path), feature_stride=2, precision=torch.bfloat16).key(),
         *keys("augment", [*changes, functools.partial(brighter, by=1.0)]),
     ]
@@ -431,4 +542,4 @@ def test_keys_are_the_same_in_another_process(tmp_path):
         text=True,
     ).stdout
     assert printed.split() == keys_of_all_kinds(path)
-    assert len(set(printed.split())) == 9
+    assert len(set(printed.split())) == 10

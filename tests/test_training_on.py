@@ -219,7 +219,7 @@ def test_added_prototypes_and_classes_are_trained_on():
     X, y = load_digits(n_class=4, return_X_y=True)
     X = X[:120].reshape(-1, 8, 8)
     three = y[:120] == 3
-    clf = ProtoPNetClassifier(**SETTINGS).fit(X[~three], y[:120][~three])
+    clf = ProtoPNetClassifier(**SETTINGS, precision="float32").fit(X[~three], y[:120][~three])
     editor = PrototypeEditor(clf, X[~three], y[:120][~three])
     edited = editor.add_class(X[three], 3, n_prototypes=2).forbid(0).classifier_
     trained = copy.deepcopy(edited).fit(X, y[:120])

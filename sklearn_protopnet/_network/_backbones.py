@@ -101,7 +101,7 @@ def build_backbone(
     """
     if isinstance(backbone, nn.Module):
         _check_module(backbone)
-        built = _copy_of(backbone).cpu()
+        built = copied(backbone).cpu()
         if weights is not None:
             load_module_weights(built, weights)
         if feature_stride is not None:
@@ -135,16 +135,6 @@ def _check_module(backbone: nn.Module) -> None:
             "backbone must have numbers for parameters, got some on the device 'meta', which has "
             "none: build it on another one."
         )
-
-
-def _copy_of(backbone: nn.Module) -> nn.Module:
-    try:
-        return copied(backbone)
-    except Exception as error:  # a module of the user's may fail in any way
-        raise ValueError(
-            "backbone must be a module that can be copied, got an error from copy.deepcopy: "
-            f"{error}"
-        ) from error
 
 
 def published_standardization(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
@@ -29,18 +30,32 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def copied(module: AnyModule) -> AnyModule:
-    """Copy a module, also one that has kept maps of its last step, which torch does not copy."""
-    kept = [each for part in module.modules() for each in _steps_of([*vars(part).values()])]
-    return copy.deepcopy(module, {id(each): each.detach().clone() for each in kept})
+    """Copy a module, also one that has kept maps of its last step, which torch does not copy.
+
+    Raises
+    ------
+    ValueError
+        If a backbone in it, a module of the user's, cannot be copied.
+    """
+    seen: set[int] = set()
+    kept = [each for part in module.modules() for each in _steps_of(vars(part), seen)]
+    try:
+        return copy.deepcopy(module, {id(each): each.detach().clone() for each in kept})
+    except Exception as error:  # a module of the user's may fail in any way
+        raise ValueError(
+            "backbone must be a module that can be copied, got an error from copy.deepcopy: "
+            f"{error}"
+        ) from error
 
 
-def _steps_of(values: list[Any]) -> Iterator[Tensor]:
+def _steps_of(values: Collection[Any], seen: set[int]) -> Iterator[Tensor]:
     """Yield the tensors among values that a step has computed with gradients."""
-    for value in values:
+    seen.add(id(values))
+    for value in values.values() if isinstance(values, dict) else values:
         if isinstance(value, Tensor) and not value.is_leaf:
             yield value
-        elif isinstance(value, dict | list | tuple):
-            yield from _steps_of([*(value.values() if isinstance(value, dict) else value)])
+        elif isinstance(value, dict | list | tuple | deque) and id(value) not in seen:
+            yield from _steps_of(value, seen)
 
 
 def resolve_precision(precision: str, device: torch.device, *, is_small: bool) -> torch.dtype:

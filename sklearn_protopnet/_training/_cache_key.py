@@ -8,6 +8,7 @@ wrong result.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields, is_dataclass
 from functools import cache
 from hashlib import blake2b
@@ -33,7 +34,7 @@ NOT_COUNTING: Final[dict[tuple[type, str], str]] = {
 """These fields of records do not count by themselves, each for its reason."""
 
 INFLUENTIAL_PACKAGES: Final = ("numpy", "pillow", "scipy", "torch", "torchvision")
-"""Other versions of these distributions may train another network."""
+"""Other versions of these distributions, or of Python, may train another network."""
 INFLUENTIAL_SOURCES: Final = ("_images/*", "_last_layer/*", "_network/*", "_training/*", "_ranks")
 """Other texts of these files of the package may."""
 
@@ -46,7 +47,7 @@ def digest_of(**parts: Any) -> str:
     ValueError
         If a module or a callable among them cannot be pickled.
     """
-    versions = [version(name) for name in INFLUENTIAL_PACKAGES]
+    versions = [*sys.version_info[:2], *map(version, INFLUENTIAL_PACKAGES)]
     plain = {name: _plain(name, value) for name, value in parts.items()}
     text = json.dumps({"versions": versions, "sources": _sources_digest(), "parts": plain})
     return digest_bytes(text.encode())

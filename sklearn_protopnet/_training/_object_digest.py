@@ -7,22 +7,58 @@ they are; what that code only names, such as a global function, does not.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from functools import cached_property, singledispatchmethod
-from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
+from collections.abc import Callable, Iterable
+from functools import cached_property, lru_cache, singledispatchmethod
+from operator import itemgetter
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_protopnet._compat import NumpyHasher
+from sklearn_protopnet._compat import Hasher, NumpyHasher
 from sklearn_protopnet._network import copied
 
 FAMILIAR: Final = {*sys.stdlib_module_names, "numpy", "PIL", "scipy", "torch", "torchvision"}
-"""Code of these counts by its name, and by its version elsewhere in a key."""
+"""Code of these counts by its name; their versions are in a key."""
 
-SLOTS: Final = (GetSetDescriptorType, MemberDescriptorType)
-"""Members of classes that say where an attribute is, and nothing else."""
+CONTEXTS: Final = "torch.utils._contextlib"
+"""Decorators of this module, such as ``torch.no_grad()``, count with what they were given."""
+
+NOT_COUNTING: Final = {
+    "__abstractmethods__", "__annotate_func__", "__annotations__", "__annotations_cache__",
+    "__dataclass_fields__", "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__",
+    "__module__", "__orig_bases__", "__parameters__", "__qualname__", "__static_attributes__",
+    "__weakref__", "_abc_impl",
+}  # fmt: skip
+"""Members of classes that do nothing by themselves."""
+
+PARTS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
+    Tensor: lambda it: (str(it.dtype), [*it.shape], it.requires_grad, _bytes_of(it)),
+    MethodType: lambda it: (it.__func__, it.__self__),
+    property: lambda it: (it.fget, it.fset, it.fdel),
+    staticmethod: lambda it: (it.__func__,),
+    classmethod: lambda it: (it.__func__,),
+    cached_property: lambda it: (it.func,),
+    singledispatchmethod: lambda it: ({**it.dispatcher.registry},),
+    type(lru_cache(len)): lambda it: (it.__wrapped__,),
+    MappingProxyType: lambda it: ({**it},),
+    GetSetDescriptorType: lambda it: (it.__name__,),
+    MemberDescriptorType: lambda it: (it.__name__,),
+    ModuleType: lambda it: (it.__name__,),
+}
+"""What counts of objects that pickle does not take, or by other than their values."""
 
 
 def module_digest(name: str, module: nn.Module) -> str:
@@ -37,7 +73,7 @@ def module_digest(name: str, module: nn.Module) -> str:
     Raises
     ------
     ValueError
-        If the module cannot be pickled.
+        If it holds what cannot be pickled.
     """
     module = copied(module).eval()  # training sets the mode by itself
     tensors = [
@@ -61,87 +97,121 @@ def object_digest(name: str, value: Any) -> str:
     Raises
     ------
     ValueError
-        If it cannot be pickled.
+        If it holds what cannot be pickled.
     """
     try:
-        digest: str = _ObjectHasher(is_code=isinstance(value, FunctionType)).hash(value)
+        return _Code().digest(value)
     except Exception as error:  # what a user's object holds may fail in any way
         raise ValueError(
             f"memory and checkpoint need a value of {name} that can be pickled, got an error from "
             f"{type(value).__name__}: {error}"
         ) from error
-    return digest
+
+
+class _Code:
+    """Digests of the classes and functions that are met in an object, each by itself."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def digest(self, value: Any) -> str:
+        """Digest anything, from a stream of its own: what else holds it does not matter."""
+        found: str = _ObjectHasher(self).hash(value)
+        return found
+
+    def of(self, code: type | FunctionType) -> str:
+        """Digest a class or a function, which may name itself."""
+        if id(code) not in self._known:
+            self._known[id(code)] = code, "itself"
+            parts = _of_class(code) if isinstance(code, type) else _of_function(code)
+            self._known[id(code)] = code, self.digest([self._part(part) for part in parts])
+        return self._known[id(code)][1]
+
+    def _part(self, part: Any) -> str:
+        """Digest what code is made of; that cannot be pickled may be anything of its type."""
+        try:
+            return self.digest(part)
+        except Exception:  # likewise
+            return f"{type(part).__module__} {type(part).__qualname__}"
 
 
 class _ObjectHasher(NumpyHasher):  # type: ignore[misc]  # joblib ships no types
-    """Hashes tensors by their values, and classes and functions by their code too.
+    """Hashes tensors by their values, and classes and functions by their code.
 
-    Pickled, tensors hold addresses. `joblib.hash` cannot be told to, and sets and strings must not
-    depend on the process either.
+    Pickled, tensors hold addresses. `joblib.hash` cannot be told to, and sets, strings and keys
+    must not depend on the process either.
 
     Parameters
     ----------
-    is_code : bool
-        Whether what comes first is part of a function, in which others need not be found by name.
+    code : _Code
     """
 
-    def __init__(self, *, is_code: bool) -> None:
+    def __init__(self, code: _Code) -> None:
         super().__init__(hash_name="md5")
-        self._is_code = is_code
-        self._known: dict[int, Any] = {}
+        self._code = code
 
     def save(self, obj: Any) -> None:
-        if isinstance(obj, Tensor):
-            as_bytes = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            shape = ",".join(map(str, obj.shape))
-            obj = (type(obj).__name__, str(obj.dtype), shape, obj.requires_grad, as_bytes)
-        elif isinstance(obj, type | FunctionType):
-            self._save_code(obj)
-            if self._is_code:
-                obj = f"{obj.__module__} {obj.__qualname__}"
+        if isinstance(obj, type | FunctionType):
+            if _is_foreign(obj):
+                obj = "code", self._code.of(obj)
+        elif isinstance(obj, set | frozenset):
+            obj = type(obj).__name__, sorted(map(self._code.digest, obj))
+        else:
+            obj = _plain(obj)
         super().save(obj)
 
-    def _save_code(self, obj: type | FunctionType) -> None:
-        if id(obj) in self._known or not _is_foreign(obj):
-            return
-        self._known[id(obj)] = obj
-        was_code, self._is_code = self._is_code, True
-        super().save(_of_class(obj) if isinstance(obj, type) else _of_function(obj))
-        self._is_code = was_code
+    def _batch_setitems(self, items: Iterable[tuple[Any, Any]], *args: Any) -> None:
+        # Not by joblib, which leaves out values that raise a TypeError.
+        by_key = sorted(((self._code.digest(key), each) for key, each in items), key=itemgetter(0))
+        super(Hasher, self)._batch_setitems(iter(by_key), *args)
 
 
-def _is_foreign(obj: type | FunctionType) -> bool:
-    return (obj.__module__ or "").partition(".")[0] not in FAMILIAR
+def _plain(obj: Any) -> Any:
+    """Give what counts of an object in others that can be pickled, or are digested themselves."""
+    for kind, parts_of in PARTS.items():
+        if isinstance(obj, kind):
+            return type(obj).__name__, *parts_of(obj)
+    return obj
+
+
+def _bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
+    values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    found: NDArray[np.uint8] = values.numpy()
+    return found
+
+
+def _is_foreign(code: type | FunctionType) -> bool:
+    """Tell whether code is of neither this version of Python nor a package whose version counts."""
+    if isinstance(code, FunctionType) and hasattr(code, "__wrapped__"):
+        return True
+    return _module_of(code).partition(".")[0] not in FAMILIAR
+
+
+def _module_of(code: type | FunctionType) -> str:
+    """Say where code is, whatever decorators call it."""
+    if isinstance(code, FunctionType):
+        return str(code.__globals__.get("__name__"))
+    return str(code.__module__)
 
 
 def _of_class(cls: type) -> list[Any]:
-    """Give what a class does and holds, beside its name."""
-    members = [
-        [name, part]
-        for name, member in sorted(vars(cls).items())
-        for part in _parts_of(member)
-        if isinstance(part, FunctionType) or not (name.startswith("__") or name == "_abc_impl")
-    ]
-    return [*cls.__bases__, *members]
-
-
-def _parts_of(member: Any) -> Iterator[Any]:
-    """Yield the functions that a member of a class consists of, or what it is."""
-    if isinstance(member, property):
-        yield from (member.fget, member.fset, member.fdel)
-    elif isinstance(member, cached_property | singledispatchmethod):
-        yield member.func
-    elif isinstance(member, staticmethod | classmethod):
-        yield from _parts_of(member.__func__)
-    elif not isinstance(member, SLOTS):
-        yield member if isinstance(member, FunctionType) else getattr(member, "__wrapped__", member)
+    """Give what a class is, does and holds."""
+    names = sorted(vars(cls).keys() - NOT_COUNTING)
+    members = [vars(cls)[name] for name in names]
+    return [f"{cls.__module__} {cls.__qualname__}", type(cls), *cls.__bases__, names, *members]
 
 
 def _of_function(function: FunctionType) -> list[Any]:
     """Give what a function does, and what it takes beside its arguments."""
-    enclosed = [cell.cell_contents for cell in function.__closure__ or ()]
-    given = [function.__defaults__, function.__kwdefaults__, vars(function)]
-    return [_text_of(function.__code__), enclosed, *given]
+    module = _module_of(function)
+    others = {name: each for name, each in vars(function).items() if name[0] != "_"}
+    found = [_text_of(function.__code__), getattr(function, "__wrapped__", None)]
+    if module.partition(".")[0] not in FAMILIAR:
+        found += [function.__defaults__, function.__kwdefaults__, others]
+    elif module != CONTEXTS:
+        return [*found, {**getattr(function, "registry", {})}]
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]  # not yet filled
+    return [*found, *(cell.cell_contents for cell in cells)]
 
 
 def _text_of(code: CodeType) -> str:

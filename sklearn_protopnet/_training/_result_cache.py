@@ -32,7 +32,10 @@ def feature_maps(key: str, compute: Callable[[], Any]) -> Sealed:
 
 def is_cached(memory: Memory, kind: Kind, key: str) -> bool:
     """Tell whether there is a result."""
-    return bool(memory.cache(kind, ignore=["compute"]).check_call_in_cache(key, None))
+    try:
+        return bool(memory.cache(kind, ignore=["compute"]).check_call_in_cache(key, None))
+    except OSError:  # the directory has gone
+        return False
 
 
 def cached(memory: Memory, kind: Kind, key: str, compute: Callable[[], Any]) -> Any:
@@ -95,7 +98,7 @@ def keep(memory: Memory, kind: Kind, key: str, result: Any) -> None:
         return
     try:
         memory.cache(kind, ignore=["compute"])(key, lambda: result)
-    except OSError as error:
+    except Exception as error:  # of the file system, or of a module that cannot be pickled
         warnings.warn(f"A result could not be kept in {memory}: {error}", stacklevel=2)
 
 

@@ -38,14 +38,14 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     """Have a trainer be what another one of the same task was."""
     trainer.network.load_state_dict(state["network"])
-    for name, buffer in _other_buffers(trainer.network).items():
-        buffer.copy_(state["buffers"][name])
+    for path, buffer in state["buffers"].items():
+        owner, _, name = path.rpartition(".")
+        setattr(trainer.network.get_submodule(owner), name, buffer.to(trainer.device))
     trainer.linear_head.load_state_dict(state["linear_head"])
     stages = {each.name: each for each in chain.from_iterable(trainer.settings.rounds())}
-    for name, optimizer in state["optimizers"].items():
-        stage = stages[name]
-        assert isinstance(stage, GradientStage)
-        trainer.parts.optimizer(stage).load_state_dict(optimizer)
+    for name, stage in stages.items():
+        if name in state["optimizers"] and isinstance(stage, GradientStage):
+            trainer.parts.optimizer(stage).load_state_dict(state["optimizers"][name])
     trainer.best_pretrained.load(state["best_pretrained"])
     trainer.best.load(state["best"])
     trainer.generator.set_state(state["draws"])
