@@ -105,10 +105,10 @@ class ProtoPNetClassifier(
     backbone : {"auto"}, name of a network or torch.nn.Module, default="auto"
         What turns images into feature maps. ``"auto"`` is a small network fit for the image
         size, in which a cell sees a part of the image: a side of 5 of 8 pixels, 16 of 28, 36 of
-        64, 76 of 128. By
-        name: ``"efficientnet_lite0"``, and torchvision's, such as ``"resnet34"``; the user guide's
-        page on images lists all. A module maps images ``(n, C, H, W)`` to feature maps
-        ``(n, F, H', W')``, in ``eval()`` each image by itself, and is copied.
+        64, 76 of 128. By name: ``"efficientnet_lite0"``, and torchvision's, such as
+        ``"resnet34"``; the user guide's page on images lists all. A module maps images
+        ``(n, C, H, W)`` to feature maps ``(n, F, H', W')``, in ``eval()`` each image by itself,
+        and is copied.
     weights : {"imagenet"} or str, default=None
         What the backbone starts from. With None, random weights, or those of the module. With
         ``"imagenet"`` those that the network was published with: torchvision fetches its own

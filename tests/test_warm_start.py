@@ -31,7 +31,7 @@ def few(digits):
 
 @pytest.fixture(scope="module", params=["auto", "module"])
 def fitted(few, request):
-    settings = {**QUICK, "joint_epochs": 2, "warm_start": True}
+    settings = {**QUICK, "joint_epochs": 2, "warm_start": True, "precision": "float32"}
     if request.param == "module":
         settings["backbone"] = backbone()
     return ProtoPNetClassifier(**settings).fit(*few)
@@ -55,6 +55,8 @@ def test_it_goes_on_where_the_last_fit_was(fitted, few):
     assert history["round"].tolist()[n_rows:] == [2, 2, 2, 2]
     assert history["epoch"].tolist()[n_rows:] == [5, 6, 6, 6]
     assert again.n_iter_ == fitted.n_iter_ + 2 == len(again.loss_curve_)
+    first = history["accuracy_before"].iloc[-2]  # of the network that was trained on
+    assert first >= history["accuracy_before"].iloc[n_rows - 2]
 
 
 def test_more_epochs_lower_the_loss(fitted, few):

@@ -22,7 +22,7 @@ from torch import nn
 
 from sklearn_protopnet._images import Dataset, Images
 from sklearn_protopnet._network import Architecture
-from sklearn_protopnet._training._object_digest import module_digest, object_digest
+from sklearn_protopnet._training._object_digest import bytes_of, module_digest, object_digest
 from sklearn_protopnet._training._stages import Settings
 
 NOT_COUNTING: Final[dict[tuple[type, str], str]] = {
@@ -108,5 +108,5 @@ def state_digest(module: nn.Module) -> str:
     values = module.state_dict().items()
     return digest_bytes(
         *(f"{name} {value.dtype} {tuple(value.shape)}".encode() for name, value in values),
-        *(value.cpu().contiguous().numpy().tobytes() for _, value in values),
+        *(bytes_of(value).data for _, value in values),
     )

@@ -45,7 +45,7 @@ NOT_COUNTING: Final = {
 """Members of classes that do nothing by themselves."""
 
 PARTS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
-    Tensor: lambda it: (str(it.dtype), [*it.shape], it.requires_grad, _bytes_of(it)),
+    Tensor: lambda it: (str(it.dtype), [*it.shape], it.requires_grad, bytes_of(it)),
     MethodType: lambda it: (it.__func__, it.__self__),
     property: lambda it: (it.fget, it.fset, it.fdel),
     staticmethod: lambda it: (it.__func__,),
@@ -174,7 +174,8 @@ def _plain(obj: Any) -> Any:
     return obj
 
 
-def _bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
+def bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
+    """Give the bytes of a tensor's values, of types that NumPy has not, too."""
     values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     found: NDArray[np.uint8] = values.numpy()
     return found
