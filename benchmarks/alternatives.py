@@ -30,6 +30,7 @@ from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._network import BACKBONES, PrototypeNetwork
 from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._loss import Costs, weighted_cross_entropy
+from sklearn_protopnet._training._optimization import WeightAverage
 
 ROWS = Path(__file__).with_name("alternatives.csv")
 COLUMNS = ["change", "set", "seed", "score", "zeros", "consistency"]
@@ -121,6 +122,16 @@ def finer_maps() -> AbstractContextManager[object]:
     return mock.patch.dict(BACKBONES, {"auto": replace(usual, build=build)})
 
 
+def no_averages() -> AbstractContextManager[object]:
+    """End every stage where its last step ends."""
+
+    def follow(self: WeightAverage) -> None:
+        for mean, now in zip(self.mean, self.now, strict=True):
+            mean.copy_(now)
+
+    return mock.patch.object(WeightAverage, "update", follow)
+
+
 @dataclass(frozen=True)
 class Change:
     """A change of the defaults."""
@@ -153,6 +164,7 @@ CHANGES = {
     "no linear head beside the prototypes, as in the paper": Change({"linear_head_weight": 0.0}),
     "backbone rate 1e-4, as in the paper": Change({"backbone_learning_rate": 1e-4}),
     "all of these three": Change(PAPER),
+    "no averages over the steps of a stage": Change(patch=no_averages),
     "no pretraining, 30 joint epochs": Change({"pretraining_epochs": 0, "joint_epochs": 30}),
     "a projection every 5 joint epochs": Change({"projection_interval": 5}),
     "prototypes start at random patches of their class": Change(
