@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from sklearn_protopnet._fit_result import FitResult
 from sklearn_protopnet._fitted import FittedClassifier, fitted_network
 from sklearn_protopnet._images import Standardization
 from sklearn_protopnet._last_layer import Constraints, LastLayer
@@ -28,55 +29,6 @@ from sklearn_protopnet._training import (
     similarity_quantiles,
 )
 from sklearn_protopnet._validation import class_indices
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The fitted attributes, which `ProtoPNetClassifier` documents, less their underscores."""
-
-    feature_names_in: NDArray[Any] | None
-    n_features_in: int
-    image_shape: tuple[int, ...]
-    input_shape: tuple[int, ...]
-    backbone: nn.Module | None
-    classes: NDArray[Any]
-    prototypes: NDArray[np.float32]
-    prototype_classes: NDArray[Any]
-    prototype_sample_indices: NDArray[np.int64]
-    prototype_boxes: NDArray[np.int64]
-    prototype_images: NDArray[Any]
-    prototype_image_sizes: NDArray[np.int64]
-    prototype_distances: NDArray[np.float64]
-    prototype_names: NDArray[np.str_]
-    similarity_quantiles: NDArray[np.float64]
-    coef: NDArray[np.float64]
-    last_layer_gap: float
-    l1_weight: float
-    l2_weight: float
-    history: list[dict[str, Any]]
-    edits: list[dict[str, Any]]
-    n_iter: int
-    loss_curve: list[float]
-    state: dict[str, Any]
-
-    def attributes(self, estimator: Any) -> dict[str, Any]:
-        """Give the attributes under their names; None where only an earlier fit had left one."""
-        found = {f"{name}_": value for name, value in vars(self).items()}
-        return {
-            name: value
-            for name, value in found.items()
-            if value is not None or name in vars(estimator)
-        }
-
-    def publish(self, estimator: Any) -> None:
-        """Let an estimator have them all at once.
-
-        Other threads, and whoever goes on after a Ctrl-C, would see parts of two fits.
-        """
-        found = self.attributes(estimator)
-        vars(estimator).update(found)
-        for name in [name for name, value in found.items() if value is None]:
-            vars(estimator).pop(name)
 
 
 @dataclass(frozen=True)

@@ -21,37 +21,12 @@ from numpy.typing import NDArray
 
 from sklearn_protopnet._compat import OUTPUT_CONFIG
 from sklearn_protopnet._edits import EditRow
+from sklearn_protopnet._fit_result import FITTED
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._last_layer import Constraints
 from sklearn_protopnet._network import BACKBONES, SIMILARITIES, ReceptiveField, working_conditions
 from sklearn_protopnet._training import N_QUANTILES, NO_SOURCE, HistoryRow
 from sklearn_protopnet._validation import class_indices
-
-FITTED: Final = (
-    "classes_",
-    "coef_",
-    "edits_",
-    "history_",
-    "image_shape_",
-    "input_shape_",
-    "l1_weight_",
-    "l2_weight_",
-    "last_layer_gap_",
-    "loss_curve_",
-    "n_features_in_",
-    "n_iter_",
-    "prototype_boxes_",
-    "prototype_classes_",
-    "prototype_distances_",
-    "prototype_image_sizes_",
-    "prototype_images_",
-    "prototype_names_",
-    "prototype_sample_indices_",
-    "prototypes_",
-    "similarity_quantiles_",
-    "state_",
-)
-"""Every fitted classifier has these attributes."""
 
 OPTIONAL: Final = ("feature_names_in_", OUTPUT_CONFIG)
 """A classifier has these attributes if `X` was a frame, and if `set_output` was called."""
