@@ -112,7 +112,7 @@ def changed_loss(addition: Callable[[Step], Tensor]) -> AbstractContextManager[o
 
 
 def finer_maps() -> AbstractContextManager[object]:
-    """Leave out the average pooling that ends the small network."""
+    """Leave out the average pooling that ends the small network, which 8x8 images do not have."""
     usual = BACKBONES["auto"]
 
     def build(channels: int, image_size: tuple[int, int]) -> nn.Module:
@@ -138,6 +138,8 @@ class Change:
 
     parameters: dict[str, Any] = field(default_factory=dict)
     patch: Callable[[], AbstractContextManager[object]] = nullcontext
+    sets: Sequence[str] = SETS
+    """Where it changes anything."""
 
     def measure(self, name: str, seed: int) -> dict[str, Any]:
         """Fit on a set of price.py."""
@@ -175,7 +177,7 @@ CHANGES = {
     ),
     "three patches": Change({"n_pooled_patches": 3}),
     "nine patches": Change({"n_pooled_patches": 9}),
-    "a map twice as fine": Change(patch=finer_maps),
+    "a map twice as fine": Change(patch=finer_maps, sets=SETS[1:]),
     "prototypes of 2x2 cells": Change({"prototype_size": (2, 2)}),
     "cosine similarity": Change(COSINE),
     "cosine, orthogonal prototypes": Change(COSINE, partial(changed_loss, orthogonality)),
@@ -235,7 +237,7 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
     journal = Journal(None if is_quick else ROWS, COLUMNS, ("change", "set", "seed"), PLACES)
     for i in range(1 if is_quick else n_seeds):
         for title in dict.fromkeys([DEFAULTS, *changes]):
-            for name in names:
+            for name in [name for name in names if name in CHANGES[title].sets]:
                 for seed in PROBLEMS[name].seeds[i : i + 1]:  # some sets have no more
                     if (title, name, seed) not in journal:
                         found = CHANGES[title].measure(name, seed)
