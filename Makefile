@@ -43,7 +43,6 @@ bench: $(STAMP)-bench
 	$(BIN)/python benchmarks/localization.py
 	$(BIN)/python benchmarks/spurious_cue.py
 	$(BIN)/python benchmarks/editing.py
-	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/long_trainings.py
 	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/soak.py
