@@ -181,6 +181,7 @@ CHANGES = {
     "all of these three": Change(PAPER),
     "no averages over the steps of a stage": Change(patch=no_averages),
     "no pretraining, 30 joint epochs": Change({"pretraining_epochs": 0, "joint_epochs": 30}),
+    "a pretraining of 15 epochs, not of 40": Change({"pretraining_epochs": 15}, sets=("parts",)),
     "a projection every 5 joint epochs": Change({"projection_interval": 5}),
     "prototypes start at random patches of their class": Change(
         patch=partial(training_starts, "random patches")
