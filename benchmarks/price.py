@@ -261,7 +261,7 @@ def mean_of(differences: pd.Series, problem: Problem | SolarCells) -> str:
     Splits of the same images are not independent: ``s sqrt(1 / J + n_test / n_train)`` for ``J`` of
     them (Nadeau and Bengio, "Inference for the Generalization Error", 2003).
     """
-    mean, n = f"{differences.mean():+.2f}", len(differences)
+    mean, n = f"{round(differences.mean(), 2) + 0.0:+.2f}", len(differences)  # no -0.00
     if n == 1:
         return mean
     error = differences.std() * np.sqrt(1 / n + problem.test_ratio)
