@@ -9,14 +9,11 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
-import torch
 from numpydoc.validate import validate
-from quick import QUICK
 
 import sklearn_protopnet
-from sklearn_protopnet import ProtoPNetClassifier, datasets, editing, inspection, metrics
+from sklearn_protopnet import datasets, editing, inspection, metrics
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,15 +128,6 @@ def test_examples_parse_and_have_a_title():
         if path.name.startswith("plot_"):
             title, underline, *_ = docstring.splitlines()
             assert underline == "=" * len(title), path.name
-
-
-def test_rounding_stands_for_the_autocast_of_training_steps(monkeypatch, few):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    precision = importlib.import_module("precision")
-    one = ProtoPNetClassifier(**QUICK, precision="float32").fit(*few)
-    monkeypatch.setattr(torch, "autocast", precision.EmulatedAutocast)
-    rounded = ProtoPNetClassifier(**QUICK, precision="bfloat16").fit(*few)
-    assert 0 < np.abs(rounded.prototypes_ - one.prototypes_).max() < 0.5
 
 
 def test_benchmarks_import(monkeypatch):
