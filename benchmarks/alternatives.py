@@ -22,13 +22,15 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from common import Journal, publish, training_starts, zeros_off_class
+from common import Journal, publish, zeros_off_class
 from localization import causal_consistency
+from numpy.typing import NDArray
 from price import PROBLEMS, Problem, mean_of
 from torch import Tensor, nn
 
 from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._network import BACKBONES, PrototypeNetwork
+from sklearn_protopnet._training import _initialization, _trainer
 from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._loss import Costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import WeightAverage
@@ -135,6 +137,21 @@ def finer_maps() -> AbstractContextManager[object]:
     return mock.patch.dict(BACKBONES, {"auto": replace(usual, build=build)})
 
 
+def random_start() -> AbstractContextManager[object]:
+    """Begin with patches of the class that are drawn at random."""
+    draws = np.random.default_rng(0)
+
+    def score(own: NDArray[np.float64], _: NDArray[np.float64]) -> NDArray[np.float64]:
+        return draws.random(own.shape[1])
+
+    return mock.patch.object(_initialization, "sensitivity", score)
+
+
+def uniform_start() -> AbstractContextManager[object]:
+    """Begin with uniform numbers, as the network was built."""
+    return mock.patch.object(_trainer.Trainer, "initialize")
+
+
 def no_averages() -> AbstractContextManager[object]:
     """End every stage where its last step ends."""
 
@@ -183,12 +200,8 @@ CHANGES = {
     "no pretraining, 30 joint epochs": Change({"pretraining_epochs": 0, "joint_epochs": 30}),
     "a pretraining of 15 epochs, not of 40": Change({"pretraining_epochs": 15}, sets=("parts",)),
     "a projection every 5 joint epochs": Change({"projection_interval": 5}),
-    "prototypes start at random patches of their class": Change(
-        patch=partial(training_starts, "random patches")
-    ),
-    "prototypes start as uniform numbers, as in the paper": Change(
-        patch=partial(training_starts, "paper")
-    ),
+    "prototypes start at random patches of their class": Change(patch=random_start),
+    "prototypes start as uniform numbers, as in the paper": Change(patch=uniform_start),
     "three patches": Change({"n_pooled_patches": 3}),
     "nine patches": Change({"n_pooled_patches": 9}),
     "a map twice as fine": Change(patch=finer_maps, sets=SETS[1:]),

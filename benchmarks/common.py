@@ -11,10 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -31,7 +29,6 @@ from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
 from sklearn_protopnet._network import PRECISIONS, resolve_precision, working_conditions
-from sklearn_protopnet._training import _initialization, _trainer
 
 RESULTS = Path(__file__).with_name("results.md")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -90,28 +87,6 @@ def load_solar_cells() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
     images, probability, _ = load_dataset()
     return images, (probability > 0.5).astype(np.int64)
-
-
-def training_starts(how: str, seed: int = 0) -> AbstractContextManager[object]:
-    """Let fits of this context start otherwise.
-
-    Parameters
-    ----------
-    how : {"defaults", "random patches", "paper"}
-        Prototypes at patches of their class that are drawn at random, or uniform ones.
-    seed : int, default=0
-        Draws the patches.
-    """
-    if how == "random patches":
-        draws = np.random.default_rng(seed)
-
-        def score(own: NDArray[np.float64], _: NDArray[np.float64]) -> NDArray[np.float64]:
-            return draws.random(own.shape[1])
-
-        return mock.patch.object(_initialization, "sensitivity", score)
-    if how == "paper":  # so the network was built
-        return mock.patch.object(_trainer.Trainer, "initialize")
-    return nullcontext()
 
 
 def precision_of(clf: ProtoPNetClassifier) -> str:
