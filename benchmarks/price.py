@@ -180,7 +180,9 @@ PROBLEMS: dict[str, Problem | SolarCells] = {
     "mnist": Problem("MNIST, 28x28", mnist, test_ratio=1 / 3),
     "fashion_3k": Problem("Fashion-MNIST, 28x28", fashion_mnist(3_000)),
     "fashion_10k": Problem("Fashion-MNIST, 28x28", fashion_mnist(10_000), head_rate=3e-3),
-    "letters": Problem("Letters of unseen typefaces, 28x28", letters, test_ratio=1 / 3),
+    "letters": Problem(
+        "Letters of unseen typefaces, 28x28", letters, head_rate=3e-3, test_ratio=1 / 3
+    ),
     "parts": Problem("Images with known parts, 64x64", known_parts),
     "resnet18": Problem(
         "Fashion-MNIST, 64x64, ResNet-18",
