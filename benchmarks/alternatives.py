@@ -1,16 +1,18 @@
 """What makes prototypes accurate, and what does not: the defaults with one change at a time.
 
 ``python benchmarks/alternatives.py`` measures what alternatives.csv does not have yet, a row for
-each change, set and seed, and writes the table of all rows to results.md. ``--sets digits``
-measures these only, ``--changes "cosine similarity"`` this change, ``--seeds 5`` more of them, and
-``--quick`` is a smoke run that writes nothing. All rows are to be of one kind of processor: on
-another one the defaults are another network. One without bfloat16 takes a hundred times as long for
-the steps in it.
+each change, set and seed, and writes the table of all rows to results.md and the user guide.
+``--sets digits`` measures these only, ``--changes "cosine similarity"`` this change, ``--seeds 5``
+more of them, and ``--quick`` is a smoke run that writes nothing. All rows of a set are to be of one
+kind of processor: on another one the defaults are another network. One without bfloat16 takes a
+hundred times as long for the steps in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,27 +24,31 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from common import Journal, publish, zeros_off_class
-from localization import causal_consistency
+from common import Journal, publish
 from numpy.typing import NDArray
-from price import PROBLEMS, Problem, mean_of
+from price import PROBLEMS, mean_of
 from torch import Tensor, nn
 
-from sklearn_protopnet import ProtoPNetClassifier
 from sklearn_protopnet._network import BACKBONES, PrototypeNetwork
 from sklearn_protopnet._training import _initialization, _trainer
 from sklearn_protopnet._training._epochs import GradientEpochs
 from sklearn_protopnet._training._loss import Costs, weighted_cross_entropy
 from sklearn_protopnet._training._optimization import WeightAverage
+from sklearn_protopnet._training._stages import GradientStage
 
 ROWS = Path(__file__).with_name("alternatives.csv")
+PAGE = ROWS.parents[1] / "docs" / "user_guide" / "alternatives.csv"
+"""What the user guide shows of it."""
 COLUMNS = ["change", "set", "seed", "score", "zeros", "consistency"]
 PLACES = {"score": 6, "zeros": 4, "consistency": 4}
-SETS = ("digits", "mnist", "fashion_3k", "letters", "parts")
+SMALL = ("digits", "digits_60", "mnist", "fashion_3k", "letters", "parts")
+SETS = (*SMALL, "resnet18", "solar_frozen")
 """Of price.py, with its seeds."""
+ZEROS_OF = "fashion_3k"
+"""The set whose zeros are in the table."""
 N_SEEDS = 2
 """Which tell what is worth more of them."""
-PRECISION = "float32"
+PRECISIONS = dict.fromkeys(SMALL, "float32") | dict.fromkeys(SETS[len(SMALL) :], "bfloat16")
 """Of all rows but one change's, whatever processors are faster in."""
 ORTHOGONALITY_WEIGHT, MARGIN = 1e-3, 0.1
 """Of Donnelly, Barnett and Chen (Deformable ProtoPNet, CVPR 2022)."""
@@ -162,6 +168,23 @@ def no_averages() -> AbstractContextManager[object]:
     return mock.patch.object(WeightAverage, "update", follow)
 
 
+@contextmanager
+def cosine_decay() -> Iterator[None]:
+    """Let rates go down along a cosine in every stage, as the linear heads' do, and end there."""
+    usual, done = GradientEpochs.run, Counter[str]()
+
+    def run(self: GradientEpochs, stage: GradientStage, *args: Any) -> list[float]:
+        factor = (1 + math.cos(math.pi * done[stage.name] / stage.epochs)) / 2
+        done[stage.name] += 1
+        groups = self.parts.optimizer(stage).param_groups
+        for group, rate in zip(groups, stage.learning_rates.values(), strict=True):
+            group["lr"] = factor * rate
+        return usual(self, stage, *args)
+
+    with mock.patch.object(GradientEpochs, "run", run), no_averages():
+        yield
+
+
 @dataclass(frozen=True)
 class Change:
     """A change of the defaults."""
@@ -173,18 +196,11 @@ class Change:
 
     def measure(self, name: str, seed: int) -> dict[str, Any]:
         """Fit on a set of price.py."""
-        problem = PROBLEMS[name]
-        assert isinstance(problem, Problem)
-        data = problem.load(seed)
-        settings = {"precision": PRECISION, **problem.parameters, **self.parameters}
+        problem, settings = PROBLEMS[name], {"precision": PRECISIONS[name], **self.parameters}
+        data, clf = problem.load(seed), problem.classifier(seed).set_params(**settings)
         with self.patch():
-            clf = ProtoPNetClassifier(random_state=seed, **settings).fit(data.X, data.y)
-            parts = data.parts
-            return {
-                "score": clf.score(data.X_test, data.y_test),
-                "zeros": zeros_off_class(clf),
-                "consistency": np.nan if parts is None else causal_consistency(clf, parts),
-            }
+            found = problem.judge(clf.fit(data.X, data.y), data)
+        return {name: found[name] for name in ("score", "zeros", "consistency")}
 
 
 PAPER = {"n_pooled_patches": 1, "linear_head_weight": 0.0, "backbone_learning_rate": 1e-4}
@@ -197,14 +213,24 @@ CHANGES = {
     "backbone rate 1e-4, as in the paper": Change({"backbone_learning_rate": 1e-4}),
     "all of these three": Change(PAPER),
     "no averages over the steps of a stage": Change(patch=no_averages),
+    "cosine decay and no averages": Change(patch=cosine_decay),
     "no pretraining, 30 joint epochs": Change({"pretraining_epochs": 0, "joint_epochs": 30}),
-    "a pretraining of 15 epochs, not of 40": Change({"pretraining_epochs": 15}, sets=("parts",)),
+    "no pretraining, 5 + 10 epochs, as in the paper": Change(
+        {"pretraining_epochs": 0, "warmup_epochs": 5, "joint_epochs": 10}
+    ),
+    "a pretraining of 15 epochs however few images": Change(
+        {"pretraining_epochs": 15}, sets=("digits", "digits_60", "parts")
+    ),
+    "no warm-up": Change({"warmup_epochs": 0}),
+    "10 joint epochs": Change({"joint_epochs": 10}),
+    "20 joint epochs": Change({"joint_epochs": 20}),
     "a projection every 5 joint epochs": Change({"projection_interval": 5}),
     "prototypes start at random patches of their class": Change(patch=random_start),
     "prototypes start as uniform numbers, as in the paper": Change(patch=uniform_start),
     "three patches": Change({"n_pooled_patches": 3}),
     "nine patches": Change({"n_pooled_patches": 9}),
-    "a map twice as fine": Change(patch=finer_maps, sets=SETS[1:]),
+    "a map twice as fine": Change(patch=finer_maps, sets=SMALL[2:]),
+    "a map twice as fine, 20 patches": Change({"n_pooled_patches": 20}, finer_maps, SMALL[2:]),
     "prototypes of 2x2 cells": Change({"prototype_size": (2, 2)}),
     "cosine similarity": Change(COSINE),
     "cosine, no sigmoid": Change(COSINE, no_sigmoid),
@@ -218,37 +244,42 @@ CHANGES = {
     "no cluster cost": Change({"cluster_weight": 0.0}),
     "no separation cost": Change({"separation_weight": 0.0}),
     "rate 6e-3": Change({"learning_rate": 6e-3}),
+    "batches of 8 images": Change({"batch_size": 8}, sets=("digits_60",)),
+    "sixteen patches": Change({"n_pooled_patches": 16}, sets=("digits_60",)),
+    "l2_weight 1e-2": Change({"l2_weight": 1e-2}, sets=("digits_60",)),
     "augment='no_flip'": Change({"augment": "no_flip"}),
     "augment='paper'": Change({"augment": "paper"}),
     "steps in bfloat16": Change({"precision": "bfloat16"}),
 }
 
 
-def table(rows: pd.DataFrame) -> list[str]:
-    """Average the differences from the defaults, paired by set and seed."""
-    names = [name for name in SETS if name in set(rows["set"])]
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average the differences from the defaults, paired by set and seed, as text."""
     usual = rows[rows["change"] == DEFAULTS]
     paired = rows.merge(usual, on=["set", "seed"], suffixes=("", "_usual")).sort_values("seed")
-    lines = [
-        f"| change | {' | '.join(PROBLEMS[name].title for name in names)} | zeros "
-        "| consistent by removal |",
-        f"|{'---|' * (len(names) + 3)}",
-    ]
+    lines = []
     for change in CHANGES:
         found = paired[paired["change"] == change]
         if found.empty:
             continue
+        by_set = {name: found[found["set"] == name] for name in SETS}
         if change == DEFAULTS:
-            scores = [usual.loc[usual["set"] == name, "score"] for name in names]
-            cells = [f"{each.mean():.4f} ({len(each)})" if len(each) else "" for each in scores]
-            cells.append(f"{usual['zeros'].mean():.0%}")
+            scores = {name: each["score"] for name, each in by_set.items()}
+            cells = {
+                name: f"{each.mean():.4f} ({len(each)})" if len(each) else ""
+                for name, each in scores.items()
+            }
+            zeros = f"{by_set[ZEROS_OF]['zeros'].mean():.0%}"
         else:
-            gains = 100 * (found["score"] - found["score_usual"])
-            cells = [gain_of(gains[found["set"] == name], name) for name in names]
-            cells.append(f"{100 * (found['zeros'] - found['zeros_usual']).mean():+.0f}")
-        cells.append(one_by_one(found["consistency"]))
-        lines.append(f"| {change} | {' | '.join(cells)} |")
-    return lines
+            cells = {name: gain_of(each, name) for name, each in by_set.items()}
+            of_set = by_set[ZEROS_OF]
+            more = 100 * (of_set["zeros"] - of_set["zeros_usual"])
+            zeros = "" if more.empty else f"{more.mean():+.0f}"
+        cells = {PROBLEMS[name].title: cell for name, cell in cells.items()}
+        shares = one_by_one(found["consistency"])
+        lines.append({"change": change, **cells, "zeros": zeros, "consistent": shares})
+    found = pd.DataFrame(lines)
+    return found.loc[:, (found != "").any()]
 
 
 def one_by_one(shares: pd.Series) -> str:
@@ -256,13 +287,14 @@ def one_by_one(shares: pd.Series) -> str:
     return " ".join(f"{share:.2f}" for share in shares.dropna())
 
 
-def gain_of(gains: pd.Series, name: str) -> str:
+def gain_of(found: pd.DataFrame, name: str) -> str:
     """Write a mean, with its standard error and how many there are; nothing of nothing."""
+    gains = 100 * (found["score"] - found["score_usual"])
     return "" if gains.empty else f"{mean_of(gains, PROBLEMS[name])} ({len(gains)})"
 
 
 def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick: bool) -> None:
-    """Measure the rows that are missing, and write the table of all of them."""
+    """Measure the rows that are missing, and write the tables of all of them."""
     journal = Journal(None if is_quick else ROWS, COLUMNS, ("change", "set", "seed"), PLACES)
     for i in range(1 if is_quick else n_seeds):
         for title in dict.fromkeys([DEFAULTS, *changes]):
@@ -271,20 +303,28 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
                     if (title, name, seed) not in journal:
                         found = CHANGES[title].measure(name, seed)
                         journal.add({"change": title, "set": name, "seed": seed, **found})
+    found = table(journal.table())
+    if not is_quick:
+        found.to_csv(PAGE, index=False)
     lines = [
-        "`ProtoPNetClassifier` with one change of its defaults at a time, in float32 where "
-        "nothing else is said, on sets of price.py, with torch on one thread and processors of "
-        "one kind (Intel Xeon with avx512_fp16). First the test accuracy of the defaults, then by "
+        "`ProtoPNetClassifier` with one change of its defaults at a time (that of the example on "
+        "solar cells), on sets of price.py, with torch on one thread: in float32, and with "
+        "ResNet-18 and solar cells in bfloat16; on AMD EPYC with avx512_bf16 for MNIST, letters, "
+        "ResNet-18 and solar cells, on Intel Xeon with avx512_fp16 for the rest. First the test "
+        "accuracy of the defaults (area under the ROC curve of solar cells), then by "
         "how many points a change is above it: means of the differences on the same seed or split "
-        "with their standard errors, and in brackets how many these are. One seed is no better "
-        "known than to 0.3 points. Zeros are those of the weights to other classes, and how many "
-        "more there are in a hundred; consistent are prototypes that stand for one and the same "
+        "with their standard errors, if there are three or more, and in brackets how many these "
+        "are. One seed is no better known than to 0.3 points. Zeros are those of the weights to "
+        "other classes, and how many more there are in a hundred, on Fashion-MNIST of 28x28; "
+        "consistent are prototypes that stand for one and the same "
         "part of their class by what its removal costs, seed by seed. Orthogonal prototypes and "
         "the angular margin are those of Donnelly, Barnett and Chen (CVPR 2022), with their "
         "weights, "
         f"{ORTHOGONALITY_WEIGHT:g} and {MARGIN:g}.",
         "",
-        *table(journal.table()),
+        "| " + " | ".join(found.columns) + " |",
+        f"|{'---|' * found.shape[1]}",
+        *("| " + " | ".join(cells) + " |" for cells in found.to_numpy()),
     ]
     publish("What pays, and what does not", lines, is_quick=is_quick, is_of_this_machine=False)
 

@@ -29,6 +29,7 @@ from sklearn_protopnet import ProtoPNetClassifier, build_backbone
 from sklearn_protopnet._fitted import fitted_network
 from sklearn_protopnet._images import ArrayImages, ImageSource, Standardization
 from sklearn_protopnet._network import PRECISIONS, resolve_precision, working_conditions
+from sklearn_protopnet._training import usual_pretraining
 
 RESULTS = Path(__file__).with_name("results.md")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -148,6 +149,12 @@ def linear_head_accuracy(
             ]
         )
     return float((like.classes_[predicted] == test[1]).mean()), seconds
+
+
+def usual_epochs(clf: ProtoPNetClassifier, n_images: int) -> int:
+    """Count the epochs of a fit with the usual pretraining."""
+    pretraining: int = usual_pretraining(n_images, clf.batch_size)
+    return pretraining + clf.warmup_epochs + clf.joint_epochs
 
 
 def _with_channels(images: NDArray[Any]) -> NDArray[Any]:

@@ -1,20 +1,18 @@
-"""Solar cells: area under the ROC curve of the prototypes, and of plain heads on the same network.
+"""Solar cells: prototypes as the example has them, and plain heads on the same network.
 
 ``examples/plot_solar_cells.py`` explains the photographs and looks at what the prototypes found.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 import torch
-from common import load_solar_cells, median_box, precision_of, zeros_off_class
+from common import load_solar_cells
 from linear_head import train
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,29 +62,6 @@ def classifier(seed: int, *, is_frozen: bool) -> ProtoPNetClassifier:
     )
 
 
-def measure(seed: int, *, is_frozen: bool) -> dict[str, Any]:
-    """Fit the prototypes and the plain head on one split."""
-    X, X_test, y, y_test = split_cells(seed)
-    clf = classifier(seed, is_frozen=is_frozen)
-    start = time.process_time()
-    clf.fit(X, y)
-    seconds = time.process_time() - start
-    start = time.process_time()
-    decide = regression_on_features(X, y) if is_frozen else fine_tuned_head(X, y, seed)
-    linear_seconds = time.process_time() - start
-    return {
-        "n_train": len(X),
-        "epochs": clf.n_iter_,
-        "score": roc_auc_score(y_test, clf.decision_function(X_test)),
-        "linear": roc_auc_score(y_test, decide(X_test)),
-        "seconds": seconds,
-        "linear_seconds": linear_seconds,
-        "zeros": zeros_off_class(clf),
-        "area": median_box(clf, X.shape[1:3]),
-        "precision": precision_of(clf),
-    }
-
-
 def standardized(images: NDArray[np.uint8]) -> Tensor:
     """Images as the published weights expect them, float32 (n, 1, SIDE, SIDE)."""
     resized = v2.functional.resize(torch.from_numpy(images)[:, None], [SIDE, SIDE])
@@ -111,7 +86,8 @@ def regression_on_features(X: NDArray[np.uint8], y: NDArray[np.int64]) -> Any:
     @torch.no_grad()
     def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         batches = standardized(images).split(BATCH_SIZE)
-        return torch.cat([mean_and_maximum(backbone(batch)) for batch in batches]).numpy()
+        with working_conditions(tiny=False):
+            return torch.cat([mean_and_maximum(backbone(batch)) for batch in batches]).numpy()
 
     regression.fit(features(X), y)
     return lambda images: regression.decision_function(features(images))

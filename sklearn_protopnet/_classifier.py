@@ -136,8 +136,7 @@ class ProtoPNetClassifier(
     n_pooled_patches : int, default=5
         Patches of an image that are compared with a prototype: the similarity of the image is the
         mean of that of its so many most similar patches, or of all if it has fewer. 1 is the paper,
-        and costs half a point to a point of accuracy on Fashion-MNIST (the user guide's page on
-        accuracy).
+        and costs about a point of accuracy on Fashion-MNIST (the user guide's page on accuracy).
         ``details="patches"`` of `explain` gives each patch its share.
     cluster_weight : float, default=0.8
         Weight of the cluster cost in stage 1; lambda1 in the paper.
@@ -145,9 +144,10 @@ class ProtoPNetClassifier(
         Weight of the separation cost in stage 1; lambda2 in the paper.
     linear_head_weight : float, default=1.0
         Weight in stage 1 of the cross-entropy of a linear head on the backbone's map, that of the
-        pretraining, which learns on beside the prototypes and is thrown away at the end: what it
-        asks of the backbone does them good, so that it learns where the backbone does. It has no
-        part in any prediction. The paper has none, which is 0.
+        pretraining, which learns on beside the prototypes, in the warm-up as well, and is thrown
+        away at the end: what it asks of the backbone in the joint epochs does them good, and there
+        is none beside a backbone that stays frozen. It has no part in any prediction. The paper
+        has none, which is 0.
     l1_weight : float, default=1e-4
         Penalty of the last layer on absolute weights between a class and other classes'
         prototypes; infinity leaves only a class's own prototypes.
@@ -875,10 +875,14 @@ class ProtoPNetClassifier(
                 required one to its own, means over the patches.
             ``accuracy_before``, ``accuracy``, ``validation_accuracy``
                 On training images, before and after (or during) the step, and on validation
-                images. What a projection cost is ``accuracy_before`` of the projection
-                minus ``accuracy_before`` of the last layer that follows.
+                images. While an epoch lasts, that of the training images is the moving network's;
+                on validation images the average over the steps of the stage is scored. What a
+                projection cost is ``accuracy_before`` of the projection minus
+                ``accuracy_before`` of the last layer that follows.
             ``gap``
                 Certified bound on the last layer's distance from its optimum.
+            ``learning_rate``, ``backbone_learning_rate``
+                Of an epoch: what ``"auto"`` came to, and 0 for a backbone that is frozen.
         """
         check_is_fitted(self)
         return _tables.history_table(self.history_)

@@ -191,6 +191,17 @@ class TestDistances:
             assert torch.equal(all_values[4:5], values)
 
 
+class WholeNetwork(nn.Module):
+    """From images to distances and logits."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(self.network.feature_maps(images))
+
+
 class TestNetwork:
     @pytest.mark.parametrize("n_pooled_patches", [1, 4])
     @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -224,6 +235,24 @@ class TestNetwork:
         found = evidence_of(network, network.raw_patches(maps), network.head.numpy())
         np.testing.assert_allclose(distances.detach(), found.distances, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(logits.detach(), found.logits, rtol=1e-3)
+
+    @pytest.mark.parametrize("n_pooled_patches", [1, 4])
+    @pytest.mark.parametrize("similarity", SIMILARITIES)
+    @pytest.mark.parametrize("prototype_size", [(1, 1), (2, 3)])
+    def test_its_graph_can_be_exported(self, similarity, prototype_size, n_pooled_patches):
+        """For any number of images, as ONNX and compilers take it."""
+        plan = architecture(
+            similarity=similarity,
+            prototype_size=prototype_size,
+            n_pooled_patches=n_pooled_patches,
+        )
+        whole = WholeNetwork(plan.build()[0]).eval()
+        any_number = ({0: torch.export.Dim("n")},)
+        program = torch.export.export(whole, (random(2, 2, 8, 9),), dynamic_shapes=any_number)
+        images = random(5, 2, 8, 9, seed=1)
+        found, expected = program.module()(images), whole(images)
+        assert found[1].shape == (5, 3)
+        torch.testing.assert_close(found, expected)
 
     def test_an_image_of_fewer_patches_than_are_pooled_has_all_of_them_pooled(self):
         plan = architecture(prototype_size=(7, 8), n_pooled_patches=9)

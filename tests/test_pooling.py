@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from numpy.testing import assert_allclose
 from quick import QUICK
 from sklearn.model_selection import GridSearchCV
@@ -176,13 +177,27 @@ def test_a_display_draws_them_all(pooled, table, digits):
         ]
         boxes = rows.loc[rows["rank"] == rank, BOX].to_numpy() - 0.5
         assert sorted(drawn) == sorted(boxes.tolist())
+    assert "the mean over the parts in all\nboxes of its row" in written(display)
     plt.close(display.figure_)
+
+
+def test_a_display_of_one_patch_says_nothing_of_others(digits):
+    display = ExplanationDisplay.from_estimator(
+        classifier(n_pooled_patches=1).fit(*digits), digits[0][:1], top_k=2
+    )
+    assert "mean" not in written(display)
+    plt.close(display.figure_)
+
+
+def written(display):
+    return "\n".join(text.get_text() for text in display.figure_.findobj(Text))
 
 
 def test_the_report_has_the_boxes_of_all(pooled, digits, tmp_path):
     X = digits[0][:5]
     page = Parsed(write_report(pooled, X, tmp_path / "r.html", top_k=2))
     rows = pooled.explain(X, top_k=2, details="patches")
+    assert "the mean over the parts of the image in all boxes" in page.html
     for row in page.rows:
         (_, _, parts), *_ = row["claims"]
         for rank, part in enumerate(parts, 1):

@@ -447,10 +447,12 @@ class TestHistory:
         clf = classifier(pretraining_epochs=1, warmup_epochs=1, joint_epochs=1)
         clf.fit(X, y, X_val=X, y_val=y)
         costs = {"loss", "cross_entropy", "cluster", "separation", "linear_head"}
+        rates = {"learning_rate", "backbone_learning_rate"}
+        scores = {"accuracy", "validation_accuracy"}
         expected = {
-            "pretraining": {"loss", "cross_entropy", "accuracy", "validation_accuracy"},
-            "warmup": {*costs, "accuracy", "validation_accuracy"},
-            "joint": {*costs, "accuracy", "validation_accuracy"},
+            "pretraining": {"loss", "cross_entropy", *scores, *rates},
+            "warmup": {*costs, *scores, *rates},
+            "joint": {*costs, *scores, *rates},
             "projection": {"accuracy_before"},
             "last_layer": {"loss", "accuracy_before", "accuracy", "validation_accuracy", "gap"},
         }
@@ -459,6 +461,25 @@ class TestHistory:
             assert figures.pop("seconds") > 0
             known = {name for name, value in figures.items() if not math.isnan(value)}
             assert known == expected[row["stage"]]
+
+    @pytest.mark.parametrize(
+        ("parameters", "expected"),
+        [
+            ({"pretraining_epochs": 1}, {"pretraining": 0.02, "warmup": 0.0, "joint": 0.02}),
+            ({"pretraining_epochs": 0}, {"warmup": 0.0, "joint": 0.02}),
+            ({"backbone_learning_rate": 0.1}, {"warmup": 0.0, "joint": 0.1}),
+            ({"backbone_learning_rate": 0.0}, {"warmup": 0.0, "joint": 0.0}),
+            ({"backbone": nn.Conv2d(1, 4, 1)}, {"warmup": 0.0, "joint": 1e-4}),
+        ],
+    )
+    def test_history_has_the_rates_that_auto_came_to(self, images, parameters, expected):
+        usual = {"backbone": "auto", "backbone_learning_rate": "auto", "learning_rate": 0.02}
+        clf = classifier(warmup_epochs=1, joint_epochs=1, **usual | parameters)
+        history = clf.fit(*images).history_table()
+        epochs = history[history["learning_rate"].notna()].set_index("stage")
+        assert (epochs["learning_rate"] == 0.02).all()
+        found = epochs["backbone_learning_rate"].to_dict()
+        assert {name: found[name] for name in expected} == expected
 
     def test_the_loss_is_the_weighted_sum_of_its_costs(self, images):
         weights = {"cluster_weight": 0.3, "separation_weight": 0.7, "linear_head_weight": 0.4}

@@ -43,7 +43,7 @@ def _mismatch(maps: Any, images: Tensor, depth: int | None) -> str:
         return f"a {type(maps).__name__}"
     if maps.layout != torch.strided:
         return f"maps in {maps.layout}"
-    if maps.dim() != 4 or len(maps) != len(images) or 0 in maps.shape:
+    if maps.dim() != 4 or maps.shape[0] != images.shape[0] or 0 in maps.shape:
         return f"shape {tuple(maps.shape)}"
     if depth not in {None, maps.shape[1]}:
         return f"shape {tuple(maps.shape)} after depth {depth}"

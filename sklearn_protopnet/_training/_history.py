@@ -35,3 +35,6 @@ class HistoryRow:
     validation_accuracy: float = NAN
     gap: float = NAN
     """Certified bound on the last layer's distance from its optimum."""
+    learning_rate: float = NAN
+    backbone_learning_rate: float = NAN
+    """Those of the epoch; the backbone's is 0 while it is frozen."""

@@ -204,9 +204,8 @@ class Trainer:
             if stage.may_stop_early:
                 self.best_of(stage).update(accuracy_then)
         seconds = time.perf_counter() - start
-        return self._record(
-            stage, seconds, loss, *parts, accuracy=accuracy, validation_accuracy=accuracy_then
-        )
+        scores = {"accuracy": accuracy, "validation_accuracy": accuracy_then}
+        return self._record(stage, seconds, loss, *parts, **scores, **stage.rates)
 
     def best_of(self, stage: GradientStage) -> BestState:
         """Give the best state that a stage has come to."""

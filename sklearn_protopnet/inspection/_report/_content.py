@@ -146,6 +146,11 @@ class Report:
                 f"The pictures of the first {self.max_images:,} images are stored, those of the "
                 f"other {n_images - self.max_images:,} were left out. All have their evidence."
             )
+        if any(each.fitted.network.n_pooled_patches > 1 for each in self.explainer.members):
+            notes.append(
+                "A similarity is the mean over the parts of the image in all boxes; the thick one "
+                "has the most similar part."
+            )
         return notes
 
 
