@@ -274,17 +274,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             cells = {name: gain_of(each, name) for name, each in by_set.items()}
             of_set = by_set[ZEROS_OF]
             more = 100 * (of_set["zeros"] - of_set["zeros_usual"])
-            zeros = "" if more.empty else f"{more.mean():+.0f}"
-        cells = {PROBLEMS[name].title: cell for name, cell in cells.items()}
-        shares = one_by_one(found["consistency"])
-        lines.append({"change": change, **cells, "zeros": zeros, "consistent": shares})
+            zeros = "" if more.empty else f"{round(more.mean()) + 0:+d}"
+        shares = found["consistency"].dropna()
+        consistent = f"{shares.mean():.2f} ({len(shares)})" if len(shares) else ""
+        lines.append({"change": change, **cells, "zeros": zeros, "consistent": consistent})
     found = pd.DataFrame(lines)
     return found.loc[:, (found != "").any()]
-
-
-def one_by_one(shares: pd.Series) -> str:
-    """Write what there is."""
-    return " ".join(f"{share:.2f}" for share in shares.dropna())
 
 
 def gain_of(found: pd.DataFrame, name: str) -> str:
@@ -308,18 +303,17 @@ def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick
         found.to_csv(PAGE, index=False)
     lines = [
         "`ProtoPNetClassifier` with one change of its defaults at a time (that of the example on "
-        "solar cells), on sets of price.py, with torch on one thread: in float32, and with "
-        "ResNet-18 and solar cells in bfloat16; on AMD EPYC with avx512_bf16 for MNIST, letters, "
-        "ResNet-18 and solar cells, on Intel Xeon with avx512_fp16 for the rest. First the test "
-        "accuracy of the defaults (area under the ROC curve of solar cells), then by "
-        "how many points a change is above it: means of the differences on the same seed or split "
-        "with their standard errors, if there are three or more, and in brackets how many these "
-        "are. One seed is no better known than to 0.3 points. Zeros are those of the weights to "
-        "other classes, and how many more there are in a hundred, on Fashion-MNIST of 28x28; "
-        "consistent are prototypes that stand for one and the same "
-        "part of their class by what its removal costs, seed by seed. Orthogonal prototypes and "
-        "the angular margin are those of Donnelly, Barnett and Chen (CVPR 2022), with their "
-        "weights, "
+        "solar cells), on sets of price.py, by its names for them, with torch on one thread: in "
+        "float32, and with ResNet-18 and solar cells in bfloat16; on AMD EPYC with avx512_bf16 for "
+        "60 digits, MNIST, letters, ResNet-18 and solar cells, on Intel Xeon with avx512_fp16 for "
+        "the rest. First the test accuracy of the defaults (area under the ROC curve of solar "
+        "cells), then by how many points a change is above it: means of the differences on the "
+        "same seed or split with their standard errors, if there are three or more, and in "
+        "brackets how many these are. One seed is no better known than to 0.3 points. Zeros are "
+        "those of the weights to other classes, and how many more there are in a hundred, on "
+        "Fashion-MNIST of 28x28; consistent are prototypes that stand for one and the same part of "
+        "their class by what its removal costs, the share of them. Orthogonal prototypes and the "
+        "angular margin are those of Donnelly, Barnett and Chen (CVPR 2022), with their weights, "
         f"{ORTHOGONALITY_WEIGHT:g} and {MARGIN:g}.",
         "",
         "| " + " | ".join(found.columns) + " |",
