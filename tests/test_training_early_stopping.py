@@ -82,11 +82,16 @@ class TestEarlyStopping:
     def test_the_best_network_counts_even_where_the_epochs_end_first(self, images):
         X, y = images
         train, validation = (X[:30], y[:30]), {"X_val": X[30:], "y_val": y[30:]}
-        clf = classifier(joint_epochs=9, early_stopping=True, n_iter_no_change=9)
-        scores = clf.fit(*train, **validation).history_table()["validation_accuracy"][:9]
-        best = int(scores.argmax()) + 1
+        for seed in range(20):  # on some processors the last epoch of some seeds is the best
+            clf = classifier(
+                joint_epochs=9, early_stopping=True, n_iter_no_change=9, random_state=seed
+            )
+            scores = clf.fit(*train, **validation).history_table()["validation_accuracy"][:9]
+            best = int(scores.argmax()) + 1
+            if best < 9:
+                break
         assert best < clf.n_iter_ == 9
-        ended = classifier(joint_epochs=best).fit(*train)
+        ended = classifier(joint_epochs=best, random_state=seed).fit(*train)
         assert np.array_equal(clf.decision_function(X), ended.decision_function(X))
 
     def test_a_stop_ends_with_a_projection_and_a_last_layer_and_begins_no_round(self, images):

@@ -39,15 +39,10 @@ LEGEND: Final = (
     "numbered by how much. Each is compared with\n"
     "a part of a training image. The contributions of\n"
     "all prototypes add up to the logit of the class.\n"
-    "The class with the largest logit is predicted."
+    "The class with the largest logit is predicted.\n"
+    "Similarities are means over thick and thin boxes."
 )
 """The picture says this of itself, below the image."""
-
-LEGEND_OF_THIN_BOXES: Final = (
-    "\nA similarity is the mean over the parts in all\n"
-    "boxes of its row; the thick one is most similar."
-)
-"""And this, if several patches are pooled."""
 
 
 def _row_top(i: int) -> float:
@@ -229,10 +224,7 @@ class ExplanationDisplay(CanvasDisplay):
         for i, (y0, _, x0, x1) in enumerate(boxes):
             along = x0 - 0.5 + (x1 - x0) * (i + 1) / (len(boxes) + 1)
             canvas.badge(self.image_ax_, along, y0 - 0.5, i, transform=self.image_ax_.transData)
-        legend = LEGEND
-        if self.other_boxes is not None and any(map(len, self.other_boxes)):
-            legend += LEGEND_OF_THIN_BOXES
-        canvas.text(0.3, 4.95, legend, 9.5, va="top", color=FAINT)
+        canvas.text(0.3, 4.95, LEGEND, 9.5, va="top", color=FAINT)
 
     def _draw_headings(self, canvas: Canvas, row: dict[Any, Any]) -> None:
         """Draw the question, the prediction and the headings of the columns."""
