@@ -17,7 +17,7 @@ TRAINED_BACKBONE_RATE: Final = 1e-4
 """The paper's rate for convolutions that are trained already."""
 
 PRETRAINING_STEPS: Final = 320
-"""It takes so many steps, within these bounds. On 60 digits, which are one batch, 15 epochs cost 6
+"""It takes so many steps, within these bounds. On 60 digits, which are one batch, 15 epochs cost 5
 points of accuracy (docs/user_guide/accuracy.rst)."""
 
 
