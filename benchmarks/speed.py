@@ -228,9 +228,7 @@ class Contest:
         usual = partial(self.linear_head, precision=torch.float32, is_tuned=False)
         yield usual(self.size.joint_epochs, 1e-3)
         yield head(self.size.joint_epochs, 1e-3)
-        as_many = usual_epochs(ProtoPNetClassifier(), self.size.n_train)
-        if self.size.usual:
-            as_many = sum(self.size.usual)
+        as_many = sum(self.size.usual or [usual_epochs(ProtoPNetClassifier(), self.size.n_train)])
         for rate in HEAD_RATES:
             yield head(as_many, rate)
         yield self.ours(SEEDS[0], self.size.usual, "float32")

@@ -24,6 +24,7 @@ SLOW = {
     "joint_epochs": 3,
     "projection_interval": 2,
     "learning_rate": 1e-5,
+    "similarity": "linear",
     "precision": "float32",  # bfloat16 has more rounding, where a processor has it
 }
 USUAL = {
@@ -37,19 +38,18 @@ USUAL = {
 FITS = {
     "still": STILL,
     "slow": SLOW,
-    "augmented": {**SLOW, "augment": "no_flip", "similarity": "linear"},
-    "stopped": {**SLOW, "early_stopping": True, "n_iter_no_change": 1},
+    "augmented": {**SLOW, "augment": "no_flip"},
+    "stopped": {**SLOW, "similarity": "log", "early_stopping": True, "n_iter_no_change": 1},
     "frozen": {
         **SLOW,
         "backbone_learning_rate": 0.0,
         "pretraining_epochs": 0,
-        "similarity": "linear",
     },
     "usual": USUAL,
 }
 """Fits whose results are compared with those of one process.
 
-Some have the linear similarity: at a prototype's own patch, the log makes much of rounding."""
+Most have the linear similarity: at a prototype's own patch, the log makes much of rounding."""
 
 
 class Stop(Silent):
