@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import load_solar_cells
 from linear_head import train
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -29,15 +27,6 @@ L1_WEIGHT = 1e-3
 """Of two classes an off-class weight is 0 only if the own one is at most the ratio of the
 penalties, 1/3 with the defaults: none was. AUC is the same."""
 FLIPS = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
-
-Split = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
-
-
-def split_cells(seed: int) -> Split:
-    """Photographs for training and for the test, then what they are, stratified 75/25."""
-    X, y = load_solar_cells()
-    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=seed)
-    return X, X_test, y, y_test
 
 
 def classifier(seed: int, *, is_frozen: bool) -> ProtoPNetClassifier:
