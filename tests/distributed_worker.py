@@ -114,7 +114,7 @@ def normalisation(n_dims):
 
 def trained_on(X, y):
     """Train on from an edited classifier."""
-    clf = ProtoPNetClassifier(**{**SLOW, "warm_start": True}).fit(X, y)
+    clf = ProtoPNetClassifier(**{**SLOW, "similarity": "log", "warm_start": True}).fit(X, y)
     edited = PrototypeEditor(clf, X, y).forbid(0).require(2, min_weight=1.0).classifier_
     return edited.fit(X, y)
 
