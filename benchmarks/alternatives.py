@@ -3,9 +3,9 @@
 ``python benchmarks/alternatives.py`` measures what alternatives.csv does not have yet, a row for
 each change, set and seed, and writes the table of all rows to results.md and the user guide.
 ``--sets digits`` measures these only, ``--changes "cosine similarity"`` this change, ``--seeds 5``
-more of them, and ``--quick`` is a smoke run that writes nothing. All rows of a set are to be of one
-kind of processor: on another one the defaults are another network. One without bfloat16 takes a
-hundred times as long for the steps in it.
+more of them, and ``--quick`` is a smoke run that writes nothing. On another kind of processor the
+defaults are another network: there they are measured once more, and a change is compared with the
+defaults of its own kind. One without bfloat16 takes a hundred times as long for the steps in it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from common import Journal, publish
+from common import Journal, processor, publish
 from numpy.typing import NDArray
 from price import PROBLEMS, mean_of
 from torch import Tensor, nn
@@ -39,7 +39,9 @@ from sklearn_protopnet._training._stages import GradientStage
 ROWS = Path(__file__).with_name("alternatives.csv")
 PAGE = ROWS.parents[1] / "docs" / "user_guide" / "alternatives.csv"
 """What the user guide shows of it."""
-COLUMNS = ["change", "set", "seed", "score", "zeros", "consistency"]
+COLUMNS = ["change", "set", "seed", "score", "zeros", "consistency", "processor"]
+PAIR = ["set", "seed", "processor"]
+"""What a change has in common with the defaults that it is compared with."""
 PLACES = {"score": 6, "zeros": 4, "consistency": 4}
 SMALL = ("digits", "digits_60", "mnist", "fashion_3k", "letters", "parts")
 SETS = (*SMALL, "resnet18", "solar_frozen")
@@ -253,23 +255,23 @@ CHANGES = {
 }
 
 
+def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
+    """Put the defaults of the same set, seed and processor beside each row, if there are any."""
+    usual = rows[rows["change"] == DEFAULTS]
+    return rows.merge(usual, on=PAIR, suffixes=("", "_usual")).sort_values("seed")
+
+
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Average the differences from the defaults, paired by set and seed, as text."""
-    usual = rows[rows["change"] == DEFAULTS]
-    paired = rows.merge(usual, on=["set", "seed"], suffixes=("", "_usual")).sort_values("seed")
-    lines = []
+    lines, paired = [], with_defaults(rows)
     for change in CHANGES:
         found = paired[paired["change"] == change]
         if found.empty:
             continue
         by_set = {name: found[found["set"] == name] for name in SETS}
         if change == DEFAULTS:
-            scores = {name: each["score"] for name, each in by_set.items()}
-            cells = {
-                name: f"{each.mean():.4f} ({len(each)})" if len(each) else ""
-                for name, each in scores.items()
-            }
-            zeros = f"{by_set[ZEROS_OF]['zeros'].mean():.0%}"
+            cells = {name: level_of(each) for name, each in by_set.items()}
+            zeros = f"{by_set[ZEROS_OF].groupby('seed')['zeros'].mean().mean():.0%}"
         else:
             cells = {name: gain_of(each, name) for name, each in by_set.items()}
             of_set = by_set[ZEROS_OF]
@@ -282,38 +284,57 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return found.loc[:, (found != "").any()]
 
 
+def level_of(found: pd.DataFrame) -> str:
+    """Write the mean over seeds, and how many there are; nothing of nothing."""
+    scores = found.groupby("seed")["score"].mean()
+    return "" if scores.empty else f"{scores.mean():.4f} ({len(scores)})"
+
+
 def gain_of(found: pd.DataFrame, name: str) -> str:
     """Write a mean, with its standard error and how many there are; nothing of nothing."""
     gains = 100 * (found["score"] - found["score_usual"])
     return "" if gains.empty else f"{mean_of(gains, PROBLEMS[name])} ({len(gains)})"
 
 
-def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick: bool) -> None:
-    """Measure the rows that are missing, and write the tables of all of them."""
-    journal = Journal(None if is_quick else ROWS, COLUMNS, ("change", "set", "seed"), PLACES)
-    for i in range(1 if is_quick else n_seeds):
-        for title in dict.fromkeys([DEFAULTS, *changes]):
+def missing(
+    journal: Journal, names: Sequence[str], changes: Sequence[str], n_seeds: int
+) -> Iterator[tuple[str, str, int]]:
+    """Yield the changes, sets and seeds that no processor has compared with the defaults."""
+    done = with_defaults(journal.rows)[["change", "set", "seed"]]
+    known = set(done.itertuples(index=False, name=None))
+    for i in range(n_seeds):
+        for title in changes:
             for name in [name for name in names if name in CHANGES[title].sets]:
                 for seed in PROBLEMS[name].seeds[i : i + 1]:  # some sets have no more
-                    if (title, name, seed) not in journal:
-                        found = CHANGES[title].measure(name, seed)
-                        journal.add({"change": title, "set": name, "seed": seed, **found})
+                    if (title, name, seed) not in known:
+                        yield title, name, seed
+
+
+def main(names: Sequence[str], changes: Sequence[str], *, n_seeds: int, is_quick: bool) -> None:
+    """Measure the rows that are missing, and write the tables of all of them."""
+    journal = Journal(None if is_quick else ROWS, COLUMNS, ("change", *PAIR), PLACES)
+    here = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    for change, name, seed in missing(journal, names, changes, 1 if is_quick else n_seeds):
+        pair = {"set": name, "seed": seed, "processor": here}
+        for title in dict.fromkeys([DEFAULTS, change]):
+            if (title, *pair.values()) not in journal:
+                journal.add({"change": title, **pair, **CHANGES[title].measure(name, seed)})
     found = table(journal.table())
     if not is_quick:
         found.to_csv(PAGE, index=False)
     lines = [
         "`ProtoPNetClassifier` with one change of its defaults at a time (that of the example on "
         "solar cells), on sets of price.py, by its names for them, with torch on one thread: in "
-        "float32, and with ResNet-18 and solar cells in bfloat16; on AMD EPYC with avx512_bf16 for "
-        "60 digits, MNIST, letters, ResNet-18 and solar cells, on Intel Xeon with avx512_fp16 for "
-        "the rest. First the test accuracy of the defaults (area under the ROC curve of solar "
-        "cells), then by how many points a change is above it: means of the differences on the "
-        "same seed or split with their standard errors, if there are three or more, and in "
-        "brackets how many these are. One seed is no better known than to 0.3 points. Zeros are "
-        "those of the weights to other classes, and how many more there are in a hundred, on "
-        "Fashion-MNIST of 28x28; consistent are prototypes that stand for one and the same part of "
-        "their class by what its removal costs, the share of them. Orthogonal prototypes and the "
-        "angular margin are those of Donnelly, Barnett and Chen (CVPR 2022), with their weights, "
+        "float32, and with ResNet-18 and solar cells in bfloat16. Each change is compared with the "
+        "defaults on the same kind of processor; alternatives.csv says which. First the test "
+        "accuracy of the defaults (area under the ROC curve of solar cells), then by how many "
+        "points a change is above it: means of the differences on the same seed or split with "
+        "their standard errors, if there are three or more, and in brackets how many these are. "
+        "One seed is no better known than to 0.3 points. Zeros are those of the weights to other "
+        "classes, and how many more there are in a hundred, on Fashion-MNIST of 28x28; consistent "
+        "are prototypes that stand for one and the same part of their class by what its removal "
+        "costs, the share of them. Orthogonal prototypes and the angular margin are those of "
+        "Donnelly, Barnett and Chen (CVPR 2022), with their weights, "
         f"{ORTHOGONALITY_WEIGHT:g} and {MARGIN:g}.",
         "",
         "| " + " | ".join(found.columns) + " |",

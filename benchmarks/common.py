@@ -169,16 +169,20 @@ def in_a_process(script: str, *arguments: object) -> dict[str, float]:
     return found
 
 
-def machine() -> str:
-    """Describe what the figures were measured on."""
-    model = platform.processor() or platform.machine()
+def processor() -> str:
+    """Name the processor, by which kinds of training round differently."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
-            model = line.split(":")[1].strip()
-            break
+            return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """Describe what the figures were measured on."""
     return (
-        f"{model}, torch on {torch.get_num_threads()} threads; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
+        f"{processor()}, torch on {torch.get_num_threads()} threads; "
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"scikit-learn {sklearn.__version__}, "
         f"sklearn-protopnet {sklearn_protopnet.__version__}"
     )
 

@@ -19,6 +19,11 @@ def price():
 
 
 @pytest.fixture(scope="module")
+def alternatives(price):
+    return importlib.import_module("alternatives")
+
+
+@pytest.fixture(scope="module")
 def rows(price):
     """What was measured, but for other splits."""
     table = pd.read_csv(price.ROWS)
@@ -39,6 +44,30 @@ def test_a_mean_has_the_standard_error_of_nadeau_and_bengio(price):
 def test_times_are_added_up_by_ratios_on_the_same_seed(price):
     medians = pd.DataFrame({"seconds": [10.0, 100.0], "ratio": [2.0, 0.5]})
     assert price.time_ratio(medians) == 110 / (5 + 200)
+
+
+def test_a_change_is_compared_with_the_defaults_on_its_own_processor(alternatives):
+    def row(change, seed, score, processor):
+        return [change, "fashion_3k", seed, score, score, np.nan, processor]
+
+    change = "one patch of an image, as in the paper"
+    rows = [
+        row(alternatives.DEFAULTS, 0, 0.80, "one"),
+        row(alternatives.DEFAULTS, 0, 0.90, "another"),
+        row(alternatives.DEFAULTS, 1, 0.95, "one"),
+        row(change, 0, 0.91, "another"),
+        row(change, 1, 0.98, "one"),
+    ]
+    table = alternatives.table(pd.DataFrame(rows, columns=alternatives.COLUMNS))
+    assert table["change"].tolist() == [alternatives.DEFAULTS, change]
+    assert table["fashion_3k"].tolist() == ["0.9000 (2)", "+2.00 (2)"]  # of seeds 0 and 1
+    assert table["zeros"].tolist() == ["90%", "+2"]
+
+
+def test_every_change_was_measured_once(alternatives):
+    rows = pd.read_csv(alternatives.ROWS)
+    assert not rows.duplicated(["change", *alternatives.PAIR]).any()
+    assert set(rows["change"]) <= set(alternatives.CHANGES)
 
 
 def test_every_linear_head_has_the_best_rate_that_was_found(price):
