@@ -26,6 +26,7 @@ from sklearn_protopnet.inspection import (
     localize,
     similarity_maps,
 )
+from sklearn_protopnet.inspection._pictures import format_number
 
 mpl.use("Agg")
 
@@ -225,9 +226,23 @@ class TestSimilarityMaps:
             assert (drawn.get_array() == numbers_).all()
             assert drawn.get_clim() == (expected.min(), expected.max())
         found = localize(fitted, X[7:8], prototypes=chosen, localizer="receptive_field").boxes[0]
-        assert [boxes(axes)[0] for axes in display.axes_] == found.tolist()
+        assert [boxes(axes) for axes in display.axes_] == [[box] for box in found.tolist()]
+        assert np.allclose(display.similarities, expected.max((1, 2)), rtol=1e-5)
         assert boxes(display.image_ax_) == []
         assert "image 7" in all_texts(display.figure_)
+
+    def test_all_pooled_patches_have_boxes_and_their_mean_stands_above(self, few):
+        fitted = ProtoPNetClassifier(**SMALL | {"n_pooled_patches": 4}).fit(*few)
+        display = SimilarityMapDisplay.from_estimator(fitted, few[0], sample=7, top_k=3)
+        pooled = fitted.explain(few[0][7:8], top_k=3, details="patches")
+        texts = all_texts(display.figure_)
+        for axes, p in zip(display.axes_, display.prototypes, strict=True):
+            rows = pooled[pooled["prototype"] == p]
+            assert len(rows) == 4
+            first, *others = rows[BOX].to_numpy().tolist()
+            assert boxes(axes) == [*others, first]  # the first one lies above
+            similarity = format_number(rows["similarity"].iloc[0])
+            assert f"prototype {p}, class {fitted.prototype_classes_[p]}: {similarity}" in texts
 
     def test_prototypes_may_be_chosen(self, fitted, few):
         display = SimilarityMapDisplay.from_estimator(

@@ -30,8 +30,9 @@ OPACITY: Final = 0.65
 
 LEGEND: Final = (
     "Each square is a place of the feature map, about where it lies, and its colour how similar\n"
-    "the patch there is to the prototype. The box holds the pixels that count for the most\n"
-    "similar patch: what a square sees is larger than the square."
+    "the patch there is to the prototype. The number above is the mean over the patches that are\n"
+    "most similar. The thick box holds the pixels that count for the first of them, thin boxes\n"
+    "those of the others: what a square sees is larger than the square."
 )
 """The picture says this of itself, below the maps."""
 
@@ -40,11 +41,10 @@ LEGEND: Final = (
 class SimilarityMapDisplay(CanvasDisplay):
     """Where in an image patches are similar to prototypes, drawn at the resolution that it has.
 
-    On the left the image; then for each prototype its map over the image, and the box of the
-    most similar patch. What counts is the mean over the `n_pooled_patches` most similar ones. The
-    maps share a scale of colours.
-    They are not smoothed: a map has as many numbers as it has squares. Create it with
-    `from_estimator`.
+    On the left the image; then for each prototype its map over the image, and the boxes of the
+    most similar patches. What counts is the mean over the `n_pooled_patches` most similar ones,
+    which stands above. The maps share a scale of colours. They are not smoothed: a map has as many
+    numbers as it has squares. Create it with `from_estimator`.
 
     Parameters
     ----------
@@ -66,6 +66,12 @@ class SimilarityMapDisplay(CanvasDisplay):
         Height and width of the image in whose pixels boxes are, if `image` was resized.
     prototype_names : ndarray of str of shape (n_prototypes,), default=None
         What the prototypes are called; empty for no name.
+    similarities : float64 ndarray of shape (n_prototypes,), default=None
+        Similarities of the image, the means over the patches that are pooled; the largest of each
+        map with None.
+    other_boxes : int64 ndarray of shape (n_prototypes, n_others, 4), default=None
+        ``y0, y1, x0, x1`` of the other patches that are pooled, if there are several: their
+        receptive fields.
 
     Attributes
     ----------
@@ -112,6 +118,8 @@ class SimilarityMapDisplay(CanvasDisplay):
         image_name: str | None = None,
         image_size: Sequence[int] | None = None,
         prototype_names: NDArray[np.str_] | None = None,
+        similarities: NDArray[np.float64] | None = None,
+        other_boxes: NDArray[np.int64] | None = None,
     ) -> None:
         self.image = image
         self.maps = maps
@@ -122,6 +130,8 @@ class SimilarityMapDisplay(CanvasDisplay):
         self.image_name = image_name
         self.image_size = image_size
         self.prototype_names = prototype_names
+        self.similarities = similarities
+        self.other_boxes = other_boxes
 
     @classmethod
     @with_shared_descriptions
@@ -174,6 +184,8 @@ class SimilarityMapDisplay(CanvasDisplay):
         if prototypes is None:
             prototypes = explain(estimator, one, top_k=top_k)["prototype"].to_numpy()
         found = localize(estimator, one, prototypes=prototypes, localizer=localizer)
+        evidence = fitted.evidence(source)
+        others = evidence.patch_positions[:, found.prototypes, 1:]  # (1, n_prototypes, n_others)
         return cls(
             image=source.images.read(source.rows)[0],
             maps=fitted.similarity_maps(source)[0, found.prototypes],
@@ -184,10 +196,12 @@ class SimilarityMapDisplay(CanvasDisplay):
             image_name=f"image {names[0]}" if image_name is None else image_name,
             image_size=source.sizes[0],
             prototype_names=classifier.prototype_names_[found.prototypes],
+            similarities=evidence.similarities[0, found.prototypes],
+            other_boxes=fitted.receptive_fields(source, others).boxes[0],
         ).plot(ax=ax)
 
     def _size(self) -> tuple[float, float]:
-        return max(0.4 + STEP * (len(self.maps) + 1) + 0.8, 7.4), 1.1 + SIDE + 1.0
+        return max(0.4 + STEP * (len(self.maps) + 1) + 0.8, 7.4), 1.1 + SIDE + 1.2
 
     def _draw_canvas(self, canvas: Canvas) -> None:
         name = "image" if self.image_name is None else self.image_name
@@ -222,9 +236,12 @@ class SimilarityMapDisplay(CanvasDisplay):
             )
         )
         axes.set(**limits)
+        for box in () if self.other_boxes is None else self.other_boxes[i]:
+            canvas.box(axes, box, colour_of(0), 1.0)
         canvas.box(axes, self.boxes[i], colour_of(0))
-        largest = format_number(self.maps[i].max())
-        title = f"prototype {self.prototypes[i]}, class {self.prototype_classes[i]}: {largest}"
+        likeness = self.maps[i].max() if self.similarities is None else self.similarities[i]
+        title = f"prototype {self.prototypes[i]}, class {self.prototype_classes[i]}: "
+        title += format_number(likeness)
         canvas.text(x, y - 0.05, title, 10)
         if self.prototype_names is not None:
             canvas.text(x, y + SIDE + 0.2, shortened(self.prototype_names[i], 28), 10)
