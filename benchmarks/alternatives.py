@@ -223,6 +223,9 @@ CHANGES = {
     "a pretraining of 15 epochs however few images": Change(
         {"pretraining_epochs": 15}, sets=("digits", "digits_60", "parts")
     ),
+    "a pretraining of 5 epochs, 25 joint epochs": Change(
+        {"pretraining_epochs": 5, "joint_epochs": 25}, sets=("mnist", "fashion_3k", "letters")
+    ),
     "no warm-up": Change({"warmup_epochs": 0}),
     "10 joint epochs": Change({"joint_epochs": 10}),
     "20 joint epochs": Change({"joint_epochs": 20}),
