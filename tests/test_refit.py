@@ -170,7 +170,7 @@ class TestRefit:
 
     def test_a_last_layer_that_is_not_solved_warns(self, refitted, digits):
         with pytest.warns(ConvergenceWarning, match="within .* of the minimum"):
-            refitted.refit_last_layer(*digits, l1_weight=0.0, l2_weight=1e-12)
+            refitted.refit_last_layer(*digits, l1_weight=0.0, l2_weight=1e-30)
 
     def test_text_is_no_number(self, small, digits):
         """With as many classes NumPy would find "3" among the numbers."""

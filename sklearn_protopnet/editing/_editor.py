@@ -381,9 +381,9 @@ class PrototypeEditor:
         """Add prototypes of a class, without training.
 
         Either the patch that is nearest to a box in an image becomes one; or `n` patches are
-        chosen, one after the other, each the one, of 400 different ones in images of the class
-        that the classifier does worst on, after which the certified objective is lowest. New
-        prototypes have the next numbers.
+        chosen, one after the other, of 400 different ones in images of the class that the
+        classifier does worst on: of the three that a step along the gradient says gain most, the
+        one after which the certified objective is lowest. New prototypes have the next numbers.
 
         Parameters
         ----------
