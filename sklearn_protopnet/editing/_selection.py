@@ -42,7 +42,7 @@ class Patches:
 
 
 def best_patches(now: Snapshot, k: int, n: int) -> Patches:
-    """Choose patches of a class's images, one by one, that lower the objective most."""
+    """Choose patches of a class's images, one by one, that promise to lower the objective most."""
     candidates = _candidates(now, k)
     if len(candidates.rows) < n:
         label = now.classifier.classes_.tolist()[k]
