@@ -307,19 +307,17 @@ def table(rows: pd.DataFrame) -> list[str]:
 
 def times(rows: pd.DataFrame) -> pd.DataFrame:
     """Say how long a fit to each set takes, as text."""
-    lines = []
-    for name, problem in PROBLEMS.items():
-        of_set = rows[(rows["set"] == name) & (rows["seed"] < FRESH)]
-        if of_set["seconds"].count():
-            line = {
-                "images": problem.title.removesuffix(", AUC"),
-                "training": f"{of_set['n_train'].iloc[0]:,}",
-                "epochs": f"{of_set['epochs'].median():.0f}",
-                "seconds": f"{of_set['seconds'].median():.0f}",
-                "linear head": f"{of_set['linear_seconds'].median():.0f}",
-            }
-            lines.append(line)
-    return pd.DataFrame(lines)
+    names = {
+        "n_train": "training",
+        "epochs": "epochs",
+        "seconds": "seconds",
+        "linear_seconds": "linear head",
+    }
+    medians = rows[rows["seed"] < FRESH].groupby("set")[list(names)].median().dropna()
+    found = medians.reindex([name for name in PROBLEMS if name in medians.index])
+    found.insert(0, "images", [PROBLEMS[name].title.removesuffix(", AUC") for name in found.index])
+    found[list(names)] = found[list(names)].map("{:,.0f}".format)
+    return found.rename(columns=names).reset_index(drop=True)
 
 
 def time_ratio(medians: pd.DataFrame) -> float:

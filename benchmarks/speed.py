@@ -36,12 +36,11 @@ HEAD_RATES = (1e-3, 3e-3)
 PHASES = ("pretraining", "warmup", "joint", "projection", "last_layer")
 PHASE_NAMES = ("pretraining", "warm-up", "joint epochs", "projection", "last layer")
 PICTURES = Path(__file__).parents[1] / "docs" / "images"
-TITLES = {torch.bfloat16: "Speed", torch.float32: "Speed without bfloat16"}
-"""By what the processor multiplies in."""
-PICTURE_NAMES = {
-    torch.bfloat16: "accuracy_over_time.png",
-    torch.float32: "accuracy_over_time_float32.png",
+SECTIONS = {
+    torch.bfloat16: ("Speed", "accuracy_over_time.png"),
+    torch.float32: ("Speed without bfloat16", "accuracy_over_time_float32.png"),
 }
+"""Title in results.md and name of the picture, by what the processor multiplies in."""
 
 
 @dataclass(frozen=True)
@@ -285,9 +284,9 @@ def main(size: Size, *, is_quick: bool, with_cabrnet: bool) -> None:
     n_own = len(size.lengths) + 1
     others, own = results[:-n_own], results[-n_own:]
     *short, mine = own
-    picture = PICTURES / PICTURE_NAMES[contest.precision]
+    title, picture = SECTIONS[contest.precision]
     if not is_quick:
-        draw(others, own).savefig(picture, dpi=150)
+        draw(others, own).savefig(PICTURES / picture, dpi=150)
     lines = [
         f"ResNet-18 from scratch, {size.n_train:,} Fashion-MNIST images at {SIDE}x{SIDE} in three "
         f"channels, batches of {paper_procedure.BATCH_SIZE}, 10 prototypes per class, depth 128, "
@@ -312,9 +311,9 @@ def main(size: Size, *, is_quick: bool, with_cabrnet: bool) -> None:
         *(ratio_line(result, mine, short) for result in others),
         "",
         f"Accuracy over time on the first {size.n_on_the_way:,} test images, the others' after "
-        f"every epoch, out of time: ![curves](../docs/images/{picture.name})",
+        f"every epoch, out of time: ![curves](../docs/images/{picture})",
     ]
-    publish(TITLES[contest.precision], lines, is_quick=is_quick)
+    publish(title, lines, is_quick=is_quick)
 
 
 if __name__ == "__main__":
